@@ -1,0 +1,44 @@
+//! The one error type: each message names the argument or file, what was expected, and what was got.
+
+use std::path::{Path, PathBuf};
+
+/// What can go wrong in this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// An argument, a file's content or a combination of settings is not usable.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// A result whose error names what was wrong.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An argument or content error with this message.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::Invalid(message.into())
+    }
+
+    /// A closure for `map_err` that attaches `path` to an I/O error.
+    pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        move |source| Self::Io { path, source }
+    }
+}
+
+/// Returns early with an [`Error::Invalid`] of the formatted message.
+macro_rules! bail {
+    ($($arg:tt)*) => { return Err($crate::Error::Invalid(format!($($arg)*))) };
+}
+pub(crate) use bail;

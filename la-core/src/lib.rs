@@ -1,0 +1,10 @@
+//! Local Aggregation (Zhuang, Zhai, Yamins, ICCV 2019, <https://arxiv.org/abs/1903.12355>) on candle.
+//!
+//! Each image's embedding is pulled towards its *close* neighbours (bank rows that share a k-means cluster with it)
+//! and away from its *background* neighbours (the bank rows nearest to it), so that clusters form without labels.
+
+mod error;
+pub mod ops;
+pub mod rng;
+
+pub use error::{Error, Result};

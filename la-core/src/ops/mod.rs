@@ -1,0 +1,5 @@
+//! The tensor operations that candle lacks or does slowly: each file one operation, every device behind one call.
+
+pub(crate) mod host;
+pub mod parallel;
+pub mod simd;
