@@ -1,0 +1,184 @@
+//! 2-D convolution over `(B, H, W, C)` tensors: forward, and backward to the input and to the weights.
+//!
+//! candle's backward pass fails on strided non-square inputs and costs several forwards; these are explicit functions.
+
+mod cpu;
+mod kernel;
+mod plan;
+
+use crate::{
+    error::bail,
+    ops::host::{read, scratch, tensor, write},
+    Result,
+};
+use candle_core::{Device, Tensor};
+use cpu::{gather_all, outer_all, Images, Panels};
+pub use plan::Conv2d;
+use plan::Plan;
+
+/// Convolution of `x` `(B, H, W, C)` with `weight` `(KH, KW, C, O)`, to `(B, H', W', O)`.
+///
+/// Fails where the channels differ or the kernel is larger than the padded image.
+pub fn conv2d(x: &Tensor, weight: &Tensor, conv: &Conv2d) -> Result<Tensor> {
+    let shape = Shape::new(x.dims4()?, weight, conv)?;
+    on_cpu(x)?;
+    let mut out = scratch(shape.batch * shape.output.0 * shape.output.1 * shape.out_channels);
+    read(x, |x| {
+        read(weight, |w| {
+            let (rows, padded) = shape.merged(x);
+            let panels = Panels::forward(w, rows.taps(), rows.channels, shape.out_channels);
+            let input = Images { values: padded.as_deref().unwrap_or(x), image: rows.image };
+            gather_all(&rows.plan, input, &panels, &mut out, false);
+        })
+    })??;
+    Ok(tensor(out, (shape.batch, shape.output.0, shape.output.1, shape.out_channels)))
+}
+
+/// Gradient to the input `(B, H, W, C)` of [`conv2d`], from the output's `grad` `(B, H', W', O)`.
+///
+/// With `add_to`, the gradient is added to that tensor in place: how a residual branch joins.
+pub fn conv2d_backward_input(
+    grad: &Tensor,
+    weight: &Tensor,
+    conv: &Conv2d,
+    (height, width): (usize, usize),
+    add_to: Option<Tensor>,
+) -> Result<Tensor> {
+    let (_, _, channels, _) = weight.dims4()?;
+    let (batch, ..) = grad.dims4()?;
+    let shape = Shape::new((batch, height, width, channels), weight, conv)?;
+    shape.check_grad(grad)?;
+    on_cpu(grad)?;
+    let accumulate = add_to.is_some();
+    let dims = (batch, height, width, channels);
+    let out = match add_to {
+        Some(out) if out.dims4()? == dims => out,
+        Some(out) => bail!("convolution backward: expected a tensor of shape {dims:?} to add to, got {:?}", out.dims()),
+        None => tensor(scratch(batch * height * width * channels), dims),
+    };
+    write(&out, |out| read(grad, |g| read(weight, |w| shape.gather_back(g, w, out, accumulate))))???;
+    Ok(out)
+}
+
+/// Gradient to the weights `(KH, KW, C, O)` of [`conv2d`], written over `out`.
+pub fn conv2d_backward_weight(x: &Tensor, grad: &Tensor, conv: &Conv2d, out: &Tensor) -> Result<()> {
+    let shape = Shape::new(x.dims4()?, out, conv)?;
+    shape.check_grad(grad)?;
+    on_cpu(x)?;
+    write(out, |out| {
+        read(x, |x| {
+            read(grad, |g| {
+                let (rows, padded) = shape.merged(x);
+                let input = Images { values: padded.as_deref().unwrap_or(x), image: rows.image };
+                let grads = Images { values: g, image: g.len() / shape.batch };
+                outer_all(&rows.plan, input, grads, rows.channels, out);
+            })
+        })
+    })???;
+    Ok(())
+}
+
+fn on_cpu(x: &Tensor) -> Result<()> {
+    match x.device() {
+        Device::Cpu => Ok(()),
+        other => bail!("convolution: no implementation for device {:?}", other.location()),
+    }
+}
+
+/// The checked shapes of one convolution.
+struct Shape {
+    conv: Conv2d,
+    batch: usize,
+    input: (usize, usize),
+    output: (usize, usize),
+    channels: usize,
+    out_channels: usize,
+}
+
+/// A plan in which the taps of one kernel row may be merged into one run of values.
+struct MergedRows {
+    plan: Plan,
+    channels: usize,
+    image: usize,
+}
+
+impl MergedRows {
+    fn taps(&self) -> usize {
+        self.plan.taps.len()
+    }
+}
+
+impl Shape {
+    fn new((batch, height, width, channels): (usize, usize, usize, usize), weight: &Tensor, conv: &Conv2d) -> Result<Self> {
+        let (kh, kw, c, out_channels) = weight.dims4()?;
+        if (kh, kw) != conv.kernel || c != channels {
+            bail!("convolution: expected weights ({}, {}, {channels}, O), got {:?}", conv.kernel.0, conv.kernel.1, weight.dims());
+        }
+        let Some(output) = conv.output_size((height, width)) else {
+            bail!("convolution: a {kh}x{kw} kernel does not fit a {height}x{width} image with padding {}", conv.padding);
+        };
+        if batch == 0 {
+            bail!("convolution: expected at least one image, got an empty batch");
+        }
+        Ok(Self { conv: *conv, batch, input: (height, width), output, channels, out_channels })
+    }
+
+    fn check_grad(&self, grad: &Tensor) -> Result<()> {
+        let expected = (self.batch, self.output.0, self.output.1, self.out_channels);
+        match grad.dims4()? == expected {
+            true => Ok(()),
+            false => bail!("convolution backward: expected a gradient of shape {expected:?}, got {:?}", grad.dims()),
+        }
+    }
+
+    /// The forward plan. With few input channels (the stem) a padded copy makes each kernel row one run of values.
+    fn merged(&self, x: &[f32]) -> (MergedRows, Option<Vec<f32>>) {
+        let (kh, kw) = self.conv.kernel;
+        if kw == 1 || kw * self.channels > 32 {
+            let plan = Plan::forward(&self.conv, self.input, self.channels, self.out_channels);
+            return (MergedRows { plan, channels: self.channels, image: self.input.0 * self.input.1 * self.channels }, None);
+        }
+        let (height, width) = (self.input.0 + 2 * self.conv.padding, self.input.1 + 2 * self.conv.padding);
+        let mut plan =
+            Plan::forward(&Conv2d { padding: 0, kernel: (kh, kw), ..self.conv }, (height, width), self.channels, self.out_channels);
+        plan.inputs = plan.inputs.iter().step_by(kw).copied().collect();
+        plan.taps = (0..kh).collect();
+        (MergedRows { plan, channels: kw * self.channels, image: height * width * self.channels }, Some(self.pad(x, width, height)))
+    }
+
+    fn pad(&self, x: &[f32], width: usize, height: usize) -> Vec<f32> {
+        let (row, padded_row) = (self.input.1 * self.channels, width * self.channels);
+        let mut out = vec![0f32; self.batch * height * padded_row];
+        for (i, from) in x.chunks_exact(row).enumerate() {
+            let y = (i / self.input.0) * height + i % self.input.0 + self.conv.padding;
+            let start = y * padded_row + self.conv.padding * self.channels;
+            out[start..start + row].copy_from_slice(from);
+        }
+        out
+    }
+
+    /// Backward to the input, one residue class of pixels modulo the stride after another.
+    fn gather_back(&self, grad: &[f32], weight: &[f32], out: &mut [f32], accumulate: bool) {
+        let input = Images { values: grad, image: grad.len() / self.batch };
+        for phase in (0..self.conv.stride).flat_map(|y| (0..self.conv.stride).map(move |x| (y, x))) {
+            let plan = Plan::backward(&self.conv, self.input, self.channels, self.out_channels, phase);
+            if plan.taps.is_empty() {
+                if !accumulate {
+                    self.zero(&plan, out);
+                }
+                continue;
+            }
+            let panels = Panels::backward(weight, &plan.taps, self.out_channels, self.channels);
+            gather_all(&plan, input, &panels, out, accumulate);
+        }
+    }
+
+    fn zero(&self, plan: &Plan, out: &mut [f32]) {
+        let image = out.len() / self.batch;
+        for image in out.chunks_exact_mut(image) {
+            for &offset in &plan.outputs {
+                image[offset as usize..][..self.channels].fill(0.0);
+            }
+        }
+    }
+}

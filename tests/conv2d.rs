@@ -1,0 +1,125 @@
+//! Convolution against a brute-force oracle in f64, at every stride, padding, odd and non-square size that ResNets meet.
+
+use candle_core::{Device, Tensor};
+use la_core::ops::conv2d::{conv2d, conv2d_backward_input, conv2d_backward_weight, Conv2d};
+use la_core::rng::{Rng, Stream};
+
+struct Case {
+    x: Vec<f32>,
+    w: Vec<f32>,
+    grad: Vec<f32>,
+    dims: [usize; 4],
+    out_channels: usize,
+    conv: Conv2d,
+    out: (usize, usize),
+}
+
+impl Case {
+    fn new(dims: [usize; 4], out_channels: usize, conv: Conv2d) -> Self {
+        let out = conv.output_size((dims[1], dims[2])).unwrap();
+        let mut rng = Rng::new(Stream::Weights, &[7, dims[1] as u64, out_channels as u64]);
+        let mut draw = |n: usize| (0..n).map(|_| rng.normal()).collect::<Vec<f32>>();
+        let x = draw(dims.iter().product());
+        let w = draw(conv.kernel.0 * conv.kernel.1 * dims[3] * out_channels);
+        let grad = draw(dims[0] * out.0 * out.1 * out_channels);
+        Self { x, w, grad, dims, out_channels, conv, out }
+    }
+
+    /// Calls `f` with the flat indices of every (input, weight, output) triple that multiply.
+    fn visit(&self, mut f: impl FnMut(usize, usize, usize)) {
+        let ([b, h, w, c], o) = (self.dims, self.out_channels);
+        let (kh, kw) = self.conv.kernel;
+        for (n, y, x) in (0..b).flat_map(|n| (0..self.out.0).flat_map(move |y| (0..self.out.1).map(move |x| (n, y, x)))) {
+            for (ky, kx) in (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx))) {
+                let (iy, ix) = (y * self.conv.stride + ky, x * self.conv.stride + kx);
+                let p = self.conv.padding;
+                if iy < p || ix < p || iy - p >= h || ix - p >= w {
+                    continue;
+                }
+                let input = ((n * h + iy - p) * w + ix - p) * c;
+                let output = ((n * self.out.0 + y) * self.out.1 + x) * o;
+                for (ci, co) in (0..c).flat_map(|ci| (0..o).map(move |co| (ci, co))) {
+                    f(input + ci, ((ky * kw + kx) * c + ci) * o + co, output + co);
+                }
+            }
+        }
+    }
+
+    fn tensor(&self, values: &[f32], dims: &[usize]) -> Tensor {
+        Tensor::from_slice(values, dims, &Device::Cpu).unwrap()
+    }
+
+    fn check(&self) {
+        let [b, h, w, c] = self.dims;
+        let (x, weight) = (self.tensor(&self.x, &self.dims), self.tensor(&self.w, &[self.conv.kernel.0, self.conv.kernel.1, c, self.out_channels]));
+        let grad = self.tensor(&self.grad, &[b, self.out.0, self.out.1, self.out_channels]);
+        let (mut y, mut dx, mut dw) = (vec![0f64; self.grad.len()], vec![0f64; self.x.len()], vec![0f64; self.w.len()]);
+        self.visit(|i, k, o| {
+            y[o] += self.x[i] as f64 * self.w[k] as f64;
+            dx[i] += self.grad[o] as f64 * self.w[k] as f64;
+            dw[k] += self.grad[o] as f64 * self.x[i] as f64;
+        });
+        close(&conv2d(&x, &weight, &self.conv).unwrap(), &y, "forward");
+        close(&conv2d_backward_input(&grad, &weight, &self.conv, (h, w), None).unwrap(), &dx, "backward input");
+        let base = self.tensor(&vec![0.5; self.x.len()], &self.dims);
+        let added: Vec<f64> = dx.iter().map(|d| d + 0.5).collect();
+        close(&conv2d_backward_input(&grad, &weight, &self.conv, (h, w), Some(base)).unwrap(), &added, "backward input, added");
+        let out = weight.zeros_like().unwrap();
+        conv2d_backward_weight(&x, &grad, &self.conv, &out).unwrap();
+        close(&out, &dw, "backward weight");
+    }
+}
+
+fn close(got: &Tensor, expected: &[f64], what: &str) {
+    let got: Vec<f32> = got.flatten_all().unwrap().to_vec1().unwrap();
+    assert_eq!(got.len(), expected.len(), "{what}");
+    let scale = expected.iter().fold(0f64, |m, e| m.max(e.abs())).max(1e-9);
+    for (i, (g, e)) in got.iter().zip(expected).enumerate() {
+        assert!((*g as f64 - e).abs() <= 2e-5 * scale, "{what}: value {i}: got {g}, expected {e}");
+    }
+}
+
+#[test]
+fn convolution_equals_the_definition_at_every_resnet_shape() {
+    for (dims, out, conv) in [
+        ([2, 9, 7, 64], 64, Conv2d::square(3, 1, 1)),
+        ([3, 8, 8, 64], 128, Conv2d::square(3, 2, 1)),
+        ([2, 9, 7, 64], 128, Conv2d::square(3, 2, 1)),
+        ([2, 7, 9, 64], 128, Conv2d::square(1, 2, 0)),
+        ([1, 5, 5, 64], 256, Conv2d::square(1, 1, 0)),
+        ([2, 23, 17, 3], 64, Conv2d::square(7, 2, 3)),
+        ([2, 11, 13, 3], 64, Conv2d::square(3, 1, 1)),
+        ([70, 4, 4, 32], 32, Conv2d::square(3, 1, 1)),
+        ([2, 1, 1, 640], 128, Conv2d::square(1, 1, 0)),
+        ([1, 2, 2, 600], 40, Conv2d::square(3, 1, 1)),
+    ] {
+        Case::new(dims, out, conv).check();
+    }
+}
+
+#[test]
+fn convolution_equals_the_definition_at_awkward_channel_counts() {
+    for channels in [1, 5, 8, 16, 24] {
+        for out in [1, 3, 10, 17, 48, 72] {
+            Case::new([2, 6, 5, channels], out, Conv2d::square(3, 1, 1)).check();
+        }
+    }
+    Case::new([2, 6, 5, 4], 6, Conv2d { kernel: (1, 3), stride: 1, padding: 1 }).check();
+    Case::new([2, 12, 9, 8], 6, Conv2d { kernel: (5, 2), stride: 3, padding: 2 }).check();
+}
+
+#[test]
+fn a_kernel_larger_than_the_image_is_refused() {
+    let x = Tensor::zeros((1, 3, 3, 4), candle_core::DType::F32, &Device::Cpu).unwrap();
+    let w = Tensor::zeros((5, 5, 4, 4), candle_core::DType::F32, &Device::Cpu).unwrap();
+    let error = conv2d(&x, &w, &Conv2d::square(5, 1, 0)).unwrap_err().to_string();
+    assert!(error.contains("5x5 kernel does not fit a 3x3 image"), "{error}");
+}
+
+#[test]
+fn weights_of_other_channels_are_refused() {
+    let x = Tensor::zeros((1, 3, 3, 4), candle_core::DType::F32, &Device::Cpu).unwrap();
+    let w = Tensor::zeros((3, 3, 5, 4), candle_core::DType::F32, &Device::Cpu).unwrap();
+    let error = conv2d(&x, &w, &Conv2d::square(3, 1, 1)).unwrap_err().to_string();
+    assert!(error.contains("expected weights (3, 3, 4, O), got [3, 3, 5, 4]"), "{error}");
+}
