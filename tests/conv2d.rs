@@ -51,7 +51,8 @@ impl Case {
 
     fn check(&self) {
         let [b, h, w, c] = self.dims;
-        let (x, weight) = (self.tensor(&self.x, &self.dims), self.tensor(&self.w, &[self.conv.kernel.0, self.conv.kernel.1, c, self.out_channels]));
+        let (x, weight) =
+            (self.tensor(&self.x, &self.dims), self.tensor(&self.w, &[self.conv.kernel.0, self.conv.kernel.1, c, self.out_channels]));
         let grad = self.tensor(&self.grad, &[b, self.out.0, self.out.1, self.out_channels]);
         let (mut y, mut dx, mut dw) = (vec![0f64; self.grad.len()], vec![0f64; self.x.len()], vec![0f64; self.w.len()]);
         self.visit(|i, k, o| {

@@ -5,6 +5,8 @@
 
 mod error;
 pub mod ops;
+pub mod optim;
+pub mod resnet;
 pub mod rng;
 
 pub use error::{Error, Result};

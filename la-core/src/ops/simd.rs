@@ -28,7 +28,7 @@ pub trait Simd: Copy {
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     /// `a * b`.
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
-    /// The larger of each lane.
+    /// `a` where `a > b`, else `b`; so `max(0, NaN)` is NaN.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     /// `x` where `gate > 0`, else 0.
     unsafe fn where_positive(gate: Self::V, x: Self::V) -> Self::V;
@@ -225,6 +225,10 @@ mod x86 {
     }
 }
 
+/// One value, for the ends of rows that do not fill a vector.
+#[derive(Clone, Copy)]
+pub struct One;
+
 const PORTABLE_LANES: usize = 4;
 
 #[inline(always)]
@@ -272,7 +276,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
-        zip(a, b, f32::max)
+        zip(a, b, |a, b| if a > b { a } else { b })
     }
     #[inline(always)]
     unsafe fn where_positive(gate: Self::V, x: Self::V) -> Self::V {
@@ -281,5 +285,60 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn greater(a: Self::V, b: Self::V) -> u32 {
         (0..PORTABLE_LANES).map(|i| u32::from(a[i] > b[i]) << i).sum()
+    }
+}
+
+// SAFETY of the blocks below: the trait's contract gives one valid value at each pointer.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Simd for One {
+    type V = f32;
+    const LANES: usize = 1;
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> f32 {
+        x
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> f32 {
+        unsafe { *p }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: f32) {
+        unsafe { *p = v }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(a: f32, b: f32, c: f32) -> f32 {
+        a * b + c
+    }
+    #[inline(always)]
+    unsafe fn add(a: f32, b: f32) -> f32 {
+        a + b
+    }
+    #[inline(always)]
+    unsafe fn sub(a: f32, b: f32) -> f32 {
+        a - b
+    }
+    #[inline(always)]
+    unsafe fn mul(a: f32, b: f32) -> f32 {
+        a * b
+    }
+    #[inline(always)]
+    unsafe fn max(a: f32, b: f32) -> f32 {
+        if a > b {
+            a
+        } else {
+            b
+        }
+    }
+    #[inline(always)]
+    unsafe fn where_positive(gate: f32, x: f32) -> f32 {
+        if gate > 0.0 {
+            x
+        } else {
+            0.0
+        }
+    }
+    #[inline(always)]
+    unsafe fn greater(a: f32, b: f32) -> u32 {
+        u32::from(a > b)
     }
 }

@@ -53,9 +53,8 @@ impl Plan {
         let output = conv.output_size(input).unwrap_or((0, 0));
         let s = conv.stride;
         let hits = |r: usize, k: usize| (r + conv.padding + s * k - k) % s == 0;
-        let taps = (0..conv.kernel.0 * conv.kernel.1)
-            .filter(|t| hits(phase.0, t / conv.kernel.1) && hits(phase.1, t % conv.kernel.1))
-            .collect();
+        let taps =
+            (0..conv.kernel.0 * conv.kernel.1).filter(|t| hits(phase.0, t / conv.kernel.1) && hits(phase.1, t % conv.kernel.1)).collect();
         let at = |i: usize, k: usize, size: usize| (i + conv.padding).checked_sub(k).map(|j| j / s).filter(|&o| o < size);
         let pixels = (phase.0..input.0).step_by(s).flat_map(|y| (phase.1..input.1).step_by(s).map(move |x| (y, x)));
         let columns = (input.1, channels);

@@ -1,0 +1,160 @@
+//! Max-pooling with padding and stored indices, and global average pooling, over `(B, H, W, C)` tensors.
+
+use super::{
+    conv2d::Conv2d,
+    host::{read, scratch, tensor},
+    parallel::{for_each, SharedMut},
+    simd::{dispatch, Simd},
+};
+use crate::{error::bail, Result};
+use candle_core::Tensor;
+
+/// Which tap of the window each output value came from, for the backward pass.
+pub struct MaxIndices {
+    taps: Vec<u8>,
+    input: (usize, usize, usize, usize),
+    window: Conv2d,
+}
+
+/// Largest value of each window of `x` `(B, H, W, C)`; padding never wins, the first of equal values does.
+pub fn max_pool(x: &Tensor, window: &Conv2d) -> Result<(Tensor, MaxIndices)> {
+    let (batch, height, width, channels) = x.dims4()?;
+    let Some((oh, ow)) = window.output_size((height, width)).filter(|_| window.padding < window.kernel.0.min(window.kernel.1)) else {
+        bail!("max-pool: a {:?} window with padding {} does not fit a {height}x{width} image", window.kernel, window.padding);
+    };
+    let len = oh * ow * channels;
+    let (mut out, mut taps) = (scratch(batch * len), vec![0u8; batch * len]);
+    let (shared, indices) = (SharedMut(out.as_mut_ptr()), SharedMut(taps.as_mut_ptr().cast()));
+    let geometry = Geometry { window, height, width, channels, out: (oh, ow) };
+    read(x, |x| {
+        for_each(batch, |b| {
+            let image = &x[b * height * width * channels..][..height * width * channels];
+            // SAFETY: image `b` owns its range of both outputs.
+            let (out, taps) = unsafe {
+                let taps = indices.get().cast::<u8>().add(b * len);
+                (std::slice::from_raw_parts_mut(shared.get().add(b * len), len), std::slice::from_raw_parts_mut(taps, len))
+            };
+            geometry.forward(image, out, taps);
+        })
+    })?;
+    Ok((tensor(out, (batch, oh, ow, channels)), MaxIndices { taps, input: (batch, height, width, channels), window: *window }))
+}
+
+/// Gradient to the input of [`max_pool`]: each output's gradient goes to the value that won.
+pub fn max_pool_backward(grad: &Tensor, indices: &MaxIndices) -> Result<Tensor> {
+    let (batch, height, width, channels) = indices.input;
+    let (_, oh, ow, _) = grad.dims4()?;
+    if grad.elem_count() != indices.taps.len() {
+        bail!("max-pool backward: expected {} gradients, got {:?}", indices.taps.len(), grad.dims());
+    }
+    let (len, image) = (oh * ow * channels, height * width * channels);
+    let mut out = vec![0f32; batch * image];
+    let shared = SharedMut(out.as_mut_ptr());
+    let geometry = Geometry { window: &indices.window, height, width, channels, out: (oh, ow) };
+    read(grad, |g| {
+        for_each(batch, |b| {
+            // SAFETY: image `b` owns its range of the output.
+            let out = unsafe { std::slice::from_raw_parts_mut(shared.get().add(b * image), image) };
+            geometry.backward(&g[b * len..][..len], &indices.taps[b * len..][..len], out);
+        })
+    })?;
+    Ok(tensor(out, indices.input))
+}
+
+/// Mean over height and width: `(B, H, W, C)` to `(B, C)`.
+pub fn global_average_pool(x: &Tensor) -> Result<Tensor> {
+    let (batch, height, width, channels) = x.dims4()?;
+    let pixels = height * width;
+    let mut out = vec![0f32; batch * channels];
+    read(x, |x| {
+        for (image, mean) in x.chunks_exact(pixels * channels).zip(out.chunks_exact_mut(channels)) {
+            for pixel in image.chunks_exact(channels) {
+                mean.iter_mut().zip(pixel).for_each(|(m, v)| *m += v);
+            }
+            mean.iter_mut().for_each(|m| *m /= pixels as f32);
+        }
+    })?;
+    Ok(tensor(out, (batch, channels)))
+}
+
+/// Gradient to the input `(B, H, W, C)` of [`global_average_pool`] from `grad` `(B, C)`.
+pub fn global_average_pool_backward(grad: &Tensor, (height, width): (usize, usize)) -> Result<Tensor> {
+    let (batch, channels) = grad.dims2()?;
+    let pixels = height * width;
+    let mut out = scratch(batch * pixels * channels);
+    read(grad, |g| {
+        for (image, g) in out.chunks_exact_mut(pixels * channels).zip(g.chunks_exact(channels)) {
+            for pixel in image.chunks_exact_mut(channels) {
+                pixel.iter_mut().zip(g).for_each(|(p, g)| *p = g / pixels as f32);
+            }
+        }
+    })?;
+    Ok(tensor(out, (batch, height, width, channels)))
+}
+
+struct Geometry<'a> {
+    window: &'a Conv2d,
+    height: usize,
+    width: usize,
+    channels: usize,
+    out: (usize, usize),
+}
+
+impl Geometry<'_> {
+    /// Calls `f(output offset, tap, input offset)` for every window and tap that is not padding.
+    fn visit(&self, mut f: impl FnMut(usize, u8, usize)) {
+        let (kh, kw) = self.window.kernel;
+        for (oy, ox) in (0..self.out.0).flat_map(|y| (0..self.out.1).map(move |x| (y, x))) {
+            for (ky, kx) in (0..kh).flat_map(|y| (0..kw).map(move |x| (y, x))) {
+                let y = (oy * self.window.stride + ky).wrapping_sub(self.window.padding);
+                let x = (ox * self.window.stride + kx).wrapping_sub(self.window.padding);
+                if y < self.height && x < self.width {
+                    f((oy * self.out.1 + ox) * self.channels, (ky * kw + kx) as u8, (y * self.width + x) * self.channels);
+                }
+            }
+        }
+    }
+
+    fn forward(&self, image: &[f32], out: &mut [f32], taps: &mut [u8]) {
+        out.fill(f32::NEG_INFINITY);
+        let channels = self.channels;
+        self.visit(|o, tap, i| {
+            let (best, value, taps) =
+                (out[o..o + channels].as_mut_ptr(), image[i..i + channels].as_ptr(), taps[o..o + channels].as_mut_ptr());
+            // SAFETY: each pointer has `channels` values, as the slices above prove.
+            unsafe { dispatch!(keep_larger(best: *mut f32, value: *const f32, taps: *mut u8, tap: u8, channels: usize)) };
+        });
+    }
+
+    fn backward(&self, grad: &[f32], taps: &[u8], out: &mut [f32]) {
+        let channels = self.channels;
+        self.visit(|o, tap, i| {
+            let (from, taps, to) = (grad[o..o + channels].as_ptr(), taps[o..o + channels].as_ptr(), out[i..i + channels].as_mut_ptr());
+            // SAFETY: each pointer has `channels` values, as the slices above prove.
+            unsafe { dispatch!(add_where_tap(from: *const f32, taps: *const u8, to: *mut f32, tap: u8, channels: usize)) };
+        });
+    }
+}
+
+// Plain loops over channels: compiled under each instruction set, they vectorise as they stand.
+#[inline(always)]
+unsafe fn keep_larger<S: Simd>(best: *mut f32, value: *const f32, taps: *mut u8, tap: u8, channels: usize) {
+    for c in 0..channels {
+        // SAFETY: the caller gives `channels` values at each pointer.
+        unsafe {
+            let (b, v) = (*best.add(c), *value.add(c));
+            // A NaN wins, so that it reaches the loss.
+            let wins = v > b || v.is_nan();
+            *best.add(c) = if wins { v } else { b };
+            *taps.add(c) = if wins { tap } else { *taps.add(c) };
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn add_where_tap<S: Simd>(from: *const f32, taps: *const u8, to: *mut f32, tap: u8, channels: usize) {
+    for c in 0..channels {
+        // SAFETY: the caller gives `channels` values at each pointer.
+        unsafe { *to.add(c) += if *taps.add(c) == tap { *from.add(c) } else { 0.0 } };
+    }
+}

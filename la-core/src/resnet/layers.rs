@@ -1,0 +1,340 @@
+//! The layers of a ResNet, each with the forward pass, the training forward pass with its cache, and the backward pass.
+
+use crate::{
+    ops::{
+        batch_norm::{batch_norm, batch_norm_backward, batch_norm_eval, batch_stats, BatchStats, Epilogue},
+        conv2d::{conv2d, conv2d_backward_input, conv2d_backward_weight, Conv2d},
+        host,
+    },
+    rng::Rng,
+    Result,
+};
+use candle_core::{Device, Tensor};
+
+/// Share of the new value when a running statistic moves.
+const NORM_MOMENTUM: f32 = 0.1;
+
+/// A trainable tensor and its gradient, in this crate's layout.
+pub struct Parameter {
+    /// torchvision's name.
+    pub name: String,
+    /// The values.
+    pub value: Tensor,
+    /// The gradient of the last backward pass; the shape of `value`.
+    pub grad: Tensor,
+    /// Whether weight decay applies: not to batch norm nor biases.
+    pub decays: bool,
+    pub(super) kind: Kind,
+}
+
+/// What a tensor is, which decides its start and its layout in files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// `(KH, KW, C, O)` here, `(O, C, KH, KW)` in files.
+    Conv,
+    /// `(1, 1, C, O)` here, `(O, C)` in files.
+    Linear,
+    /// The bias of a linear layer over this many inputs.
+    LinearBias { inputs: usize },
+    /// Starts at 1: batch norm's weight and running variance.
+    One,
+    /// Starts at 0: batch norm's bias and running mean.
+    Zero,
+}
+
+/// Makes the tensor of a shape and kind, in the order of torchvision's state dict.
+pub(super) type Make<'a> = &'a mut dyn FnMut(&[usize], Kind) -> Result<Tensor>;
+
+impl Kind {
+    /// The value before training: Kaiming normal over the outgoing connections, torchvision's uniform for `fc`.
+    pub fn initial(self, shape: &[usize], rng: &mut Rng, device: &Device) -> Result<Tensor> {
+        let len: usize = shape.iter().product();
+        let uniform = |inputs: usize, rng: &mut Rng| {
+            let bound = 1.0 / (inputs as f32).sqrt();
+            (0..len).map(|_| rng.uniform_in(-bound, bound)).collect()
+        };
+        let values: Vec<f32> = match self {
+            Kind::Conv => {
+                let std = (2.0 / (shape[3] * shape[0] * shape[1]) as f32).sqrt();
+                (0..len).map(|_| rng.normal() * std).collect()
+            }
+            Kind::Linear => uniform(shape[2], rng),
+            Kind::LinearBias { inputs } => uniform(inputs, rng),
+            Kind::One => vec![1.0; len],
+            Kind::Zero => vec![0.0; len],
+        };
+        Ok(Tensor::from_vec(values, shape, device)?)
+    }
+}
+
+impl Parameter {
+    fn new(name: String, shape: &[usize], kind: Kind, make: Make) -> Result<Self> {
+        let value = make(shape, kind)?;
+        let grad = value.zeros_like()?;
+        Ok(Self { name, value, grad, decays: matches!(kind, Kind::Conv | Kind::Linear), kind })
+    }
+}
+
+/// A running statistic: saved with the weights, moved by training, never by the optimiser.
+pub(super) struct Buffer {
+    pub name: String,
+    pub value: Tensor,
+}
+
+/// Convolution and batch norm, with the residual sum and ReLU that may follow.
+pub(super) struct Unit {
+    conv: Conv2d,
+    pub weight: Parameter,
+    pub norm_weight: Parameter,
+    pub norm_bias: Parameter,
+    pub running_mean: Buffer,
+    pub running_var: Buffer,
+}
+
+pub(super) struct UnitCache {
+    input: Tensor,
+    conv_out: Tensor,
+    stats: BatchStats,
+    output: Tensor,
+}
+
+impl Unit {
+    pub fn new((conv_name, norm_name): (&str, &str), conv: Conv2d, (channels, out): (usize, usize), make: Make) -> Result<Self> {
+        let shape = [conv.kernel.0, conv.kernel.1, channels, out];
+        Ok(Self {
+            conv,
+            weight: Parameter::new(format!("{conv_name}.weight"), &shape, Kind::Conv, make)?,
+            norm_weight: Parameter::new(format!("{norm_name}.weight"), &[out], Kind::One, make)?,
+            norm_bias: Parameter::new(format!("{norm_name}.bias"), &[out], Kind::Zero, make)?,
+            running_mean: Buffer { name: format!("{norm_name}.running_mean"), value: make(&[out], Kind::Zero)? },
+            running_var: Buffer { name: format!("{norm_name}.running_var"), value: make(&[out], Kind::One)? },
+        })
+    }
+
+    pub fn parameters(&self) -> [&Parameter; 3] {
+        [&self.weight, &self.norm_weight, &self.norm_bias]
+    }
+
+    pub fn parameters_mut(&mut self) -> [&mut Parameter; 3] {
+        [&mut self.weight, &mut self.norm_weight, &mut self.norm_bias]
+    }
+
+    fn norm(&self) -> (&Tensor, &Tensor) {
+        (&self.norm_weight.value, &self.norm_bias.value)
+    }
+
+    pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>, relu: bool) -> Result<Tensor> {
+        let y = conv2d(x, &self.weight.value, &self.conv)?;
+        batch_norm_eval(&y, (&self.running_mean.value, &self.running_var.value), self.norm(), Epilogue { residual, relu })?;
+        Ok(y)
+    }
+
+    pub fn forward_train(&mut self, x: &Tensor, residual: Option<&Tensor>, relu: bool) -> Result<(Tensor, UnitCache)> {
+        let conv_out = conv2d(x, &self.weight.value, &self.conv)?;
+        let stats = batch_stats(&conv_out)?;
+        move_towards(&self.running_mean.value, &stats.mean)?;
+        move_towards(&self.running_var.value, &stats.unbiased_variance)?;
+        let output = batch_norm(&conv_out, &stats, self.norm(), Epilogue { residual, relu })?;
+        Ok((output.clone(), UnitCache { input: x.clone(), conv_out, stats, output }))
+    }
+
+    /// Through batch norm (and gate) only: the gradients to the convolution's output and to the residual.
+    fn backward_norm(&mut self, grad: Tensor, cache: &UnitCache, epilogue: Epilogue) -> Result<(Tensor, Option<Tensor>)> {
+        let grads = batch_norm_backward(grad, (&cache.conv_out, &cache.output), &cache.stats, &self.norm_weight.value, epilogue)?;
+        host::write(&self.norm_weight.grad, |g| g.copy_from_slice(&grads.weight))?;
+        host::write(&self.norm_bias.grad, |g| g.copy_from_slice(&grads.bias))?;
+        Ok((grads.input, grads.residual))
+    }
+
+    /// Through the convolution: fills the weight gradient and gives the input's, added to `add_to` if there is one.
+    fn backward_conv(&mut self, grad: &Tensor, cache: &UnitCache, add_to: Option<Tensor>) -> Result<Tensor> {
+        conv2d_backward_weight(&cache.input, grad, &self.conv, &self.weight.grad)?;
+        let (_, height, width, _) = cache.input.dims4()?;
+        conv2d_backward_input(grad, &self.weight.value, &self.conv, (height, width), add_to)
+    }
+
+    /// The first layer's backward pass: no gradient to the images.
+    pub fn backward_weights(&mut self, grad: Tensor, cache: UnitCache) -> Result<()> {
+        let (grad, _) = self.backward_norm(grad, &cache, Epilogue { residual: None, relu: true })?;
+        conv2d_backward_weight(&cache.input, &grad, &self.conv, &self.weight.grad)
+    }
+}
+
+fn move_towards(running: &Tensor, new: &[f32]) -> Result<()> {
+    host::write(running, |running| {
+        running.iter_mut().zip(new).for_each(|(r, n)| *r += NORM_MOMENTUM * (n - *r));
+    })
+}
+
+/// Channels of one residual block.
+pub(super) struct BlockShape {
+    pub channels: usize,
+    pub width: usize,
+    pub expansion: usize,
+    pub stride: usize,
+}
+
+impl BlockShape {
+    pub fn out_channels(&self) -> usize {
+        self.width * self.expansion
+    }
+
+    /// Convolutions of the main path with their input and output channels.
+    fn convolutions(&self) -> Vec<(Conv2d, (usize, usize))> {
+        let (c, w, o) = (self.channels, self.width, self.out_channels());
+        match self.expansion {
+            1 => vec![(Conv2d::square(3, self.stride, 1), (c, w)), (Conv2d::square(3, 1, 1), (w, w))],
+            _ => vec![(Conv2d::square(1, 1, 0), (c, w)), (Conv2d::square(3, self.stride, 1), (w, w)), (Conv2d::square(1, 1, 0), (w, o))],
+        }
+    }
+}
+
+/// A basic block (two units) or a bottleneck (three), with the projection of its shortcut where the shape changes.
+pub(super) struct Block {
+    units: Vec<Unit>,
+    downsample: Option<Unit>,
+}
+
+pub(super) struct BlockCache {
+    units: Vec<UnitCache>,
+    downsample: Option<UnitCache>,
+}
+
+impl Block {
+    pub fn new(name: &str, shape: &BlockShape, make: Make) -> Result<Self> {
+        let mut units = Vec::new();
+        for (i, (conv, channels)) in shape.convolutions().into_iter().enumerate() {
+            units.push(Unit::new((&format!("{name}.conv{}", i + 1), &format!("{name}.bn{}", i + 1)), conv, channels, make)?);
+        }
+        let mut downsample = None;
+        if shape.stride != 1 || shape.channels != shape.out_channels() {
+            let conv = Conv2d::square(1, shape.stride, 0);
+            let names = (format!("{name}.downsample.0"), format!("{name}.downsample.1"));
+            downsample = Some(Unit::new((&names.0, &names.1), conv, (shape.channels, shape.out_channels()), make)?);
+        }
+        Ok(Self { units, downsample })
+    }
+
+    pub fn units(&self) -> impl Iterator<Item = &Unit> {
+        self.units.iter().chain(&self.downsample)
+    }
+
+    pub fn units_mut(&mut self) -> impl Iterator<Item = &mut Unit> {
+        self.units.iter_mut().chain(&mut self.downsample)
+    }
+
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let shortcut = match &self.downsample {
+            Some(unit) => unit.forward(x, None, false)?,
+            None => x.clone(),
+        };
+        let (last, first) = self.units.split_last().expect("a block has at least two units");
+        let mut h = x.clone();
+        for unit in first {
+            h = unit.forward(&h, None, true)?;
+        }
+        last.forward(&h, Some(&shortcut), true)
+    }
+
+    pub fn forward_train(&mut self, x: Tensor) -> Result<(Tensor, BlockCache)> {
+        let (shortcut, downsample) = match &mut self.downsample {
+            Some(unit) => {
+                let (shortcut, cache) = unit.forward_train(&x, None, false)?;
+                (shortcut, Some(cache))
+            }
+            None => (x.clone(), None),
+        };
+        let (last, first) = self.units.split_last_mut().expect("a block has at least two units");
+        let (mut h, mut units) = (x, Vec::new());
+        for unit in first {
+            let (y, cache) = unit.forward_train(&h, None, true)?;
+            units.push(cache);
+            h = y;
+        }
+        let (y, cache) = last.forward_train(&h, Some(&shortcut), true)?;
+        units.push(cache);
+        Ok((y, BlockCache { units, downsample }))
+    }
+
+    /// Gradient to the block's input; `grad` is overwritten.
+    pub fn backward(&mut self, grad: Tensor, mut cache: BlockCache) -> Result<Tensor> {
+        let mut grad = grad;
+        let mut shortcut = None;
+        for (i, unit) in self.units.iter_mut().enumerate().rev() {
+            let unit_cache = cache.units.pop().expect("the forward pass cached every unit");
+            let is_last = shortcut.is_none();
+            let residual = is_last.then_some(&unit_cache.output);
+            let (through, residual_grad) = unit.backward_norm(grad, &unit_cache, Epilogue { residual, relu: true })?;
+            if let Some(residual_grad) = residual_grad {
+                shortcut = Some(backward_shortcut(&mut self.downsample, residual_grad, cache.downsample.take())?);
+            }
+            let add_to = if i == 0 { shortcut.take() } else { None };
+            grad = unit.backward_conv(&through, &unit_cache, add_to)?;
+            if i == 0 {
+                break;
+            }
+        }
+        Ok(grad)
+    }
+}
+
+fn backward_shortcut(downsample: &mut Option<Unit>, grad: Tensor, cache: Option<UnitCache>) -> Result<Tensor> {
+    match (downsample, cache) {
+        (Some(unit), Some(cache)) => {
+            let (grad, _) = unit.backward_norm(grad, &cache, Epilogue::default())?;
+            unit.backward_conv(&grad, &cache, None)
+        }
+        _ => Ok(grad),
+    }
+}
+
+/// A fully connected layer.
+pub(super) struct Linear {
+    pub weight: Parameter,
+    pub bias: Parameter,
+}
+
+impl Linear {
+    const CONV: Conv2d = Conv2d { kernel: (1, 1), stride: 1, padding: 0 };
+
+    pub fn new(name: &str, (inputs, outputs): (usize, usize), make: Make) -> Result<Self> {
+        Ok(Self {
+            weight: Parameter::new(format!("{name}.weight"), &[1, 1, inputs, outputs], Kind::Linear, make)?,
+            bias: Parameter::new(format!("{name}.bias"), &[outputs], Kind::LinearBias { inputs }, make)?,
+        })
+    }
+
+    pub fn parameters(&self) -> [&Parameter; 2] {
+        [&self.weight, &self.bias]
+    }
+
+    pub fn parameters_mut(&mut self) -> [&mut Parameter; 2] {
+        [&mut self.weight, &mut self.bias]
+    }
+
+    /// `(B, C)` to `(B, O)`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (batch, inputs) = x.dims2()?;
+        let y = conv2d(&x.reshape((batch, 1, 1, inputs))?, &self.weight.value, &Self::CONV)?;
+        let bias = self.bias.value.to_vec1::<f32>()?;
+        host::write(&y, |y| {
+            y.chunks_exact_mut(bias.len()).for_each(|row| row.iter_mut().zip(&bias).for_each(|(y, b)| *y += b));
+        })?;
+        Ok(y.reshape((batch, bias.len()))?)
+    }
+
+    /// Fills both gradients; gives the input's `(B, C)`.
+    pub fn backward(&mut self, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
+        let ((batch, inputs), (_, outputs)) = (x.dims2()?, grad.dims2()?);
+        let grad = grad.contiguous()?.reshape((batch, 1, 1, outputs))?;
+        conv2d_backward_weight(&x.reshape((batch, 1, 1, inputs))?, &grad, &Self::CONV, &self.weight.grad)?;
+        let sums = host::read(&grad, |g| {
+            let mut sums = vec![0f64; outputs];
+            g.chunks_exact(outputs).for_each(|row| sums.iter_mut().zip(row).for_each(|(s, g)| *s += *g as f64));
+            sums
+        })?;
+        host::write(&self.bias.grad, |g| g.iter_mut().zip(&sums).for_each(|(g, s)| *g = *s as f32))?;
+        let grad = conv2d_backward_input(&grad, &self.weight.value, &Self::CONV, (1, 1), None)?;
+        Ok(grad.reshape((batch, inputs))?)
+    }
+}

@@ -1,0 +1,68 @@
+//! What several test files share: golden values and comparisons.
+#![allow(dead_code)]
+
+use candle_core::{DType, Device, Tensor};
+use std::{collections::HashMap, path::PathBuf};
+
+/// One reference file.
+pub struct Golden {
+    tensors: HashMap<String, Tensor>,
+    metadata: HashMap<String, String>,
+}
+
+/// Reads `NAME.safetensors` from the folder in `LA_GOLDEN`, or from the copy beside this file.
+pub fn golden(name: &str) -> Golden {
+    let folder =
+        std::env::var_os("LA_GOLDEN").map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden")), PathBuf::from);
+    let path = folder.join(format!("{name}.safetensors"));
+    let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).unwrap();
+    Golden { tensors, metadata: header.metadata().clone().unwrap_or_default() }
+}
+
+impl Golden {
+    /// A tensor by name.
+    pub fn get(&self, name: &str) -> &Tensor {
+        self.tensors.get(name).unwrap_or_else(|| panic!("no tensor {name}"))
+    }
+
+    /// The one value of a tensor.
+    pub fn scalar(&self, name: &str) -> f32 {
+        self.get(name).flatten_all().unwrap().to_vec1::<f32>().unwrap()[0]
+    }
+
+    /// A setting.
+    pub fn setting(&self, name: &str) -> &str {
+        self.metadata.get(name).unwrap_or_else(|| panic!("no setting {name}"))
+    }
+
+    /// Tensors whose names start with `prefix`, without it.
+    pub fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a Tensor)> {
+        self.tensors.iter().filter_map(move |(name, t)| Some((name.strip_prefix(prefix)?, t)))
+    }
+}
+
+/// Asserts that the largest difference is at most `tolerance` times the largest expected magnitude.
+pub fn close(got: &Tensor, expected: &Tensor, tolerance: f32, what: &str) {
+    assert_eq!(got.elem_count(), expected.elem_count(), "{what}: shapes {:?} and {:?}", got.dims(), expected.dims());
+    let flat = |t: &Tensor| t.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let (got, expected) = (flat(got), flat(expected));
+    let scale = expected.iter().fold(0f32, |m, e| m.max(e.abs()));
+    let worst = got.iter().zip(&expected).map(|(g, e)| (g - e).abs()).fold(0f32, |m, d| if d.is_nan() { f32::INFINITY } else { m.max(d) });
+    assert!(worst <= tolerance * scale, "{what}: largest difference {worst} at scale {scale}");
+}
+
+/// The loss of the training cases, `−mean ⟨normalised output, target⟩`, and its gradient to the raw outputs.
+pub fn target_loss(outputs: &Tensor, golden: &Golden) -> (f64, Tensor) {
+    let outputs = outputs.to_dtype(DType::F64).unwrap();
+    let target = golden.get("target").to_dtype(DType::F64).unwrap();
+    let batch = outputs.dim(0).unwrap() as f64;
+    let norms = outputs.sqr().unwrap().sum_keepdim(1).unwrap().sqrt().unwrap();
+    let unit = outputs.broadcast_div(&norms).unwrap();
+    let loss = (unit.mul(&target).unwrap().sum_all().unwrap() * (-1.0 / batch)).unwrap();
+    let grad = (target * (-1.0 / batch)).unwrap();
+    let along = unit.mul(&grad).unwrap().sum_keepdim(1).unwrap();
+    let across = grad.sub(&unit.broadcast_mul(&along).unwrap()).unwrap().broadcast_div(&norms).unwrap();
+    (loss.to_scalar().unwrap(), across.to_dtype(DType::F32).unwrap())
+}
