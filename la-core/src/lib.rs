@@ -3,6 +3,10 @@
 //! Each image's embedding is pulled towards its *close* neighbours (bank rows that share a k-means cluster with it)
 //! and away from its *background* neighbours (the bank rows nearest to it), so that clusters form without labels.
 
+#[cfg(feature = "train")]
+pub mod augment;
+#[cfg(feature = "train")]
+pub mod data;
 mod error;
 pub mod ops;
 pub mod optim;

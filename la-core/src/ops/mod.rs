@@ -2,6 +2,7 @@
 
 pub mod batch_norm;
 pub mod conv2d;
+pub mod color;
 pub(crate) mod host;
 pub mod normalize;
 pub mod parallel;

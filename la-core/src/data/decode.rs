@@ -1,0 +1,143 @@
+//! Encoded bytes to [`Picture`]: JPEG, PNG, WebP, GIF (first frame), BMP, TIFF, upright and over white.
+
+use super::{probe, Picture};
+use crate::{error::bail, Error, Result};
+use fast_image_resize::{images::TypedImage, images::TypedImageRef, pixels::U8x3, FilterType, ResizeAlg, ResizeOptions, Resizer};
+use image::{metadata::Orientation, DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
+use std::io::Cursor;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use zune_jpeg::zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
+
+/// Images of more pixels are refused by their header, before any memory is taken for them.
+pub const MAX_PIXELS: usize = 64 << 20;
+
+/// How much larger than the network's input the shorter side stays: the smallest published crop (a fifth of the area,
+/// ratio 3/4) of a picture 2.25 times as large is not enlarged.
+const KEPT: f64 = 2.25;
+
+/// The picture in `bytes`, reduced by a power of two where its shorter side stays at least 2.25 `size`.
+///
+/// Fails with the reason where the format is unknown, the data truncated or damaged, or the picture above [`MAX_PIXELS`].
+pub fn decode(bytes: &[u8], size: usize) -> Result<Picture> {
+    // Decoders are fed with whatever users have: one that panics must not end the run.
+    let picture = match catch_unwind(AssertUnwindSafe(|| decode_full(bytes))) {
+        Ok(picture) => picture?,
+        Err(_) => bail!("damaged: its decoder gave up"),
+    };
+    let factor = reduction(picture.width, picture.height, size);
+    if factor == 1 {
+        return Ok(picture);
+    }
+    reduced(&picture, factor)
+}
+
+/// The power of two by which a picture of `width` by `height` is reduced for a network that sees `size` pixels.
+pub fn reduction(width: usize, height: usize, size: usize) -> usize {
+    let shorter = width.min(height) as f64;
+    let mut factor = 1;
+    while shorter / (2 * factor) as f64 >= KEPT * size as f64 {
+        factor *= 2;
+    }
+    factor
+}
+
+fn decode_full(bytes: &[u8]) -> Result<Picture> {
+    match bytes {
+        [] => bail!("empty file"),
+        [0xff, 0xd8, 0xff, ..] => decode_jpeg(bytes),
+        _ => decode_other(bytes),
+    }
+}
+
+/// Fails where a picture of that size is not to be decoded.
+pub fn check_size(width: usize, height: usize) -> Result<()> {
+    match width.checked_mul(height) {
+        Some(0) => bail!("no pixels: {width}x{height}"),
+        Some(pixels) if pixels <= MAX_PIXELS => Ok(()),
+        _ => bail!("too large: {width}x{height} is more than {} megapixels", MAX_PIXELS >> 20),
+    }
+}
+
+fn decode_jpeg(bytes: &[u8]) -> Result<Picture> {
+    let head = probe::jpeg_head(&mut Cursor::new(bytes))?;
+    check_size(head.width, head.height)?;
+    // The decoder fills what is missing with gray, as browsers do: nothing to learn from.
+    if !bytes[head.scan_start.min(bytes.len())..].windows(2).rev().any(|pair| pair == [0xff, 0xd9]) {
+        bail!("truncated: the end-of-image marker is missing");
+    }
+    let options = DecoderOptions::default().set_strict_mode(false).set_max_width(usize::MAX).set_max_height(usize::MAX);
+    let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    let damaged = |err| Error::invalid(format!("damaged: {err:?}"));
+    decoder.decode_headers().map_err(damaged)?;
+    let is_cmyk = decoder.input_colorspace() == Some(ColorSpace::CMYK);
+    let out = if is_cmyk { ColorSpace::CMYK } else { ColorSpace::RGB };
+    decoder.set_options(options.jpeg_set_out_colorspace(out));
+    let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
+    let mut pixels = vec![0; head.width * head.height * out.num_components()];
+    decoder.decode_into(&mut pixels).map_err(damaged)?;
+    if is_cmyk {
+        pixels = cmyk_to_rgb(&pixels, head.is_adobe);
+    }
+    upright(Picture::new(head.width, head.height, pixels)?, orientation.unwrap_or(Orientation::NoTransforms))
+}
+
+/// `255 - min(255, ink + black)` as products; Adobe's files store the inks inverted.
+fn cmyk_to_rgb(cmyk: &[u8], inverted: bool) -> Vec<u8> {
+    let light = |ink: u8| u32::from(if inverted { ink } else { 255 - ink });
+    cmyk.chunks_exact(4).flat_map(|p| [0, 1, 2].map(|i| ((light(p[i]) * light(p[3]) + 127) / 255) as u8)).collect()
+}
+
+fn decode_other(bytes: &[u8]) -> Result<Picture> {
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|err| Error::invalid(err.to_string()))?;
+    if reader.format().is_none() {
+        bail!("not an image of a known format");
+    }
+    let damaged = |err| Error::invalid(format!("damaged: {err}"));
+    let mut decoder = reader.into_decoder().map_err(damaged)?;
+    let (width, height) = decoder.dimensions();
+    check_size(width as usize, height as usize)?;
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(1 << 30);
+    decoder.set_limits(limits).map_err(damaged)?;
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    image.apply_orientation(orientation);
+    let rgb = if image.color().has_alpha() { over_white(image) } else { image.into_rgb8() };
+    Picture::new(rgb.width() as usize, rgb.height() as usize, rgb.into_raw())
+}
+
+/// `value * alpha + 255 (1 - alpha)`, rounded.
+fn over_white(image: DynamicImage) -> RgbImage {
+    let image = image.into_rgba8();
+    let blend = |value: u8, alpha: u8| {
+        let (value, alpha) = (u32::from(value), u32::from(alpha));
+        ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
+    };
+    let pixels = image.as_raw().chunks_exact(4).flat_map(|p| [0, 1, 2].map(|i| blend(p[i], p[3]))).collect();
+    RgbImage::from_raw(image.width(), image.height(), pixels).expect("three values for each pixel of the same image")
+}
+
+fn upright(picture: Picture, orientation: Orientation) -> Result<Picture> {
+    if orientation == Orientation::NoTransforms {
+        return Ok(picture);
+    }
+    let Some(rgb) = RgbImage::from_raw(picture.width as u32, picture.height as u32, picture.pixels) else {
+        bail!("damaged: its pixels do not fill it");
+    };
+    let mut image = DynamicImage::ImageRgb8(rgb);
+    image.apply_orientation(orientation);
+    let rgb = image.into_rgb8();
+    Picture::new(rgb.width() as usize, rgb.height() as usize, rgb.into_raw())
+}
+
+/// The picture at `1 / factor` of its sides, each pixel the mean of the area that it stands for.
+fn reduced(picture: &Picture, factor: usize) -> Result<Picture> {
+    let (width, height) = (picture.width.div_ceil(factor), picture.height.div_ceil(factor));
+    let mut pixels = vec![0; width * height * 3];
+    let failed = |err: &dyn std::fmt::Display| Error::invalid(format!("could not be reduced: {err}"));
+    let from = TypedImageRef::<U8x3>::from_buffer(picture.width as u32, picture.height as u32, &picture.pixels).map_err(|e| failed(&e))?;
+    let mut to = TypedImage::<U8x3>::from_buffer(width as u32, height as u32, &mut pixels).map_err(|e| failed(&e))?;
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Box));
+    Resizer::new().resize_typed(&from, &mut to, &options).map_err(|e| failed(&e))?;
+    Picture::new(width, height, pixels)
+}

@@ -1,0 +1,202 @@
+//! Encoded images, in files or in one block: decoded once where they fit in memory, else whenever they are asked for.
+
+use super::{decode, probe, splits::random_order, OpenConfig, Picture, Source, Unreadable};
+use crate::{error::bail, ops::parallel, Error, Result};
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{Cursor, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+const EXTENSIONS: [&str; 12] = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "dib", "tif", "tiff", "apng"];
+
+/// Whether the file's name says that it is an image of a format that can be read.
+pub fn has_image_extension(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    EXTENSIONS.contains(&extension.as_str())
+}
+
+/// Where the bytes of an image are.
+pub enum Origin {
+    /// A file of its own.
+    File(PathBuf),
+    /// `len` bytes of a store from `start` on.
+    Slice {
+        /// The store.
+        store: Arc<Store>,
+        /// First byte.
+        start: u64,
+        /// Number of bytes.
+        len: usize,
+    },
+}
+
+/// Many encoded images, one after the other.
+pub enum Store {
+    /// In memory.
+    Memory(Vec<u8>),
+    /// In a file, for sets larger than memory should hold.
+    File(Mutex<File>),
+}
+
+impl Origin {
+    fn bytes(&self) -> Result<Cow<'_, [u8]>> {
+        match self {
+            Self::File(path) => std::fs::read(path).map(Cow::Owned).map_err(|err| Error::invalid(err.to_string())),
+            Self::Slice { store, start, len } => store.bytes(*start, *len),
+        }
+    }
+
+    fn probe(&self) -> Result<probe::Probe> {
+        match self {
+            Self::File(path) => probe::probe(open_regular(path)?),
+            Self::Slice { .. } => probe::probe(Cursor::new(self.bytes()?)),
+        }
+    }
+}
+
+/// Opening a pipe would wait for a writer for ever.
+fn open_regular(path: &Path) -> Result<File> {
+    let said = |err: std::io::Error| Error::invalid(err.to_string());
+    if !std::fs::metadata(path).map_err(said)?.is_file() {
+        bail!("not a regular file");
+    }
+    File::open(path).map_err(said)
+}
+
+impl Store {
+    fn bytes(&self, start: u64, len: usize) -> Result<Cow<'_, [u8]>> {
+        match self {
+            Self::Memory(bytes) => Ok(Cow::Borrowed(&bytes[start as usize..start as usize + len])),
+            Self::File(file) => {
+                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut bytes = vec![0; len];
+                let read = file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(&mut bytes));
+                read.map_err(|err| Error::invalid(format!("unpacked images: {err}")))?;
+                Ok(Cow::Owned(bytes))
+            }
+        }
+    }
+}
+
+/// One encoded image.
+pub struct Item {
+    /// Its path below the source.
+    pub name: String,
+    /// Where its bytes are.
+    pub origin: Origin,
+    /// Its class, where it is known.
+    pub label: Option<u32>,
+}
+
+/// A source of encoded images.
+pub struct Files {
+    items: Vec<Item>,
+    class_names: Vec<String>,
+    size: usize,
+    decoded: Option<Vec<Picture>>,
+}
+
+impl Files {
+    /// Looks at every item and keeps those that can be read: at most `limit` of them, drawn by `config.seed`.
+    ///
+    /// Where the pixels of all fit in `config.cache_bytes` they are decoded here and kept. The others are returned with
+    /// the reason. Fails where not one is left.
+    pub fn open(items: Vec<Item>, class_names: Vec<String>, config: &OpenConfig, limit: Option<usize>) -> Result<(Self, Vec<Unreadable>)> {
+        let (num_items, first) = (items.len(), items.first().map(|item| item.name.clone()).unwrap_or_default());
+        let mut unreadable = vec![];
+        let checked = check_items(items, config, limit, &mut unreadable);
+        let bytes: usize = checked.iter().map(|(_, probe)| decoded_bytes(probe, config.size)).sum();
+        let items = checked.into_iter().map(|(item, _)| item).collect();
+        let mut files = Self { items, class_names, size: config.size, decoded: None };
+        if bytes <= config.cache_bytes {
+            files.decode_all(&mut unreadable);
+        }
+        if files.items.is_empty() {
+            let (name, reason) = unreadable.first().map_or((first.as_str(), "no images"), |u| (&u.name, &u.reason));
+            bail!("none of the {num_items} images could be read; the first, {name}: {reason}");
+        }
+        Ok((files, unreadable))
+    }
+
+    fn decode_all(&mut self, unreadable: &mut Vec<Unreadable>) {
+        let pictures = parallel::map(self.items.len(), |i| self.decode(i));
+        let items = std::mem::take(&mut self.items);
+        let mut decoded = Vec::with_capacity(items.len());
+        for (item, picture) in items.into_iter().zip(pictures) {
+            match picture {
+                Ok(picture) => {
+                    decoded.push(picture);
+                    self.items.push(item);
+                }
+                Err(err) => unreadable.push(Unreadable { name: item.name, reason: err.to_string() }),
+            }
+        }
+        self.decoded = Some(decoded);
+    }
+
+    fn decode(&self, index: usize) -> Result<Picture> {
+        decode::decode(&self.items[index].origin.bytes()?, self.size)
+    }
+}
+
+/// The items whose header and end are as they should be, or which decode all the same, in their order.
+///
+/// Drawn one after the other until `limit` good ones are found: a bad one is replaced by the next draw.
+fn check_items(items: Vec<Item>, config: &OpenConfig, limit: Option<usize>, unreadable: &mut Vec<Unreadable>) -> Vec<(Item, probe::Probe)> {
+    let keep = limit.unwrap_or(items.len()).min(items.len());
+    let order = if keep < items.len() { random_order(items.len(), config.seed) } else { (0..items.len() as u32).collect() };
+    let mut outcomes: Vec<Option<Result<probe::Probe>>> = items.iter().map(|_| None).collect();
+    let (mut num_good, mut rest) = (0, &order[..]);
+    while num_good < keep && !rest.is_empty() {
+        let (drawn, after) = rest.split_at((keep - num_good).min(rest.len()));
+        for (&index, probe) in drawn.iter().zip(parallel::map(drawn.len(), |i| check(&items[drawn[i] as usize].origin, config.size))) {
+            num_good += usize::from(probe.is_ok());
+            outcomes[index as usize] = Some(probe);
+        }
+        rest = after;
+    }
+    let mut good = Vec::with_capacity(num_good);
+    for (item, outcome) in items.into_iter().zip(outcomes) {
+        match outcome {
+            Some(Ok(probe)) => good.push((item, probe)),
+            Some(Err(err)) => unreadable.push(Unreadable { name: item.name, reason: err.to_string() }),
+            None => (),
+        }
+    }
+    good
+}
+
+fn check(origin: &Origin, size: usize) -> Result<probe::Probe> {
+    let probe = origin.probe()?;
+    if !probe.ends_well {
+        decode::decode(&origin.bytes()?, size)?;
+    }
+    Ok(probe)
+}
+
+fn decoded_bytes(probe: &probe::Probe, size: usize) -> usize {
+    let factor = decode::reduction(probe.width, probe.height, size);
+    probe.width.div_ceil(factor) * probe.height.div_ceil(factor) * 3
+}
+
+impl Source for Files {
+    fn len(&self) -> usize {
+        self.items.len()
+    }
+    fn picture(&self, index: usize) -> Result<Cow<'_, Picture>> {
+        if let Some(decoded) = &self.decoded {
+            return Ok(Cow::Borrowed(&decoded[index]));
+        }
+        self.decode(index).map(Cow::Owned).map_err(|err| Error::invalid(format!("{}: {err}", self.items[index].name)))
+    }
+    fn label(&self, index: usize) -> Option<u32> {
+        self.items[index].label
+    }
+    fn name(&self, index: usize) -> String {
+        self.items[index].name.clone()
+    }
+    fn class_names(&self) -> &[String] {
+        &self.class_names
+    }
+}

@@ -1,0 +1,152 @@
+//! Images behind one trait: folders, idx and CIFAR files, Parquet, the Hugging Face Hub and an embedded sample.
+//!
+//! Labels serve evaluation only. Small sets are decoded once into memory; large ones are decoded as batches ask for them.
+
+pub mod array;
+pub mod batches;
+pub mod cifar;
+pub mod decode;
+pub mod files;
+pub mod folder;
+pub mod hub;
+pub mod idx;
+mod named;
+mod normalization;
+pub mod parquet;
+pub mod probe;
+mod splits;
+
+pub use batches::{epoch_batches, eval_batches, num_batches, Batch, BatchConfig, Batches};
+pub use normalization::Normalization;
+pub use splits::{Splits, Subset};
+
+use crate::{error::bail, Result};
+use std::borrow::Cow;
+use std::path::Path;
+
+/// One decoded image: rows of 8-bit RGB, top to bottom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Pixels a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// `width * height * 3` values.
+    pub pixels: Vec<u8>,
+}
+
+impl Picture {
+    /// A picture of `pixels`; fails where their number is not `width * height * 3` or a side is 0.
+    pub fn new(width: usize, height: usize, pixels: Vec<u8>) -> Result<Self> {
+        if width == 0 || height == 0 || pixels.len() != width * height * 3 {
+            bail!("expected {width}x{height} RGB pixels, got {} values", pixels.len());
+        }
+        Ok(Self { width, height, pixels })
+    }
+}
+
+/// A set of images with labels where they are known.
+pub trait Source: Send + Sync {
+    /// How many images there are.
+    fn len(&self) -> usize;
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// The image at `index`, borrowed where it lives in memory; fails where its file cannot be read any more.
+    fn picture(&self, index: usize) -> Result<Cow<'_, Picture>>;
+    /// Its class, an index into [`Source::class_names`].
+    fn label(&self, index: usize) -> Option<u32>;
+    /// Its path below the source, or its number.
+    fn name(&self, index: usize) -> String;
+    /// The classes in order of their index; empty where there are no labels.
+    fn class_names(&self) -> &[String];
+}
+
+/// The labels of all images, or none where any is unknown.
+pub fn labels(source: &dyn Source) -> Option<Vec<u32>> {
+    (0..source.len()).map(|i| source.label(i)).collect()
+}
+
+/// An image that was left out, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Its path below the source.
+    pub name: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// How a source is opened.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenConfig {
+    /// Side of the images that the network will see, in pixels: larger files are reduced as they are decoded.
+    pub size: usize,
+    /// Keep a random subset of this many training images.
+    pub limit: Option<usize>,
+    /// Seed of that subset.
+    pub seed: u64,
+    /// A split whose decoded pixels fit in this many bytes is decoded once and kept; a larger one streams.
+    pub cache_bytes: usize,
+}
+
+impl Default for OpenConfig {
+    fn default() -> Self {
+        Self { size: 224, limit: None, seed: 0, cache_bytes: 512 << 20 }
+    }
+}
+
+/// Opens `sample`, `fashion-mnist`, `cifar10`, `cifar100`, `hf:owner/name[:split]` or a path.
+///
+/// A path is a folder of images, of idx, CIFAR or Parquet files, or one such file. Fails, with a way out, where the
+/// source does not exist, holds no image, or holds none that can be read.
+pub fn open(src: &str, config: &OpenConfig) -> Result<Splits> {
+    if config.size == 0 {
+        bail!("image size must be at least 1, got 0");
+    }
+    let splits = match src {
+        "sample" => named::sample()?,
+        "fashion-mnist" => named::fashion_mnist()?,
+        "cifar10" | "cifar100" => named::cifar(src, config)?,
+        "" => bail!("expected a data source (sample, fashion-mnist, cifar10, cifar100, a path or hf:owner/name), got an empty name"),
+        _ => match src.strip_prefix("hf:") {
+            Some(id) => hub::open(id, config)?,
+            None => open_path(Path::new(src), config)?,
+        },
+    };
+    splits.limited(config)
+}
+
+fn open_path(path: &Path, config: &OpenConfig) -> Result<Splits> {
+    let meta = match std::fs::metadata(path) {
+        Ok(meta) => meta,
+        Err(err) => bail!(
+            "{}: {err}; expected sample, fashion-mnist, cifar10, cifar100, hf:owner/name, or the path of a folder or file that exists",
+            path.display()
+        ),
+    };
+    if meta.is_dir() {
+        return open_dir(path, config);
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    match () {
+        _ if name.ends_with(".parquet") => parquet::open(path, config),
+        _ if name.ends_with(".bin") => cifar::open_file(path),
+        _ if idx::is_idx(path) => idx::open_file(path),
+        _ if files::has_image_extension(path) => bail!("{}: is one image, expected a folder of images", path.display()),
+        _ => bail!("{}: expected a folder, or an idx, CIFAR .bin or .parquet file, got something else", path.display()),
+    }
+}
+
+fn open_dir(path: &Path, config: &OpenConfig) -> Result<Splits> {
+    if idx::is_idx_dir(path) {
+        return idx::open_dir(path);
+    }
+    if let Some(dir) = cifar::find_dir(path) {
+        return cifar::open_dir(&dir);
+    }
+    if parquet::holds_parquet(path) {
+        return parquet::open(path, config);
+    }
+    folder::open(path, config)
+}

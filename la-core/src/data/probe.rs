@@ -1,0 +1,141 @@
+//! A look at a file's header and end, without decoding it.
+
+use super::decode::check_size;
+use crate::{error::bail, Error, Result};
+use image::ImageReader;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+
+/// What a header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    /// Pixels a row, as stored.
+    pub width: usize,
+    /// Rows, as stored.
+    pub height: usize,
+    /// Whether the file's end is as it should be; where it is not, only decoding tells whether the image is whole.
+    pub ends_well: bool,
+}
+
+/// Reads the header and the last bytes; fails with the reason where they show that the image cannot be used.
+pub fn probe<R: Read + Seek>(reader: R) -> Result<Probe> {
+    let mut reader = BufReader::new(reader);
+    let failed = |err: std::io::Error| Error::invalid(err.to_string());
+    let start = reader.fill_buf().map_err(failed)?;
+    if start.is_empty() {
+        bail!("empty file");
+    }
+    let mut magic = [0; 12];
+    let known = start.len().min(12);
+    magic[..known].copy_from_slice(&start[..known]);
+    let (width, height) = if magic.starts_with(&[0xff, 0xd8, 0xff]) {
+        let head = jpeg_head(&mut reader)?;
+        (head.width, head.height)
+    } else {
+        other_size(&mut reader)?
+    };
+    check_size(width, height)?;
+    let ends_well = ends_well(&magic, &mut reader).map_err(failed)?;
+    Ok(Probe { width, height, ends_well })
+}
+
+fn other_size<R: BufRead + Seek>(reader: &mut R) -> Result<(usize, usize)> {
+    let reader = ImageReader::new(reader).with_guessed_format().map_err(|err| Error::invalid(err.to_string()))?;
+    if reader.format().is_none() {
+        bail!("not an image of a known format");
+    }
+    let (width, height) = reader.into_dimensions().map_err(|err| Error::invalid(format!("damaged header: {err}")))?;
+    Ok((width as usize, height as usize))
+}
+
+fn ends_well<R: Read + Seek>(magic: &[u8; 12], reader: &mut R) -> std::io::Result<bool> {
+    let len = reader.seek(SeekFrom::End(0))?;
+    let mut tail = [0; 12];
+    let known = len.min(12);
+    reader.seek(SeekFrom::End(-(known as i64)))?;
+    reader.read_exact(&mut tail[12 - known as usize..])?;
+    Ok(match magic {
+        [0xff, 0xd8, ..] => tail[10..] == [0xff, 0xd9],
+        [0x89, b'P', b'N', b'G', ..] => &tail[4..8] == b"IEND",
+        [b'G', b'I', b'F', ..] => tail[11] == 0x3b,
+        [b'R', b'I', b'F', b'F', size @ ..] => u64::from(u32::from_le_bytes([size[0], size[1], size[2], size[3]])) + 8 <= len,
+        _ => false,
+    })
+}
+
+/// What stands before a JPEG's first scan.
+#[derive(Debug, Clone, Copy)]
+pub struct JpegHead {
+    /// Pixels a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Whether Adobe's marker is there, which inverts the inks of a CMYK file.
+    pub is_adobe: bool,
+    /// Where the first scan starts.
+    pub scan_start: usize,
+}
+
+/// Walks the markers of a JPEG from its first byte to the first scan (ITU-T T.81, annex B).
+pub fn jpeg_head<R: Read + Seek>(reader: &mut R) -> Result<JpegHead> {
+    walk_markers(reader).map_err(|err| match err.kind() {
+        std::io::ErrorKind::UnexpectedEof => Error::invalid("truncated in its header"),
+        _ => Error::invalid(err.to_string()),
+    })
+}
+
+fn walk_markers<R: Read + Seek>(reader: &mut R) -> std::io::Result<JpegHead> {
+    let mut head = JpegHead { width: 0, height: 0, is_adobe: false, scan_start: 0 };
+    reader.seek(SeekFrom::Start(2))?;
+    loop {
+        let marker = next_marker(reader)?;
+        if matches!(marker, 0x01 | 0xd0..=0xd8) {
+            continue; // these stand alone
+        }
+        let len = i64::from(read_u16(reader)?).max(2) - 2;
+        let next = reader.stream_position()? as i64 + len;
+        match marker {
+            0xc0..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => {
+                let _precision = read_u8(reader)?;
+                head.height = usize::from(read_u16(reader)?);
+                head.width = usize::from(read_u16(reader)?);
+            }
+            0xee if len >= 5 => {
+                let mut name = [0; 5];
+                reader.read_exact(&mut name)?;
+                head.is_adobe = &name == b"Adobe";
+            }
+            0xda => {
+                head.scan_start = reader.stream_position()? as usize;
+                return Ok(head);
+            }
+            0xd9 => return Err(std::io::Error::other("damaged: it ends before any pixels")),
+            _ => (),
+        }
+        reader.seek(SeekFrom::Start(next as u64))?;
+    }
+}
+
+/// The byte after the next run of 0xff; whatever stands before is skipped, as decoders do.
+fn next_marker<R: Read>(reader: &mut R) -> std::io::Result<u8> {
+    let mut seen_ff = false;
+    loop {
+        match (read_u8(reader)?, seen_ff) {
+            (0xff, _) => seen_ff = true,
+            (0, true) => seen_ff = false,
+            (marker, true) => return Ok(marker),
+            _ => (),
+        }
+    }
+}
+
+fn read_u8<R: Read>(reader: &mut R) -> std::io::Result<u8> {
+    let mut byte = [0];
+    reader.read_exact(&mut byte)?;
+    Ok(byte[0])
+}
+
+fn read_u16<R: Read>(reader: &mut R) -> std::io::Result<u16> {
+    let mut bytes = [0; 2];
+    reader.read_exact(&mut bytes)?;
+    Ok(u16::from_be_bytes(bytes))
+}
