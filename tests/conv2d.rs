@@ -91,6 +91,10 @@ fn convolution_equals_the_definition_at_every_resnet_shape() {
         ([2, 23, 17, 3], 64, Conv2d::square(7, 2, 3)),
         ([2, 11, 13, 3], 64, Conv2d::square(3, 1, 1)),
         ([70, 4, 4, 32], 32, Conv2d::square(3, 1, 1)),
+        ([40, 16, 13, 64], 64, Conv2d::square(3, 1, 1)),
+        ([70, 10, 11, 24], 72, Conv2d::square(3, 1, 1)),
+        ([130, 7, 7, 128], 32, Conv2d::square(3, 1, 1)),
+        ([40, 15, 16, 16], 16, Conv2d::square(3, 1, 0)),
         ([2, 1, 1, 640], 128, Conv2d::square(1, 1, 0)),
         ([1, 2, 2, 600], 40, Conv2d::square(3, 1, 1)),
     ] {

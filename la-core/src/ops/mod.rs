@@ -1,8 +1,8 @@
 //! The tensor operations that candle lacks or does slowly: each file one operation, every device behind one call.
 
 pub mod batch_norm;
-pub mod conv2d;
 pub mod color;
+pub mod conv2d;
 pub(crate) mod host;
 pub mod normalize;
 pub mod parallel;

@@ -22,16 +22,17 @@ const OUTER_ROWS: usize = 6;
 
 /// Weights as panels: for each block of output columns, `taps × channels` rows of `width` values, zero-padded.
 pub(super) struct Panels {
-    values: Vec<f32>,
-    blocks: Vec<Block>,
-    channels: usize,
+    pub values: Vec<f32>,
+    pub blocks: Vec<Block>,
+    pub channels: usize,
 }
 
-struct Block {
-    start: usize,
-    columns: usize,
-    vectors: usize,
-    offset: usize,
+/// Some output columns: the first, how many, the vectors they fill, and where their panel starts.
+pub(super) struct Block {
+    pub start: usize,
+    pub columns: usize,
+    pub vectors: usize,
+    pub offset: usize,
 }
 
 impl Panels {
@@ -106,7 +107,7 @@ impl Block {
         blocks
     }
 
-    fn width(&self) -> usize {
+    pub fn width(&self) -> usize {
         self.vectors * lanes()
     }
 }

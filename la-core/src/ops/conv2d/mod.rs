@@ -5,6 +5,7 @@
 mod cpu;
 mod kernel;
 mod plan;
+mod winograd;
 
 use crate::{
     error::bail,
@@ -13,8 +14,10 @@ use crate::{
 };
 use candle_core::{Device, Tensor};
 use cpu::{gather_all, outer_all, Images, Panels};
+use kernel::lanes;
 pub use plan::Conv2d;
 use plan::Plan;
+use winograd::Tiling;
 
 /// Convolution of `x` `(B, H, W, C)` with `weight` `(KH, KW, C, O)`, to `(B, H', W', O)`.
 ///
@@ -25,6 +28,12 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, conv: &Conv2d) -> Result<Tensor> {
     let mut out = scratch(shape.batch * shape.output.0 * shape.output.1 * shape.out_channels);
     read(x, |x| {
         read(weight, |w| {
+            if let Some(tiling) =
+                shape.winograd(shape.output, shape.input, shape.channels).filter(|t| t.tiles() * shape.channels >= EXACT_BELOW)
+            {
+                let panels = Panels::forward(w, 9, shape.channels, shape.out_channels);
+                return winograd::convolve(&tiling, Images { values: x, image: x.len() / shape.batch }, &panels, &mut out, false);
+            }
             let (rows, padded) = shape.merged(x);
             let panels = Panels::forward(w, rows.taps(), rows.channels, shape.out_channels);
             let input = Images { values: padded.as_deref().unwrap_or(x), image: rows.image };
@@ -68,9 +77,13 @@ pub fn conv2d_backward_weight(x: &Tensor, grad: &Tensor, conv: &Conv2d, out: &Te
     write(out, |out| {
         read(x, |x| {
             read(grad, |g| {
+                let grads = Images { values: g, image: g.len() / shape.batch };
+                if let Some(tiling) = shape.winograd_weight() {
+                    let input = Images { values: x, image: x.len() / shape.batch };
+                    return winograd::weight_gradient(&tiling, input, grads, shape.channels, out);
+                }
                 let (rows, padded) = shape.merged(x);
                 let input = Images { values: padded.as_deref().unwrap_or(x), image: rows.image };
-                let grads = Images { values: g, image: g.len() / shape.batch };
                 outer_all(&rows.plan, input, grads, rows.channels, out);
             })
         })
@@ -84,6 +97,13 @@ fn on_cpu(x: &Tensor) -> Result<()> {
         other => bail!("convolution: no implementation for device {:?}", other.location()),
     }
 }
+
+/// Forward passes with fewer tiles times channels stay exact: Winograd's rounding (1e-5) may carry a value across a
+/// ReLU's kink, and a small batch gains little.
+const EXACT_BELOW: usize = 32 * 1024;
+
+/// Fewer tiles than this do not repay the transformed weights.
+const WINOGRAD_TILES: usize = 64;
 
 /// The checked shapes of one convolution.
 struct Shape {
@@ -123,6 +143,20 @@ impl Shape {
         Ok(Self { conv: *conv, batch, input: (height, width), output, channels, out_channels })
     }
 
+    /// The tiles of a 3×3 stride-1 convolution where Winograd pays: enough tiles, few wasted outputs, panels that fit caches.
+    fn winograd(&self, output: (usize, usize), input: (usize, usize), channels: usize) -> Option<Tiling> {
+        let tiling = Tiling { batch: self.batch, input, output, padding: self.conv.padding };
+        let fits = self.conv.kernel == (3, 3) && self.conv.stride == 1 && self.conv.padding <= 2;
+        let pays = channels >= 16 && channels <= winograd::MAX_CHANNELS && tiling.tiles() >= WINOGRAD_TILES && tiling.used() > 0.5;
+        (fits && pays).then_some(tiling)
+    }
+
+    /// The same for the weight gradient, whose tiles must fill whole vectors.
+    fn winograd_weight(&self) -> Option<Tiling> {
+        let whole = self.out_channels % lanes() == 0 && self.out_channels <= winograd::MAX_CHANNELS;
+        self.winograd(self.output, self.input, self.channels).filter(|_| whole)
+    }
+
     fn check_grad(&self, grad: &Tensor) -> Result<()> {
         let expected = (self.batch, self.output.0, self.output.1, self.out_channels);
         match grad.dims4()? == expected {
@@ -160,6 +194,12 @@ impl Shape {
     /// Backward to the input, one residue class of pixels modulo the stride after another.
     fn gather_back(&self, grad: &[f32], weight: &[f32], out: &mut [f32], accumulate: bool) {
         let input = Images { values: grad, image: grad.len() / self.batch };
+        if let Some(tiling) = self.winograd(self.input, self.output, self.out_channels) {
+            let reversed: Vec<usize> = (0..9).rev().collect();
+            let panels = Panels::backward(weight, &reversed, self.out_channels, self.channels);
+            let tiling = Tiling { padding: 2 - self.conv.padding, ..tiling };
+            return winograd::convolve(&tiling, input, &panels, out, accumulate);
+        }
         for phase in (0..self.conv.stride).flat_map(|y| (0..self.conv.stride).map(move |x| (y, x))) {
             let plan = Plan::backward(&self.conv, self.input, self.channels, self.out_channels, phase);
             if plan.taps.is_empty() {

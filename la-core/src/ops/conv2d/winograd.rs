@@ -1,0 +1,480 @@
+//! 3×3 stride-1 convolution by Winograd's F(4×4, 3×3): a quarter of the multiplications.
+//!
+//! Lavin, Gray 2016, <https://arxiv.org/abs/1509.09308>. Tiles of 6×6 inputs and 4×4 outputs become 36 matrix products.
+
+use super::{
+    cpu::{Images, Panels},
+    kernel::{gather_tile, lanes, max_vectors, outer_tile, Gather, Outer, MAX_ROWS},
+};
+use crate::ops::{
+    host::scratch,
+    parallel::{for_each, for_each_chunk, SharedMut},
+    simd::{dispatch, One, Simd},
+};
+
+/// Outputs of a tile along one side.
+const OUT: usize = 4;
+/// Inputs of a tile along one side.
+const IN: usize = 6;
+/// Products per tile and channel pair.
+const POINTS: usize = IN * IN;
+/// Transformed inputs of one piece of work (tiles × channels): 36 times this many values stay in the second-level cache.
+const PIECE: usize = 3072;
+/// Transformed values of a group of tiles for the weight gradient, a share of the last-level cache.
+const GROUP: usize = 1 << 20;
+/// Rows whose pointers one outer product takes at once.
+const OUTER_ROWS: usize = 96;
+
+/// How a batch is cut into tiles.
+#[derive(Clone, Copy)]
+pub(super) struct Tiling {
+    pub batch: usize,
+    pub input: (usize, usize),
+    pub output: (usize, usize),
+    /// Rows and columns of zeros before the input.
+    pub padding: usize,
+}
+
+impl Tiling {
+    fn grid(&self) -> (usize, usize) {
+        (self.output.0.div_ceil(OUT), self.output.1.div_ceil(OUT))
+    }
+
+    /// Tiles of the whole batch.
+    pub fn tiles(&self) -> usize {
+        self.batch * self.grid().0 * self.grid().1
+    }
+
+    /// Share of computed outputs that are wanted.
+    pub fn used(&self) -> f64 {
+        let (rows, columns) = self.grid();
+        (self.output.0 * self.output.1) as f64 / (rows * columns * OUT * OUT) as f64
+    }
+
+    /// Image, first row and first column (of outputs) of a tile.
+    fn place(&self, tile: usize) -> (usize, usize, usize) {
+        let (rows, columns) = self.grid();
+        (tile / (rows * columns), tile / columns % rows * OUT, tile % columns * OUT)
+    }
+}
+
+/// `out (+)= input * weights` for weights packed as nine taps by [`Panels`].
+pub(super) fn convolve(tiling: &Tiling, input: Images, panels: &Panels, out: &mut [f32], accumulate: bool) {
+    let weights = transform_weights(panels);
+    let channels = panels.channels;
+    let tiles = tiling.tiles();
+    let count = (PIECE / channels / 6 * 6).max(12);
+    let out_channels = out.len() / (tiling.batch * tiling.output.0 * tiling.output.1);
+    let shared = SharedMut(out.as_mut_ptr());
+    for_each(tiles.div_ceil(count), |i| {
+        let first = i * count;
+        let used = count.min(tiles - first);
+        let mut transformed = scratch(POINTS * count * channels);
+        for t in 0..used {
+            transform_input(tiling, input, first + t, channels, (&mut transformed[t * channels..], count * channels));
+        }
+        let widest = max_vectors() * lanes();
+        let mut products = scratch(POINTS * count * widest);
+        for block in &panels.blocks {
+            let width = block.width();
+            for point in 0..POINTS {
+                let panel = &weights[POINTS * (block.offset / 9) + point * channels * width..];
+                let rows = &transformed[point * count * channels..];
+                multiply((rows, channels, used), panel, block.vectors, &mut products[point * count * width..]);
+            }
+            for t in 0..used {
+                // SAFETY: tiles write disjoint outputs; this piece owns its tiles.
+                let target = Target { out: shared.get(), channels: out_channels, start: block.start, columns: block.columns, accumulate };
+                transform_output(tiling, first + t, &products[t * width..], count * width, &target);
+            }
+        }
+    });
+}
+
+/// `products (used, width) = rows (used, channels) · panel (channels, width)`.
+fn multiply((rows, channels, used): (&[f32], usize, usize), panel: &[f32], vectors: usize, products: &mut [f32]) {
+    let tile = gather_tile(vectors);
+    let width = vectors * lanes();
+    let mut spare = [0f32; 64];
+    for start in (0..used).step_by(tile.rows) {
+        let mut from = [rows.as_ptr(); MAX_ROWS];
+        let mut to = [spare.as_mut_ptr(); MAX_ROWS];
+        for r in 0..tile.rows.min(used - start) {
+            from[r] = rows[(start + r) * channels..].as_ptr();
+            to[r] = products[(start + r) * width..].as_mut_ptr();
+        }
+        let job = Gather { rows: from.as_ptr(), taps: 1, channels, panel: panel.as_ptr(), out: to.as_ptr(), accumulate: false };
+        // SAFETY: each row has `channels` values, the panel channels · width, each output (or the spare) width.
+        unsafe { (tile.run)(&job) };
+    }
+}
+
+/// Weights of nine taps to 36 points: `G g Gᵀ` for every channel pair.
+fn transform_weights(panels: &Panels) -> Vec<f32> {
+    let mut out = scratch(panels.values.len() / 9 * POINTS);
+    let shared = SharedMut(out.as_mut_ptr());
+    let channels = panels.channels;
+    const ROWS: usize = 16;
+    for block in &panels.blocks {
+        let width = block.width();
+        for_each(channels.div_ceil(ROWS), |i| {
+            for c in i * ROWS..((i + 1) * ROWS).min(channels) {
+                let from = panels.values[block.offset + c * width..].as_ptr();
+                // SAFETY: the block's transformed weights start at 36/9 of its offset.
+                let to = unsafe { shared.get().add(block.offset / 9 * POINTS + c * width) };
+                let stride = channels * width;
+                // SAFETY: nine rows to read and 36 to write, `width` values each, `stride` apart.
+                unsafe { dispatch!(weights_to_points(from: *const f32, to: *mut f32, stride: usize, width: usize)) };
+            }
+        });
+    }
+    out
+}
+
+/// `Bᵀ d B` of one tile, to 36 rows of `channels` values that lie `stride` apart.
+fn transform_input(tiling: &Tiling, input: Images, tile: usize, channels: usize, (to, stride): (&mut [f32], usize)) {
+    let (image, y, x) = tiling.place(tile);
+    let zeros = [0f32; MAX_CHANNELS];
+    let mut from = [zeros.as_ptr(); POINTS];
+    for (i, from) in from.iter_mut().enumerate() {
+        let (row, column) = ((y + i / IN).wrapping_sub(tiling.padding), (x + i % IN).wrapping_sub(tiling.padding));
+        if row < tiling.input.0 && column < tiling.input.1 {
+            *from = input.values[image * input.image + (row * tiling.input.1 + column) * channels..].as_ptr();
+        }
+    }
+    assert!(to.len() >= (POINTS - 1) * stride + channels && channels <= MAX_CHANNELS);
+    let (from, to) = (&from, to.as_mut_ptr());
+    // SAFETY: each pointer has `channels` values; the assertion covers the outputs.
+    unsafe { dispatch!(inputs_to_points(from: &[*const f32; POINTS], to: *mut f32, stride: usize, channels: usize)) };
+}
+
+/// The most channels of a Winograd convolution: as many zeros stand in for padding.
+pub(super) const MAX_CHANNELS: usize = 1024;
+
+struct Target {
+    out: *mut f32,
+    channels: usize,
+    start: usize,
+    columns: usize,
+    accumulate: bool,
+}
+
+/// `Aᵀ m A` of one tile, from 36 rows that lie `stride` apart, to its outputs inside the image.
+fn transform_output(tiling: &Tiling, tile: usize, from: &[f32], stride: usize, target: &Target) {
+    let (image, y, x) = tiling.place(tile);
+    let mut to = [std::ptr::null_mut(); OUT * OUT];
+    for (i, to) in to.iter_mut().enumerate() {
+        let (row, column) = (y + i / OUT, x + i % OUT);
+        if row < tiling.output.0 && column < tiling.output.1 {
+            let pixel = (image * tiling.output.0 + row) * tiling.output.1 + column;
+            // SAFETY: the pixel lies in the output, which has `channels` values a pixel.
+            *to = unsafe { target.out.add(pixel * target.channels + target.start) };
+        }
+    }
+    let (to, columns, accumulate) = (&to, target.columns, target.accumulate);
+    let from = from[..(POINTS - 1) * stride + columns].as_ptr();
+    // SAFETY: 36 rows of `columns` values to read; each pointer that is not null has `columns` values to write.
+    unsafe { dispatch!(points_to_outputs(from: *const f32, stride: usize, to: &[*mut f32; OUT * OUT], columns: usize, accumulate: bool)) };
+}
+
+/// Weight gradient `(3, 3, C, O)`: `Gᵀ (Σ tiles V ⊗ A dY Aᵀ) G`.
+pub(super) fn weight_gradient(tiling: &Tiling, input: Images, grads: Images, channels: usize, weight: &mut [f32]) {
+    let columns = weight.len() / (9 * channels);
+    let tiles = tiling.tiles();
+    let group = (GROUP / (POINTS * channels.max(columns))).clamp(12, tiles.max(12));
+    let mut inputs = scratch(POINTS * group * channels);
+    let mut outputs = scratch(POINTS * group * columns);
+    let mut sums = vec![0f32; POINTS * channels * columns];
+    for first in (0..tiles).step_by(group) {
+        let used = group.min(tiles - first);
+        let (v, d) = (SharedMut(inputs.as_mut_ptr()), SharedMut(outputs.as_mut_ptr()));
+        let (v_len, d_len) = (inputs.len(), outputs.len());
+        for_each(used, |t| {
+            // SAFETY: tile `t` writes row `t` of each of the 36 matrices, which no other piece touches.
+            let (v, d) = unsafe {
+                let v = std::slice::from_raw_parts_mut(v.get().add(t * channels), v_len - t * channels);
+                (v, std::slice::from_raw_parts_mut(d.get().add(t * columns), d_len - t * columns))
+            };
+            transform_input(tiling, input, first + t, channels, (v, group * channels));
+            transform_grad(tiling, grads, first + t, columns, (d, group * columns));
+        });
+        let (inputs, outputs) = (&inputs, &outputs);
+        for_each_chunk(&mut sums, channels * columns, |point, sums| {
+            let rows = &inputs[point * group * channels..][..used * channels];
+            let grads = &outputs[point * group * columns..][..used * columns];
+            add_outer((rows, channels), (grads, columns), sums);
+        });
+    }
+    points_to_weight_gradient(&sums, channels * columns, weight);
+}
+
+/// `A dY Aᵀ` of one tile.
+fn transform_grad(tiling: &Tiling, grads: Images, tile: usize, columns: usize, (to, stride): (&mut [f32], usize)) {
+    let (image, y, x) = tiling.place(tile);
+    let zeros = [0f32; MAX_CHANNELS];
+    let mut from = [zeros.as_ptr(); OUT * OUT];
+    for (i, from) in from.iter_mut().enumerate() {
+        let (row, column) = (y + i / OUT, x + i % OUT);
+        if row < tiling.output.0 && column < tiling.output.1 {
+            *from = grads.values[image * grads.image + (row * tiling.output.1 + column) * columns..].as_ptr();
+        }
+    }
+    assert!(to.len() >= (POINTS - 1) * stride + columns && columns <= MAX_CHANNELS);
+    let (from, to) = (&from, to.as_mut_ptr());
+    // SAFETY: each pointer has `columns` values; the assertion covers the outputs.
+    unsafe { dispatch!(grads_to_points(from: &[*const f32; OUT * OUT], to: *mut f32, stride: usize, columns: usize)) };
+}
+
+/// `sums (channels, columns) += rowsᵀ · grads`; columns must fill whole vectors.
+fn add_outer((rows, channels): (&[f32], usize), (grads, columns): (&[f32], usize), sums: &mut [f32]) {
+    let count = rows.len() / channels;
+    let widest = max_vectors() * lanes();
+    for start in (0..count).step_by(OUTER_ROWS) {
+        let used = OUTER_ROWS.min(count - start);
+        for column in (0..columns).step_by(widest) {
+            let vectors = widest.min(columns - column) / lanes();
+            for channel in (0..channels).step_by(6) {
+                let height = 6.min(channels - channel);
+                let mut pointers = [std::ptr::null(); OUTER_ROWS];
+                for (p, pointer) in pointers.iter_mut().enumerate().take(used) {
+                    *pointer = rows[(start + p) * channels + channel..].as_ptr();
+                }
+                let job = Outer {
+                    rows: pointers.as_ptr(),
+                    pixels: used,
+                    grads: grads[start * columns + column..].as_ptr(),
+                    grad_stride: columns,
+                    weight: sums[channel * columns + column..].as_mut_ptr(),
+                    weight_stride: columns,
+                };
+                // SAFETY: `height` inputs at each pointer, whole vectors of gradients and sums at theirs.
+                unsafe { outer_tile(height, vectors)(&job) };
+            }
+        }
+    }
+}
+
+fn points_to_weight_gradient(sums: &[f32], len: usize, weight: &mut [f32]) {
+    const CHUNK: usize = 4096;
+    let out = SharedMut(weight.as_mut_ptr());
+    for_each(len.div_ceil(CHUNK), |i| {
+        let (start, count) = (i * CHUNK, CHUNK.min(len - i * CHUNK));
+        let from = sums[start..].as_ptr();
+        // SAFETY: `weight` has nine rows of `len` values; this piece owns its columns.
+        let to = unsafe { out.get().add(start) };
+        // SAFETY: 36 rows to read and nine to write, `len` apart, `count` values each.
+        unsafe { dispatch!(points_to_taps(from: *const f32, to: *mut f32, len: usize, count: usize)) };
+    });
+}
+
+/// Runs a column function over vectors of S, then over single values.
+macro_rules! over_columns {
+    ($s:ident, $count:expr, $c:ident, $function:ident($($arg:expr),*)) => {{
+        let mut $c = 0;
+        while $c + $s::LANES <= $count {
+            $function::<$s>($($arg),*);
+            $c += $s::LANES;
+        }
+        while $c < $count {
+            $function::<One>($($arg),*);
+            $c += 1;
+        }
+    }};
+}
+
+/// A small expression language over vectors: sums of constants times values.
+#[inline(always)]
+unsafe fn combine<S: Simd, const N: usize>(terms: [(f32, S::V); N]) -> S::V {
+    // SAFETY: the caller runs on a processor with S.
+    unsafe {
+        let mut sum = if terms[0].0 == 1.0 { terms[0].1 } else { S::mul(S::splat(terms[0].0), terms[0].1) };
+        for &(factor, value) in &terms[1..] {
+            sum = match factor {
+                f if f == 1.0 => S::add(sum, value),
+                f if f == -1.0 => S::sub(sum, value),
+                f => S::mul_add(S::splat(f), value, sum),
+            };
+        }
+        sum
+    }
+}
+
+/// `Bᵀ` along one dimension.
+#[inline(always)]
+unsafe fn input_row<S: Simd>(d: [S::V; IN]) -> [S::V; IN] {
+    // SAFETY: the caller runs on a processor with S.
+    unsafe {
+        let even = combine::<S, 2>([(1.0, d[4]), (-4.0, d[2])]);
+        let odd = combine::<S, 2>([(1.0, d[3]), (-4.0, d[1])]);
+        let even2 = S::sub(d[4], d[2]);
+        let odd2 = S::mul(S::splat(2.0), S::sub(d[3], d[1]));
+        [
+            combine::<S, 3>([(4.0, d[0]), (-5.0, d[2]), (1.0, d[4])]),
+            S::add(even, odd),
+            S::sub(even, odd),
+            S::add(even2, odd2),
+            S::sub(even2, odd2),
+            combine::<S, 3>([(4.0, d[1]), (-5.0, d[3]), (1.0, d[5])]),
+        ]
+    }
+}
+
+/// `Aᵀ` along one dimension.
+#[inline(always)]
+unsafe fn output_row<S: Simd>(m: [S::V; IN]) -> [S::V; OUT] {
+    // SAFETY: the caller runs on a processor with S.
+    unsafe {
+        let (sum, difference) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
+        let (sum2, difference2) = (S::add(m[3], m[4]), S::sub(m[3], m[4]));
+        [
+            S::add(S::add(m[0], sum), sum2),
+            combine::<S, 2>([(1.0, difference), (2.0, difference2)]),
+            combine::<S, 2>([(1.0, sum), (4.0, sum2)]),
+            S::add(combine::<S, 2>([(1.0, difference), (8.0, difference2)]), m[5]),
+        ]
+    }
+}
+
+/// `A` along one dimension.
+#[inline(always)]
+unsafe fn grad_row<S: Simd>(y: [S::V; OUT]) -> [S::V; IN] {
+    // SAFETY: the caller runs on a processor with S.
+    unsafe {
+        let (even, odd) = (S::add(y[0], y[2]), S::add(y[1], y[3]));
+        let even2 = combine::<S, 2>([(1.0, y[0]), (4.0, y[2])]);
+        let odd2 = combine::<S, 2>([(2.0, y[1]), (8.0, y[3])]);
+        [y[0], S::add(even, odd), S::sub(even, odd), S::add(even2, odd2), S::sub(even2, odd2), y[3]]
+    }
+}
+
+/// `G` along one dimension.
+#[inline(always)]
+unsafe fn weight_row<S: Simd>(g: [S::V; 3]) -> [S::V; IN] {
+    // SAFETY: the caller runs on a processor with S.
+    unsafe {
+        let outer = combine::<S, 2>([(-1.0 / 6.0, g[0]), (-1.0 / 6.0, g[2])]);
+        let inner = S::mul(S::splat(1.0 / 6.0), g[1]);
+        let outer2 = combine::<S, 2>([(1.0 / 24.0, g[0]), (1.0 / 6.0, g[2])]);
+        let inner2 = S::mul(S::splat(1.0 / 12.0), g[1]);
+        [S::mul(S::splat(0.25), g[0]), S::sub(outer, inner), S::add(outer, inner), S::add(outer2, inner2), S::sub(outer2, inner2), g[2]]
+    }
+}
+
+/// `Gᵀ` along one dimension.
+#[inline(always)]
+unsafe fn tap_row<S: Simd>(u: [S::V; IN]) -> [S::V; 3] {
+    // SAFETY: the caller runs on a processor with S.
+    unsafe {
+        let (sum, difference) = (S::add(u[1], u[2]), S::sub(u[2], u[1]));
+        let (sum2, difference2) = (S::add(u[3], u[4]), S::sub(u[3], u[4]));
+        [
+            combine::<S, 3>([(0.25, u[0]), (-1.0 / 6.0, sum), (1.0 / 24.0, sum2)]),
+            combine::<S, 2>([(1.0 / 6.0, difference), (1.0 / 12.0, difference2)]),
+            combine::<S, 3>([(-1.0 / 6.0, sum), (1.0 / 6.0, sum2), (1.0, u[5])]),
+        ]
+    }
+}
+
+/// Applies `$row` to the columns, then to the rows, of a `$from × $from` block: `$to × $to` values.
+macro_rules! both_ways {
+    ($s:ident, $row:ident, $from:expr, $to:expr, $load:expr) => {{
+        let load = $load;
+        let mut half = [[$s::splat(0.0); $from]; $to];
+        for x in 0..$from {
+            let column = $row::<$s>(std::array::from_fn(|y| load(y, x)));
+            for y in 0..$to {
+                half[y][x] = column[y];
+            }
+        }
+        let whole: [[$s::V; $to]; $to] = std::array::from_fn(|y| $row::<$s>(half[y]));
+        whole
+    }};
+}
+
+#[inline(always)]
+unsafe fn inputs_to_points<S: Simd>(from: &[*const f32; POINTS], to: *mut f32, stride: usize, channels: usize) {
+    // SAFETY: the caller gives `channels` values at each pointer and 36 output rows.
+    unsafe { over_columns!(S, channels, c, inputs_column(from, to, stride, c)) }
+}
+
+#[inline(always)]
+unsafe fn inputs_column<S: Simd>(from: &[*const f32; POINTS], to: *mut f32, stride: usize, c: usize) {
+    // SAFETY: as in `inputs_to_points`.
+    unsafe {
+        let points = both_ways!(S, input_row, IN, IN, |y: usize, x: usize| S::load(from[y * IN + x].add(c)));
+        for (i, &value) in points.iter().flatten().enumerate() {
+            S::store(to.add(i * stride + c), value);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn grads_to_points<S: Simd>(from: &[*const f32; OUT * OUT], to: *mut f32, stride: usize, columns: usize) {
+    // SAFETY: the caller gives `columns` values at each pointer and 36 output rows.
+    unsafe { over_columns!(S, columns, c, grads_column(from, to, stride, c)) }
+}
+
+#[inline(always)]
+unsafe fn grads_column<S: Simd>(from: &[*const f32; OUT * OUT], to: *mut f32, stride: usize, c: usize) {
+    // SAFETY: as in `grads_to_points`.
+    unsafe {
+        let points = both_ways!(S, grad_row, OUT, IN, |y: usize, x: usize| S::load(from[y * OUT + x].add(c)));
+        for (i, &value) in points.iter().flatten().enumerate() {
+            S::store(to.add(i * stride + c), value);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn weights_to_points<S: Simd>(from: *const f32, to: *mut f32, stride: usize, width: usize) {
+    // SAFETY: the caller gives nine rows to read and 36 to write, `width` values each, `stride` apart.
+    unsafe { over_columns!(S, width, c, weights_column(from, to, stride, c)) }
+}
+
+#[inline(always)]
+unsafe fn weights_column<S: Simd>(from: *const f32, to: *mut f32, stride: usize, c: usize) {
+    // SAFETY: as in `weights_to_points`.
+    unsafe {
+        let points = both_ways!(S, weight_row, 3, IN, |y: usize, x: usize| S::load(from.add((y * 3 + x) * stride + c)));
+        for (i, &value) in points.iter().flatten().enumerate() {
+            S::store(to.add(i * stride + c), value);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn points_to_taps<S: Simd>(from: *const f32, to: *mut f32, stride: usize, count: usize) {
+    // SAFETY: the caller gives 36 rows to read and nine to write, `count` values each, `stride` apart.
+    unsafe { over_columns!(S, count, c, taps_column(from, to, stride, c)) }
+}
+
+#[inline(always)]
+unsafe fn taps_column<S: Simd>(from: *const f32, to: *mut f32, stride: usize, c: usize) {
+    // SAFETY: as in `points_to_taps`.
+    unsafe {
+        let taps = both_ways!(S, tap_row, IN, 3, |y: usize, x: usize| S::load(from.add((y * IN + x) * stride + c)));
+        for (i, &value) in taps.iter().flatten().enumerate() {
+            S::store(to.add(i * stride + c), value);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn points_to_outputs<S: Simd>(from: *const f32, stride: usize, to: &[*mut f32; OUT * OUT], columns: usize, accumulate: bool) {
+    // SAFETY: the caller gives 36 rows to read and `columns` values at each pointer that is not null.
+    unsafe { over_columns!(S, columns, c, outputs_column(from, stride, to, c, accumulate)) }
+}
+
+#[inline(always)]
+unsafe fn outputs_column<S: Simd>(from: *const f32, stride: usize, to: &[*mut f32; OUT * OUT], c: usize, accumulate: bool) {
+    // SAFETY: as in `points_to_outputs`.
+    unsafe {
+        let outputs = both_ways!(S, output_row, IN, OUT, |y: usize, x: usize| S::load(from.add((y * IN + x) * stride + c)));
+        for (&to, &value) in to.iter().zip(outputs.iter().flatten()) {
+            if !to.is_null() {
+                let at = to.add(c);
+                S::store(at, if accumulate { S::add(S::load(at), value) } else { value });
+            }
+        }
+    }
+}
