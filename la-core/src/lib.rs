@@ -8,6 +8,10 @@ pub mod augment;
 #[cfg(feature = "train")]
 pub mod data;
 mod error;
+pub mod eval;
+pub mod kmeans;
+pub mod loss;
+pub mod memory_bank;
 pub mod ops;
 pub mod optim;
 pub mod resnet;

@@ -1,6 +1,8 @@
 //! What several test files share: golden values and comparisons.
 #![allow(dead_code)]
 
+pub mod clouds;
+
 use candle_core::{DType, Device, Tensor};
 use std::{collections::HashMap, path::PathBuf};
 
@@ -35,6 +37,21 @@ impl Golden {
     /// A setting.
     pub fn setting(&self, name: &str) -> &str {
         self.metadata.get(name).unwrap_or_else(|| panic!("no setting {name}"))
+    }
+
+    /// A setting as a number.
+    pub fn number(&self, name: &str) -> f64 {
+        self.setting(name).parse().unwrap()
+    }
+
+    /// The values of a tensor of numbers.
+    pub fn values(&self, name: &str) -> Vec<f32> {
+        self.get(name).flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    /// The values of a tensor of indices or labels.
+    pub fn indices(&self, name: &str) -> Vec<u32> {
+        self.get(name).to_dtype(DType::U32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
     }
 
     /// Tensors whose names start with `prefix`, without it.

@@ -1,10 +1,17 @@
 //! The tensor operations that candle lacks or does slowly: each file one operation, every device behind one call.
 
+pub(crate) mod assign;
 pub mod batch_norm;
 pub mod color;
 pub mod conv2d;
 pub(crate) mod host;
+pub(crate) mod nearest;
 pub mod normalize;
 pub mod parallel;
 pub mod pool;
+pub(crate) mod products;
+pub(crate) mod quantize;
+pub(crate) mod row_sums;
 pub mod simd;
+pub(crate) mod softmax;
+pub mod top_k;

@@ -1,18 +1,65 @@
-//! L2 normalisation of rows, forward and backward.
+//! Rows brought to unit length, and the gradient through that.
 
-use super::host::{read, scratch, tensor};
-use crate::Result;
+use super::{host, parallel, row_sums::dot};
+use crate::{error::bail, Result};
 use candle_core::Tensor;
 
-/// Rows of `x` `(B, D)` at unit length, and their lengths `B`.
+/// Rows that one piece of work normalises.
+const BLOCK: usize = 256;
+
+/// The shortest length that a row is divided by.
+const MIN_NORM: f32 = 1e-12;
+
+/// Rows of unit length: `x / max(|x|, 1e-12)`.
+///
+/// - `x` `(B, D)` f32.
+///
+/// Gives the unit rows `(B, D)` and the norms `(B,)`, which [`normalize_backward`] needs.
 pub fn normalize(x: &Tensor) -> Result<(Tensor, Vec<f32>)> {
-    let (rows, dim) = x.dims2()?;
-    let (mut out, mut norms) = (scratch(rows * dim), vec![0f32; rows]);
-    read(x, |x| {
-        for ((from, to), norm) in x.chunks_exact(dim).zip(out.chunks_exact_mut(dim)).zip(&mut norms) {
-            *norm = from.iter().map(|&v| v as f64 * v as f64).sum::<f64>().sqrt().max(1e-12) as f32;
-            to.iter_mut().zip(from).for_each(|(t, f)| *t = f / *norm);
+    let (n, dim) = x.dims2()?;
+    if dim == 0 {
+        bail!("rows to normalise must have at least one value, got shape ({n}, {dim})");
+    }
+    let x = x.contiguous()?;
+    let mut unit = host::read(&x, <[f32]>::to_vec)?;
+    let mut norms = vec![0.0; n];
+    host::read(&x, |x| {
+        parallel::for_each_chunk(&mut norms, BLOCK, |block, norms| {
+            let rows = x[block * BLOCK * dim..].chunks_exact(dim);
+            norms.iter_mut().zip(rows).for_each(|(norm, row)| *norm = dot(row, row).sqrt());
+        })
+    })?;
+    parallel::for_each_chunk(&mut unit, BLOCK * dim, |block, unit| {
+        for (row, &norm) in unit.chunks_exact_mut(dim).zip(&norms[block * BLOCK..]) {
+            scale_row(row, norm);
+        }
+    });
+    Ok((host::tensor(unit, (n, dim)), norms))
+}
+
+/// Divides `row` by its `norm`, or by the least allowed one.
+pub(crate) fn scale_row(row: &mut [f32], norm: f32) {
+    // `max` would turn NaN into a number and hide it.
+    let divisor = if norm < MIN_NORM { MIN_NORM } else { norm };
+    row.iter_mut().for_each(|value| *value /= divisor);
+}
+
+/// The gradient by `x` of a function of `x / |x|`: `(g - (g · u) u) / |x|`.
+///
+/// - `unit` `(B, D)` and `norms` `(B,)`: what [`normalize`] gave.
+/// - `grad` `(B, D)`: the gradient by the unit rows.
+pub fn normalize_backward(unit: &Tensor, norms: &[f32], grad: &Tensor) -> Result<Tensor> {
+    let (n, dim) = unit.dims2()?;
+    if grad.dims() != [n, dim] || norms.len() != n {
+        bail!("gradient and norms must have shapes ({n}, {dim}) and ({n}), got {:?} and ({})", grad.dims(), norms.len());
+    }
+    let mut out = host::read(&grad.contiguous()?, <[f32]>::to_vec)?;
+    host::read(&unit.contiguous()?, |unit| {
+        for ((grad, unit), &norm) in out.chunks_exact_mut(dim).zip(unit.chunks_exact(dim)).zip(norms) {
+            let along = dot(grad, unit);
+            grad.iter_mut().zip(unit).for_each(|(g, u)| *g -= along * u);
+            scale_row(grad, norm);
         }
     })?;
-    Ok((tensor(out, (rows, dim)), norms))
+    Ok(host::tensor(out, (n, dim)))
 }

@@ -1,0 +1,124 @@
+//! The weighted k-nearest-neighbour classifier on embeddings (Wu et al. 2018, <https://arxiv.org/abs/1805.01978>).
+
+use crate::{
+    error::bail,
+    ops::{host, nearest},
+    Result,
+};
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+/// How neighbours vote; print both values beside each figure.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KnnConfig {
+    /// Neighbours that vote, `K`.
+    pub k: usize,
+    /// `τ`: a neighbour of similarity `s` weighs `exp(s / τ)`.
+    pub temperature: f64,
+}
+
+impl Default for KnnConfig {
+    fn default() -> Self {
+        Self { k: 200, temperature: 0.07 }
+    }
+}
+
+/// The nearest rows of some queries.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Neighbors {
+    /// `(Q, k)` rows of the bank, by decreasing score, equal scores by increasing index.
+    pub indices: Vec<u32>,
+    /// `(Q, k)` dot products.
+    pub scores: Vec<f32>,
+    /// Neighbours of each query.
+    pub k: usize,
+}
+
+/// What the neighbours of one query say.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Vote {
+    /// The class of the largest summed weight, the lowest where several have it.
+    pub predicted: u32,
+    /// Its share of all weights, in 0–1.
+    pub confidence: f32,
+}
+
+/// The `k` rows of largest dot product with each query, exactly.
+///
+/// - `bank` `(N, D)` and `queries` `(Q, D)`: unit rows.
+///
+/// Fails where `k` is not in 1..=N, dimensions differ, or a value is NaN or infinite.
+pub fn nearest(bank: &Tensor, queries: &Tensor, k: usize) -> Result<Neighbors> {
+    let ((n, dim), (num_queries, query_dim)) = (bank.dims2()?, queries.dims2()?);
+    if dim != query_dim || dim == 0 {
+        bail!("queries must have the bank's dimension {dim}, and at least one, got {query_dim}");
+    }
+    if k == 0 || k > n {
+        bail!("k must be in 1..={n}, the number of rows to search, got {k}");
+    }
+    let (bank, queries) = (bank.contiguous()?, queries.contiguous()?);
+    let found = host::read(&bank, |bank| {
+        host::read(&queries, |queries| {
+            check_finite("bank", bank, dim)?;
+            check_finite("queries", queries, dim)?;
+            Result::Ok(nearest::top_k(bank, queries, dim, k, true))
+        })?
+    })??;
+    debug_assert_eq!(found.indices.len(), num_queries * k);
+    Ok(Neighbors { indices: found.indices, scores: found.scores, k })
+}
+
+fn check_finite(name: &str, values: &[f32], dim: usize) -> Result<()> {
+    match values.iter().position(|x| !x.is_finite()) {
+        Some(at) => bail!("{name} must be finite, got {} in row {}", values[at], at / dim),
+        None => Ok(()),
+    }
+}
+
+/// Each query's class by the weighted vote of its neighbours: `argmax_c Σ_{label = c} exp(s / τ)`.
+///
+/// - `labels` `(N,)`: classes of the bank's rows.
+///
+/// Fails where a neighbour has no label, a label is not below `num_classes`, or `temperature` is not above 0.
+pub fn classify(neighbors: &Neighbors, labels: &[u32], num_classes: usize, temperature: f64) -> Result<Vec<Vote>> {
+    if temperature.is_nan() || temperature <= 0.0 {
+        bail!("kNN temperature must be above 0, got {temperature}");
+    }
+    if let Some(label) = labels.iter().find(|&&label| label as usize >= num_classes) {
+        bail!("labels must be below the number of classes {num_classes}, got {label}");
+    }
+    if let Some(index) = neighbors.indices.iter().find(|&&index| index as usize >= labels.len()) {
+        bail!("neighbor {index} has no label: there are {}", labels.len());
+    }
+    let mut weights = vec![0.0; num_classes];
+    let queries = neighbors.indices.chunks_exact(neighbors.k).zip(neighbors.scores.chunks_exact(neighbors.k));
+    Ok(queries.map(|(indices, scores)| vote(indices.iter().map(|&i| labels[i as usize]), scores, temperature, &mut weights)).collect())
+}
+
+fn vote(labels: impl Iterator<Item = u32>, scores: &[f32], temperature: f64, weights: &mut [f64]) -> Vote {
+    weights.fill(0.0);
+    // Relative to the first, largest score, so that no temperature overflows.
+    for (label, &score) in labels.zip(scores) {
+        weights[label as usize] += (f64::from(score - scores[0]) / temperature).exp();
+    }
+    let best = weights.iter().enumerate().fold((0, 0.0), |best, (class, &weight)| if weight > best.1 { (class, weight) } else { best });
+    Vote { predicted: best.0 as u32, confidence: (best.1 / weights.iter().sum::<f64>()) as f32 }
+}
+
+/// The fraction of queries that the weighted kNN classifier gets right, in 0–1.
+///
+/// - `bank` `(N, D)`, `labels` `(N,)`; `queries` `(Q, D)`, `query_labels` `(Q,)`.
+///
+/// Fails as [`nearest`] and [`classify`] do, and where labels and rows differ in number or there is no query.
+pub fn knn_accuracy(bank: &Tensor, labels: &[u32], queries: &Tensor, query_labels: &[u32], config: &KnnConfig) -> Result<f32> {
+    for (name, labels, rows) in [("bank", labels, bank.dims2()?.0), ("query", query_labels, queries.dims2()?.0)] {
+        if labels.len() != rows || rows == 0 {
+            bail!("{name} labels must be as many as the {rows} rows, and at least one, got {}", labels.len());
+        }
+    }
+    let num_classes = labels.iter().max().map_or(1, |&label| label as usize + 1);
+    let votes = classify(&nearest(bank, queries, config.k)?, labels, num_classes, config.temperature)?;
+    let num_right = votes.iter().zip(query_labels).filter(|(vote, &label)| vote.predicted == label).count();
+    Ok((num_right as f64 / query_labels.len() as f64) as f32)
+}

@@ -1,0 +1,194 @@
+//! The two objectives, as pure functions of embeddings, memory bank and neighbours; gradients flow into embeddings only.
+
+mod instance;
+
+use crate::{
+    error::bail,
+    kmeans::ClusterLabels,
+    memory_bank::MemoryBank,
+    ops::{host, nearest, parallel, row_sums::add_chosen_rows},
+    Result,
+};
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+pub use instance::{instance_recognition, instance_recognition_nce, z_over_n, NceConfig};
+
+/// Added inside the logarithm, as published: an empty close set costs `-ln 1e-7 = 16.1`.
+const EPSILON: f64 = 1e-7;
+
+/// What an objective gives.
+#[derive(Debug, Clone)]
+pub struct LossOutput {
+    /// Mean over the batch; NaN where an embedding is NaN or infinite.
+    pub loss: f32,
+    /// `(B, D)`: the gradient of the mean by the unit embeddings.
+    pub grad_embeddings: Tensor,
+    /// Images with no close neighbour among their background neighbours: they pull nowhere. 0 in instance recognition.
+    pub num_empty_close: usize,
+}
+
+/// Settings of [`local_aggregation`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LaConfig {
+    /// Background neighbours of each image, `K`.
+    pub num_background: usize,
+    /// `τ`.
+    pub temperature: f64,
+}
+
+impl Default for LaConfig {
+    fn default() -> Self {
+        Self { num_background: 4096, temperature: 0.07 }
+    }
+}
+
+/// The background neighbours of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Background {
+    /// `(B, K)` rows of the bank, in no order.
+    pub indices: Vec<u32>,
+    /// `(B, K)` their dot products with the embedding.
+    pub similarities: Vec<f32>,
+    /// `K`.
+    pub num_background: usize,
+}
+
+/// The `K` bank rows of largest dot product with each embedding, equal ones by lower index; the image's own may be among them.
+///
+/// - `embeddings` `(B, D)`: unit rows.
+///
+/// Fails where `num_background` is not in 1..=N, the dimension is not the bank's, or an embedding is not finite.
+pub fn background_neighbors(embeddings: &Tensor, bank: &MemoryBank, num_background: usize) -> Result<Background> {
+    let (_, dim) = embeddings.dims2()?;
+    if dim != bank.dim() {
+        bail!("embeddings must have the bank's dimension {}, got {dim}", bank.dim());
+    }
+    if num_background == 0 || num_background > bank.len() {
+        bail!("number of background neighbours must be in 1..={}, the number of images, got {num_background}", bank.len());
+    }
+    let embeddings = values(embeddings)?;
+    if let Some(at) = embeddings.iter().position(|x| !x.is_finite()) {
+        bail!("embeddings must be finite, got {} in row {}", embeddings[at], at / dim);
+    }
+    let found = host::read(bank.rows(), |rows| nearest::top_k(rows, &embeddings, dim, num_background, false))?;
+    Ok(Background { indices: found.indices, similarities: found.scores, num_background })
+}
+
+/// Which background neighbours are close: those that share a cluster with the image in any clustering.
+///
+/// - `indices` `(B,)`: the images.
+///
+/// Gives a mask `(B, K)`. Fails where an index has no label or the sizes do not fit.
+pub fn close_neighbors(background: &Background, indices: &[u32], clusters: &ClusterLabels) -> Result<Vec<bool>> {
+    let (k, n) = (background.num_background, clusters.num_images());
+    if background.indices.len() != indices.len() * k {
+        bail!("background neighbours must be {k} for each of {} images, got {}", indices.len(), background.indices.len());
+    }
+    if let Some(index) = indices.iter().chain(&background.indices).find(|&&index| index as usize >= n) {
+        bail!("index must be below the number of clustered images {n}, got {index}");
+    }
+    let mut is_close = vec![false; background.indices.len()];
+    parallel::for_each_chunk(&mut is_close, k, |b, is_close| {
+        for labels in clusters.labels.chunks_exact(n) {
+            let own = labels[indices[b] as usize];
+            let neighbors = &background.indices[b * k..(b + 1) * k];
+            is_close.iter_mut().zip(neighbors).for_each(|(close, &j)| *close |= labels[j as usize] == own);
+        }
+    });
+    Ok(is_close)
+}
+
+/// Local Aggregation: how likely a background neighbour is also a close one.
+///
+/// `-ln(P(C ∩ B | v) / P(B | v) + 1e-7)`, averaged over the batch, with `P(i | v)` proportional to `exp(V_i · v / τ)`
+/// (Zhuang et al. 2019, <https://arxiv.org/abs/1903.12355>).
+///
+/// - `embeddings` `(B, D)`: unit rows; `indices` `(B,)`: their images.
+/// - `clusters` `(H, N)`: a label for every row of the bank.
+///
+/// Fails where sizes do not fit, `num_background` is not in 1..=N, or `temperature` is not above 0.
+pub fn local_aggregation(
+    embeddings: &Tensor,
+    bank: &MemoryBank,
+    indices: &[u32],
+    clusters: &ClusterLabels,
+    config: &LaConfig,
+) -> Result<LossOutput> {
+    check_temperature(config.temperature)?;
+    bank.check_batch(indices, embeddings)?;
+    if clusters.num_images() != bank.len() {
+        bail!("cluster labels must be one for each of {} images, got {}", bank.len(), clusters.num_images());
+    }
+    if !is_finite(embeddings)? {
+        return not_a_number(embeddings);
+    }
+    let background = background_neighbors(embeddings, bank, config.num_background)?;
+    let is_close = close_neighbors(&background, indices, clusters)?;
+    aggregate(&background, &is_close, bank, config)
+}
+
+/// Loss and gradient from the neighbours.
+fn aggregate(background: &Background, is_close: &[bool], bank: &MemoryBank, config: &LaConfig) -> Result<LossOutput> {
+    let (k, dim) = (config.num_background, bank.dim());
+    let batch = is_close.len() / k;
+    let rows = host::read(bank.rows(), |rows| {
+        parallel::map(batch, |b| {
+            let range = b * k..(b + 1) * k;
+            let row = log_share(&background.similarities[range.clone()], &is_close[range.clone()], config.temperature);
+            let weights: Vec<f32> = row.grad.iter().map(|g| (g / batch as f64) as f32).collect();
+            let mut grad = vec![0.0; dim];
+            add_chosen_rows(&weights, rows, &background.indices[range], &mut grad);
+            (row.loss, row.is_empty, grad)
+        })
+    })?;
+    Ok(LossOutput {
+        loss: (rows.iter().map(|row| row.0).sum::<f64>() / batch as f64) as f32,
+        num_empty_close: rows.iter().filter(|row| row.1).count(),
+        grad_embeddings: host::tensor(rows.into_iter().flat_map(|row| row.2).collect(), (batch, dim)),
+    })
+}
+
+/// One image's share of the loss.
+struct LogShare {
+    loss: f64,
+    /// By each similarity.
+    grad: Vec<f64>,
+    is_empty: bool,
+}
+
+/// `-ln(r + 1e-7)` with `r` the close neighbours' share of `Σ exp(s / τ)`; an empty close set gives 16.1 and no gradient.
+fn log_share(similarities: &[f32], is_close: &[bool], temperature: f64) -> LogShare {
+    let largest = similarities.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weights: Vec<f64> = similarities.iter().map(|&s| (f64::from(s - largest) / temperature).exp()).collect();
+    let total: f64 = weights.iter().sum();
+    let close: f64 = weights.iter().zip(is_close).filter(|(_, &is_close)| is_close).map(|(w, _)| w).sum();
+    let share = close / total;
+    // dr/ds_j = w_j (is_close_j - r) / (τ Σ w): zero everywhere where nothing is close.
+    let slope = -1.0 / ((share + EPSILON) * temperature * total);
+    let grad = weights.iter().zip(is_close).map(|(w, &is_close)| slope * w * (f64::from(u8::from(is_close)) - share)).collect();
+    LogShare { loss: -(share + EPSILON).ln(), grad, is_empty: !is_close.contains(&true) }
+}
+
+fn check_temperature(temperature: f64) -> Result<()> {
+    if !(temperature > 0.0 && temperature.is_finite()) {
+        bail!("temperature must be above 0 and finite, got {temperature}");
+    }
+    Ok(())
+}
+
+/// The values of a `(B, D)` tensor, row by row.
+fn values(tensor: &Tensor) -> Result<Vec<f32>> {
+    host::read(&tensor.contiguous()?, <[f32]>::to_vec)
+}
+
+fn is_finite(tensor: &Tensor) -> Result<bool> {
+    host::read(&tensor.contiguous()?, |values| values.iter().all(|x| x.is_finite()))
+}
+
+/// The loss of embeddings that are not finite, for the caller to see and stop.
+fn not_a_number(embeddings: &Tensor) -> Result<LossOutput> {
+    let grad_embeddings = host::tensor(vec![f32::NAN; embeddings.elem_count()], embeddings.dims());
+    Ok(LossOutput { loss: f32::NAN, grad_embeddings, num_empty_close: 0 })
+}
