@@ -6,9 +6,13 @@
 #[cfg(feature = "train")]
 pub mod augment;
 #[cfg(feature = "train")]
+pub mod config;
+#[cfg(feature = "train")]
 pub mod data;
 mod error;
 pub mod eval;
+#[cfg(feature = "train")]
+pub mod files;
 pub mod kmeans;
 pub mod loss;
 pub mod memory_bank;

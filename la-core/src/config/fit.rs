@@ -1,0 +1,124 @@
+//! Settings that follow from the number of training images.
+
+use super::{Ir, Monitor, TrainConfig};
+use crate::{error::bail, Result};
+
+/// Training images of ImageNet, for which the published counts were chosen.
+pub const PUBLISHED_NUM_IMAGES: usize = 1_281_167;
+
+const PUBLISHED_NUM_BACKGROUND: usize = 4096;
+const PUBLISHED_NUM_CLUSTERS: usize = 30_000;
+const PUBLISHED_NUM_CLUSTERINGS: usize = 10;
+
+/// Background neighbours as a share of the images, until the published number is reached.
+///
+/// The published share (1/313) would leave a few dozen on small sets, fewer than an image has of its kind.
+const IMAGES_PER_BACKGROUND: usize = 15;
+/// Runs of k-means below [`MANY_IMAGES`]; clusters are larger and vary less there.
+const FEW_CLUSTERINGS: usize = 3;
+/// From here on: noise-contrastive estimation, a monitor on the running bank, and as many clusterings as published.
+const MANY_IMAGES: usize = 200_000;
+
+/// A configuration with nothing left open.
+#[derive(Debug, Clone)]
+pub struct Fit {
+    /// The settings, every automatic one replaced by what was chosen.
+    pub config: TrainConfig,
+    /// Background neighbours of an image, at most the number of images.
+    pub num_background: usize,
+    /// Clusters of each k-means run, at most the number of images.
+    pub num_clusters: usize,
+    /// k-means runs.
+    pub num_clusterings: usize,
+    /// What was chosen and why, one sentence each.
+    pub notes: Vec<String>,
+}
+
+impl TrainConfig {
+    /// Checks every setting and fits the open ones to `num_images` training images.
+    ///
+    /// - background neighbours: N / 15, at most the published 4096;
+    /// - clusters: the published 30,000 of 1,281,167 images scaled to N (43 images a cluster), at least 2;
+    /// - clusterings: 3 below 200,000 images, else the published 10;
+    /// - instance recognition: softmax below 200,000 images, else noise-contrastive estimation;
+    /// - monitor: both splits re-embedded below 200,000 images, else the running bank.
+    ///
+    /// Fails where a setting is out of range, or an explicit count is larger than `num_images`.
+    pub fn fit(&self, num_images: usize) -> Result<Fit> {
+        self.validate()?;
+        if num_images < 2 {
+            bail!("training needs at least 2 images, got {num_images}");
+        }
+        check_count("num-background", self.num_background, num_images)?;
+        check_count("num-clusters", self.num_clusters, num_images)?;
+        check_count("num-clusterings", self.num_clusterings, usize::MAX)?;
+        let mut notes = Vec::new();
+        let num_background = self.num_background.unwrap_or_else(|| fit_background(num_images, &mut notes));
+        let num_clusters = self.num_clusters.unwrap_or_else(|| fit_clusters(num_images, &mut notes));
+        let num_clusterings = self.num_clusterings.unwrap_or_else(|| fit_clusterings(num_images, &mut notes));
+        let mut config = self.clone();
+        config.num_background = Some(num_background);
+        config.num_clusters = Some(num_clusters);
+        config.num_clusterings = Some(num_clusterings);
+        config.ir = fit_ir(self, num_images, &mut notes);
+        config.monitor = fit_monitor(self, num_images, &mut notes);
+        config.batch_size = fit_batch(self, num_images, &mut notes);
+        Ok(Fit { config, num_background, num_clusters, num_clusterings, notes })
+    }
+}
+
+fn check_count(name: &str, count: Option<usize>, most: usize) -> Result<()> {
+    match count {
+        Some(0) => bail!("{name} must be at least 1, got 0"),
+        Some(count) if count > most => bail!("{name} must be at most {most}, the number of training images, got {count}"),
+        _ => Ok(()),
+    }
+}
+
+fn fit_background(num_images: usize, notes: &mut Vec<String>) -> usize {
+    let k = (num_images / IMAGES_PER_BACKGROUND).clamp(2, PUBLISHED_NUM_BACKGROUND);
+    notes.push(format!("num-background {k}: {num_images} images / {IMAGES_PER_BACKGROUND}, at most {PUBLISHED_NUM_BACKGROUND}"));
+    k
+}
+
+fn fit_clusters(num_images: usize, notes: &mut Vec<String>) -> usize {
+    let m = (num_images * PUBLISHED_NUM_CLUSTERS / PUBLISHED_NUM_IMAGES).max(2);
+    let size = num_images / m;
+    notes.push(format!("num-clusters {m}: the published {PUBLISHED_NUM_CLUSTERS} scaled to {num_images} images, about {size} images each"));
+    m
+}
+
+fn fit_clusterings(num_images: usize, notes: &mut Vec<String>) -> usize {
+    let (h, why) = if num_images < MANY_IMAGES { (FEW_CLUSTERINGS, "below") } else { (PUBLISHED_NUM_CLUSTERINGS, "at least") };
+    notes.push(format!("num-clusterings {h}: {num_images} images are {why} {MANY_IMAGES}"));
+    h
+}
+
+fn fit_ir(config: &TrainConfig, num_images: usize, notes: &mut Vec<String>) -> Ir {
+    if config.ir != Ir::Auto {
+        return config.ir;
+    }
+    let (ir, why) = if num_images < MANY_IMAGES { (Ir::Softmax, "below") } else { (Ir::Nce, "at least") };
+    if config.ir_epochs > 0 {
+        notes.push(format!("ir {ir}: {num_images} images are {why} {MANY_IMAGES}"));
+    }
+    ir
+}
+
+fn fit_monitor(config: &TrainConfig, num_images: usize, notes: &mut Vec<String>) -> Monitor {
+    match config.monitor {
+        Monitor::Auto if num_images < MANY_IMAGES => Monitor::Reembed,
+        Monitor::Auto => {
+            notes.push(format!("monitor bank: re-embedding {num_images} images each epoch would cost a large share of the time"));
+            Monitor::Bank
+        }
+        chosen => chosen,
+    }
+}
+
+fn fit_batch(config: &TrainConfig, num_images: usize, notes: &mut Vec<String>) -> usize {
+    if config.batch_size > num_images {
+        notes.push(format!("batch-size {num_images}: all the images there are"));
+    }
+    config.batch_size.min(num_images)
+}

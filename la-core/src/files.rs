@@ -1,0 +1,122 @@
+//! Files that are never half written: a reader sees the former content or the new one, whenever the process dies.
+
+use crate::{error::bail, ops::host, Error, Result};
+use candle_core::{DType, Device, Tensor};
+use safetensors::{
+    tensor::{Dtype, Metadata, TensorInfo},
+    SafeTensors,
+};
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+/// Replaces the file at `path` in one step: a temporary file in the same folder, fsync, rename, fsync of the folder.
+///
+/// Fails with the path and the system's words, for example on a full disk; the former file is then unchanged.
+pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    let temporary = temporary_path(path);
+    fill(&temporary, write).and_then(|()| fs::rename(&temporary, path)).and_then(|()| sync_folder(path)).map_err(|source| {
+        // What is left of the attempt is useless; that it cannot be removed adds nothing to the error.
+        let _ = fs::remove_file(&temporary);
+        Error::Io { path: path.to_path_buf(), source: explain(&source, path.exists()) }
+    })
+}
+
+fn temporary_path(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.tmp"))
+}
+
+fn fill(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    write(&mut file)?;
+    file.flush()?;
+    file.get_ref().sync_all()
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Only Unix opens folders; elsewhere the rename alone has to do.
+    if cfg!(unix) {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn explain(source: &io::Error, is_kept: bool) -> io::Error {
+    let kept = if is_kept { "; the former file is unchanged" } else { "" };
+    io::Error::new(source.kind(), format!("cannot be written: {source}{kept}"))
+}
+
+/// Writes tensors (f32 or u32) as safetensors, atomically, in the order given: equal tensors give equal bytes.
+///
+/// `metadata` is at most one pair, because the format's map of more would be written in random order.
+pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: Option<(&str, String)>) -> Result<()> {
+    let tensors =
+        tensors.iter().map(|(name, tensor)| Ok((name, tensor.contiguous()?.to_device(&Device::Cpu)?))).collect::<Result<Vec<_>>>()?;
+    let mut offset = 0;
+    let mut infos = Vec::with_capacity(tensors.len());
+    for (name, tensor) in &tensors {
+        let dtype = match tensor.dtype() {
+            DType::F32 => Dtype::F32,
+            DType::U32 => Dtype::U32,
+            other => bail!("{}: tensor {name} must be f32 or u32, got {other:?}", path.display()),
+        };
+        let end = offset + 4 * tensor.elem_count();
+        infos.push(((*name).clone(), TensorInfo { dtype, shape: tensor.dims().to_vec(), data_offsets: (offset, end) }));
+        offset = end;
+    }
+    let header = header(metadata, infos).map_err(|error| Error::invalid(format!("{}: {error}", path.display())))?;
+    write_atomically(path, |file| {
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(&header)?;
+        tensors.iter().try_for_each(|(_, tensor)| write_values(file, tensor))
+    })
+}
+
+fn header(metadata: Option<(&str, String)>, infos: Vec<(String, TensorInfo)>) -> std::result::Result<Vec<u8>, String> {
+    let metadata = metadata.map(|(key, value)| HashMap::from([(key.to_string(), value)]));
+    let metadata = Metadata::new(metadata, infos).map_err(|error| error.to_string())?;
+    let mut header = serde_json::to_vec(&metadata).map_err(|error| error.to_string())?;
+    header.resize(header.len().next_multiple_of(8), b' '); // the format aligns the values
+    Ok(header)
+}
+
+fn write_values(file: &mut dyn Write, tensor: &Tensor) -> io::Result<()> {
+    if tensor.dtype() == DType::U32 {
+        let values = tensor.flatten_all().and_then(|flat| flat.to_vec1::<u32>()).map_err(io::Error::other)?;
+        return values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()));
+    }
+    host::read(tensor, |values| {
+        let mut bytes = Vec::with_capacity(4 << 12);
+        values.chunks(1 << 12).try_for_each(|chunk| {
+            bytes.clear();
+            bytes.extend(chunk.iter().flat_map(|value| value.to_le_bytes()));
+            file.write_all(&bytes)
+        })
+    })
+    .map_err(io::Error::other)?
+}
+
+/// Reads a safetensors file: its tensors by name, and its metadata.
+///
+/// Fails with the path and what is wrong: a folder, a missing, truncated or foreign file.
+pub fn read_tensors(path: &Path, device: &Device) -> Result<(HashMap<String, Tensor>, HashMap<String, String>)> {
+    if path.is_dir() {
+        bail!("{}: expected a safetensors file, got a folder", path.display());
+    }
+    let bytes = fs::read(path).map_err(Error::io(path))?;
+    let foreign = |error| {
+        Error::invalid(format!(
+            "{}: expected a safetensors file, got {} bytes that are cut off or of another format ({error})",
+            path.display(),
+            bytes.len()
+        ))
+    };
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(foreign)?;
+    let tensors = candle_core::safetensors::load_buffer(&bytes, device)?;
+    Ok((tensors, metadata.metadata().clone().unwrap_or_default()))
+}
