@@ -6,6 +6,8 @@
 #[cfg(feature = "train")]
 pub mod augment;
 #[cfg(feature = "train")]
+pub mod checkpoint;
+#[cfg(feature = "train")]
 pub mod config;
 #[cfg(feature = "train")]
 pub mod data;
@@ -20,5 +22,11 @@ pub mod ops;
 pub mod optim;
 pub mod resnet;
 pub mod rng;
+#[cfg(feature = "train")]
+pub mod run_folder;
+#[cfg(feature = "train")]
+mod tensorboard;
+#[cfg(feature = "train")]
+pub mod train;
 
 pub use error::{Error, Result};

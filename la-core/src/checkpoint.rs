@@ -1,0 +1,148 @@
+//! Everything a run needs to go on as if it had never stopped, in one file that is replaced in one step.
+
+use crate::{
+    config::TrainConfig,
+    error::bail,
+    files::{read_tensors, write_tensors},
+    kmeans::ClusterLabels,
+    memory_bank::MemoryBank,
+    ops::host,
+    optim::Sgd,
+    resnet::ResNet,
+    train::{Baseline, EpochMetrics, Totals},
+    Error, Result,
+};
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::{collections::HashMap, path::Path};
+
+/// The metadata key that tells a checkpoint from other safetensors files.
+const KEY: &str = "local_aggregation_checkpoint";
+
+/// Settings that may differ when a run goes on: no weight depends on them.
+const FREE_SETTINGS: [&str; 5] = ["data", "test", "init", "threads", "checkpoint_minutes"];
+
+/// How far a run has come.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Position {
+    /// The run's settings, resolved.
+    pub config: TrainConfig,
+    /// Training images.
+    pub num_images: usize,
+    /// Epochs done.
+    pub epoch: usize,
+    /// Steps done in the epoch under way.
+    pub step: usize,
+    /// What these steps summed up to.
+    pub totals: Totals,
+    /// Accuracy before training.
+    pub baseline: Option<Baseline>,
+    /// Metrics of the epochs done.
+    pub epochs: Vec<EpochMetrics>,
+}
+
+/// All that changes while a run goes on.
+pub struct TrainState {
+    /// The network: weights and running statistics.
+    pub net: ResNet,
+    /// The optimiser's velocities.
+    pub sgd: Sgd,
+    /// The memory bank.
+    pub bank: MemoryBank,
+    /// Cluster labels, once local aggregation has begun.
+    pub clusters: Option<ClusterLabels>,
+    /// How far the run has come.
+    pub position: Position,
+}
+
+impl TrainState {
+    /// Writes the state to `path`, atomically.
+    ///
+    /// Fails, leaving the former file, where a weight is not finite or the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut tensors = prefixed("net.", self.net.tensors()?);
+        tensors.iter().try_for_each(|(name, tensor)| check_finite(name, tensor))?;
+        tensors.extend(prefixed("sgd.", self.sgd.state()));
+        tensors.push(("bank".into(), self.bank.rows().clone()));
+        if let Some(clusters) = &self.clusters {
+            tensors.push(("clusters".into(), clusters.to_tensor()?));
+        }
+        let position = serde_json::to_string(&self.position).map_err(|error| Error::invalid(format!("{}: {error}", path.display())))?;
+        write_tensors(path, &tensors, Some((KEY, position)))
+    }
+
+    /// The state in `path`, to go on with `config` on `num_images` images.
+    ///
+    /// Fails with the file's name where it is missing, damaged or no checkpoint, or was written with other settings (each is named).
+    pub fn load(path: &Path, config: &TrainConfig, num_images: usize) -> Result<Self> {
+        let (mut tensors, metadata) = read_tensors(path, &Device::Cpu)?;
+        let Some(text) = metadata.get(KEY) else {
+            bail!("{}: expected a checkpoint, got a safetensors file without training state", path.display());
+        };
+        let mut position: Position = serde_json::from_str(text)
+            .map_err(|error| Error::invalid(format!("{}: not a checkpoint of this version ({error})", path.display())))?;
+        check_settings(path, &position, config, num_images)?;
+        position.config = config.clone();
+        let named = |error| Error::invalid(format!("{}: {error}", path.display()));
+        let bank = restore_bank(&take(path, &mut tensors, "bank")?, config).map_err(named)?;
+        let clusters = tensors.remove("clusters").map(|labels| ClusterLabels::from_tensor(&labels)).transpose()?;
+        let mut net = ResNet::new(&config.network(), config.seed, &config.device)?;
+        net.load_tensors(&take_prefixed("net.", &mut tensors)).map_err(named)?;
+        let mut sgd = Sgd::new(config.sgd, &net)?;
+        sgd.load_state(&take_prefixed("sgd.", &mut tensors)).map_err(named)?;
+        Ok(Self { net, sgd, bank, clusters, position })
+    }
+}
+
+fn prefixed(prefix: &str, tensors: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
+    tensors.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect()
+}
+
+fn take_prefixed(prefix: &str, tensors: &mut HashMap<String, Tensor>) -> HashMap<String, Tensor> {
+    let names: Vec<String> = tensors.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
+    names.into_iter().filter_map(|name| Some((name[prefix.len()..].to_string(), tensors.remove(&name)?))).collect()
+}
+
+fn take(path: &Path, tensors: &mut HashMap<String, Tensor>, name: &str) -> Result<Tensor> {
+    tensors.remove(name).ok_or_else(|| Error::invalid(format!("{}: tensor {name} is missing", path.display())))
+}
+
+/// The bank with the very bits that were saved: normalising unit rows once more would change some.
+fn restore_bank(rows: &Tensor, config: &TrainConfig) -> Result<MemoryBank> {
+    let bank = MemoryBank::from_tensor(rows.to_device(&config.device)?)?;
+    let rows = host::read(rows, <[f32]>::to_vec)?;
+    host::write(bank.rows(), |values| values.copy_from_slice(&rows))?;
+    Ok(bank)
+}
+
+fn check_finite(name: &str, tensor: &Tensor) -> Result<()> {
+    let is_finite = host::read(&tensor.contiguous()?.to_device(&Device::Cpu)?, |values| values.iter().all(|value| value.is_finite()))?;
+    if !is_finite {
+        bail!("{name} holds NaN or infinite values: the run has diverged, the former checkpoint is kept");
+    }
+    Ok(())
+}
+
+/// Refuses to go on with settings that would make another run of it.
+fn check_settings(path: &Path, position: &Position, config: &TrainConfig, num_images: usize) -> Result<()> {
+    let (there, here) = (settings(&position.config), settings(config));
+    let mut differences: Vec<String> = here
+        .iter()
+        .filter(|(name, value)| there.get(*name) != Some(value) && !FREE_SETTINGS.contains(&name.as_str()))
+        .map(|(name, value)| format!("{name} {} there, {value} here", there.get(name).unwrap_or(&Value::Null)))
+        .collect();
+    if position.num_images != num_images {
+        differences.push(format!("{} training images there, {num_images} here", position.num_images));
+    }
+    if !differences.is_empty() {
+        bail!("{}: the checkpoint is of another run: {}", path.display(), differences.join("; "));
+    }
+    Ok(())
+}
+
+/// The settings as they look after a trip through JSON, which is what a checkpoint holds.
+fn settings(config: &TrainConfig) -> serde_json::Map<String, Value> {
+    let text = serde_json::to_string(config).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}

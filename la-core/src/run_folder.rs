@@ -1,0 +1,220 @@
+//! The folder of a run: what stands where in it.
+
+use crate::{
+    checkpoint::TrainState,
+    config::TrainConfig,
+    data::Unreadable,
+    error::bail,
+    files::{write_atomically, write_tensors},
+    tensorboard,
+    train::{Baseline, EpochMetrics},
+    Error, Result,
+};
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+/// A run's folder.
+#[derive(Debug, Clone)]
+pub struct RunFolder {
+    path: PathBuf,
+    /// The commit that the program was built from, for `config.json`.
+    pub git_commit: Option<String>,
+}
+
+/// The content of `config.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunConfig {
+    /// Every setting, resolved.
+    pub train: TrainConfig,
+    /// Training images.
+    pub num_images: usize,
+    /// Test images, if there are any.
+    pub num_test_images: Option<usize>,
+    /// Class names, where labels exist.
+    pub class_names: Vec<String>,
+    /// Where the network computed.
+    pub device: String,
+    /// What was chosen by itself, and why.
+    pub notes: Vec<String>,
+    /// Versions of the crates that decide on results.
+    pub versions: Versions,
+    /// The commit that the program was built from.
+    pub git_commit: Option<String>,
+}
+
+/// Versions of the crates that decide on results.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Versions {
+    /// This crate.
+    pub la_core: String,
+    /// candle-core.
+    pub candle_core: String,
+}
+
+impl Default for Versions {
+    fn default() -> Self {
+        // Cargo tells a crate its own version only; a test holds the other against Cargo.lock.
+        Self { la_core: env!("CARGO_PKG_VERSION").into(), candle_core: "0.11.1".into() }
+    }
+}
+
+impl RunFolder {
+    /// A new run's folder; one that exists must be empty, so that no run is overwritten.
+    pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        if path.exists() && !is_empty_folder(&path) {
+            bail!("{}: expected a new run folder, got one that exists; resume it or name another", path.display());
+        }
+        fs::create_dir_all(path.join("checkpoint")).map_err(Error::io(&path))?;
+        Ok(Self { path, git_commit: None })
+    }
+
+    /// The folder of a run that exists.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        if !path.join("config.json").is_file() {
+            bail!("{}: expected a run folder, got no config.json there", path.display());
+        }
+        fs::create_dir_all(path.join("checkpoint")).map_err(Error::io(&path))?;
+        Ok(Self { path, git_commit: None })
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file in the folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The weights, torchvision names and nothing else.
+    pub fn model_path(&self) -> PathBuf {
+        self.file("model.safetensors")
+    }
+
+    /// The memory bank, tensor `bank` (N, D).
+    pub fn bank_path(&self) -> PathBuf {
+        self.file("bank.safetensors")
+    }
+
+    /// The last checkpoint.
+    pub fn checkpoint_path(&self) -> PathBuf {
+        self.path.join("checkpoint").join("latest.safetensors")
+    }
+
+    /// Writes `config.json`.
+    pub fn write_config(&self, config: &RunConfig) -> Result<()> {
+        self.write_json("config.json", config)
+    }
+
+    /// Reads `config.json`.
+    pub fn read_config(&self) -> Result<RunConfig> {
+        let path = self.file("config.json");
+        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+        serde_json::from_str(&text).map_err(|error| Error::invalid(format!("{}: {error}", path.display())))
+    }
+
+    /// Writes `unreadable.tsv`: a name and a reason a line, under a heading.
+    pub fn write_unreadable(&self, unreadable: &[Unreadable]) -> Result<()> {
+        let rows = unreadable.iter().map(|file| format!("{}\t{}\n", one_field(&file.name), one_field(&file.reason)));
+        let text: String = std::iter::once("name\treason\n".to_string()).chain(rows).collect();
+        write_atomically(&self.file("unreadable.tsv"), |file| file.write_all(text.as_bytes()))
+    }
+
+    /// Writes `baseline.json`.
+    pub fn write_baseline(&self, baseline: &Baseline) -> Result<()> {
+        self.write_json("baseline.json", baseline)
+    }
+
+    /// Reads `baseline.json`, which runs without labels do not have.
+    pub fn read_baseline(&self) -> Option<Baseline> {
+        serde_json::from_str(&fs::read_to_string(self.file("baseline.json")).ok()?).ok()
+    }
+
+    /// Begins `metrics.jsonl` and the TensorBoard events anew with the epochs done so far.
+    pub fn start_metrics(&self, epochs: &[EpochMetrics]) -> Result<()> {
+        self.write_metrics(epochs)?;
+        write_atomically(&self.events_path(), |file| {
+            file.write_all(&tensorboard::file_version(epochs.first().map_or_else(crate::train::unix_time, |epoch| epoch.unix_time)))?;
+            epochs.iter().try_for_each(|epoch| file.write_all(&event(epoch)))
+        })
+    }
+
+    /// Adds the last of `epochs` to `metrics.jsonl`, which is replaced in one step, and to the TensorBoard events.
+    pub fn add_metrics(&self, epochs: &[EpochMetrics]) -> Result<()> {
+        self.write_metrics(epochs)?;
+        // Appended, because TensorBoard keeps the file open while it watches a run.
+        let path = self.events_path();
+        let last = epochs.last().map(event).unwrap_or_default();
+        OpenOptions::new().append(true).create(true).open(&path).and_then(|mut file| file.write_all(&last)).map_err(Error::io(&path))
+    }
+
+    /// Reads `metrics.jsonl`.
+    pub fn read_metrics(&self) -> Result<Vec<EpochMetrics>> {
+        let path = self.file("metrics.jsonl");
+        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let parse = |line| serde_json::from_str(line).map_err(|error| Error::invalid(format!("{}: {error}", path.display())));
+        text.lines().map(parse).collect()
+    }
+
+    /// Writes `model.safetensors` and `bank.safetensors`.
+    pub fn write_weights(&self, state: &TrainState) -> Result<()> {
+        write_weights(&self.model_path(), &state.net.tensors()?)?;
+        write_tensors(&self.bank_path(), &[("bank".into(), state.bank.rows().clone())], None)
+    }
+
+    fn write_metrics(&self, epochs: &[EpochMetrics]) -> Result<()> {
+        write_atomically(&self.file("metrics.jsonl"), |file| {
+            epochs.iter().try_for_each(|epoch| {
+                serde_json::to_writer(&mut *file, epoch)?;
+                file.write_all(b"\n")
+            })
+        })
+    }
+
+    fn write_json(&self, name: &str, content: &impl Serialize) -> Result<()> {
+        write_atomically(&self.file(name), |file| {
+            serde_json::to_writer_pretty(&mut *file, content)?;
+            file.write_all(b"\n")
+        })
+    }
+
+    fn events_path(&self) -> PathBuf {
+        self.file("events.out.tfevents.0000000000.la")
+    }
+}
+
+/// Writes weights alone, so that they load elsewhere; equal weights give equal bytes.
+pub fn write_weights(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
+    // transformers refuses files that do not say this.
+    write_tensors(path, tensors, Some(("format", "pt".into())))
+}
+
+/// The weights file that `RUN|WEIGHTS` means: the file itself, or `model.safetensors` in a run's folder.
+pub fn weights_path(path: &Path) -> Result<PathBuf> {
+    let inside = path.join("model.safetensors");
+    match path.is_dir() {
+        false => Ok(path.to_path_buf()),
+        true if inside.is_file() => Ok(inside),
+        true => bail!("{}: expected weights or a run folder, got a folder without model.safetensors", path.display()),
+    }
+}
+
+fn is_empty_folder(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+fn one_field(text: &str) -> String {
+    text.replace(['\t', '\n', '\r'], " ")
+}
+
+fn event(epoch: &EpochMetrics) -> Vec<u8> {
+    tensorboard::scalars(epoch.unix_time, epoch.epoch as u64, &epoch.scalars())
+}

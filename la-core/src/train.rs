@@ -1,0 +1,73 @@
+//! The training loop of the paper, from images to weights.
+
+mod metrics;
+mod monitor;
+mod objective;
+mod trainer;
+
+pub(crate) use metrics::unix_time;
+pub use metrics::{Baseline, EpochMetrics, Event, Phase, Summary, Totals};
+pub use monitor::embed_source;
+
+use crate::{
+    config::TrainConfig,
+    data::{Batch, Splits},
+    ops::normalize::{normalize, normalize_backward},
+    run_folder::RunFolder,
+    Result,
+};
+use std::time::Instant;
+use trainer::Trainer;
+
+/// How a run begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// From the first step, with the weights that the configuration names or random ones.
+    New,
+    /// From the run's last checkpoint; from the first step where it has none yet.
+    Resume,
+}
+
+/// Trains a network on `splits.train`, as `config` says, and leaves everything in `run`.
+///
+/// Zhuang, Zhai, Yamins 2019, <https://arxiv.org/abs/1903.12355>: some epochs of instance recognition, then local
+/// aggregation. Labels are used by the kNN monitor only. Weights depend on the seed and the data, not on threads; a
+/// resumed run ends in the same bits as one that was never stopped. The caller chooses the threads that compute by the
+/// rayon pool it calls from.
+///
+/// Fails where a setting is wrong, an image or a file fails, or the loss is NaN or infinite.
+pub fn train(config: &TrainConfig, splits: &Splits, run: &RunFolder, start: Start, progress: &mut dyn FnMut(Event)) -> Result<Summary> {
+    let mut trainer = Trainer::new(config, splits, run, start, progress)?;
+    while !trainer.is_done() {
+        trainer.cluster_if_due()?;
+        for batch in trainer.batches() {
+            let batch = batch?;
+            trainer.step(&batch)?;
+            trainer.note_failed(&batch)?;
+            trainer.checkpoint_if_due()?;
+        }
+        trainer.finish_epoch()?;
+    }
+    Ok(trainer.summary())
+}
+
+impl Trainer<'_> {
+    /// One step: embed, loss, backward, update the weights, update the bank.
+    fn step(&mut self, batch: &Batch) -> Result<()> {
+        let started = Instant::now();
+        let objective = self.objective();
+        let learning_rate = self.learning_rate();
+        let state = &mut self.state;
+        let (outputs, cache) = state.net.forward_train(&batch.images)?;
+        let (embeddings, norms) = normalize(&outputs)?;
+        let loss = objective.loss(&embeddings, state, &batch.indices)?;
+        if !loss.loss.is_finite() {
+            return Err(self.diverged(loss.loss));
+        }
+        state.net.backward(cache, &normalize_backward(&embeddings, &norms, &loss.grad_embeddings)?)?;
+        state.sgd.step(&mut state.net, learning_rate)?;
+        objective.update_bank(&embeddings, state, &batch.indices)?;
+        self.count_step(batch, &loss, started.elapsed());
+        Ok(())
+    }
+}

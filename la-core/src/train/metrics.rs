@@ -1,0 +1,176 @@
+//! What a run reports: one line of `metrics.jsonl` an epoch, and the events on the way there.
+
+use serde::{Deserialize, Serialize};
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// The objective of an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Instance recognition.
+    Ir,
+    /// Local aggregation.
+    La,
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Ir => "ir",
+            Self::La => "la",
+        })
+    }
+}
+
+/// One line of `metrics.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpochMetrics {
+    /// Epochs done, from 1.
+    pub epoch: usize,
+    /// The objective.
+    pub phase: Phase,
+    /// Mean loss over the epoch's images.
+    pub loss: f64,
+    /// Learning rate of the last step.
+    pub lr: f64,
+    /// Images per second of the training step alone: no waiting for data, no clustering, no evaluation.
+    pub images_per_s: f64,
+    /// Weighted kNN accuracy on the test split, in 0–1, where labels exist.
+    pub knn_top1: Option<f32>,
+    /// Wall time of the epoch with everything in it.
+    pub seconds: f64,
+    /// Wall time since the run began, all its sittings together.
+    pub total_seconds: f64,
+    /// Wall time of the clustering before the epoch, 0 where none was due.
+    pub cluster_seconds: f64,
+    /// Time that the training step waited for images.
+    pub wait_seconds: f64,
+    /// Share of images without a close neighbour among their background neighbours; local aggregation only.
+    pub empty_close: Option<f64>,
+    /// Largest resident memory of the process so far, in MiB, where the system tells.
+    pub peak_rss_mb: Option<f64>,
+    /// When the epoch ended, in seconds since 1970.
+    pub unix_time: f64,
+}
+
+impl EpochMetrics {
+    /// The curves that TensorBoard shows.
+    pub fn scalars(&self) -> Vec<(&'static str, f32)> {
+        let always = [("loss", self.loss), ("lr", self.lr), ("images_per_s", self.images_per_s), ("seconds", self.seconds)];
+        let sometimes = [("knn_top1", self.knn_top1.map(f64::from)), ("empty_close", self.empty_close), ("peak_rss_mb", self.peak_rss_mb)];
+        let sometimes = sometimes.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        always.into_iter().chain(sometimes).map(|(name, value)| (name, value as f32)).collect()
+    }
+}
+
+/// kNN accuracy before training, on the split and with the K and temperature of the monitor.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Baseline {
+    /// Cosine similarity of the normalised pixels themselves; absent where they would need too much memory.
+    pub raw_pixels: Option<f32>,
+    /// The network as initialised.
+    pub random_init: Option<f32>,
+    /// Neighbours that vote.
+    pub knn_k: usize,
+    /// Temperature of the vote.
+    pub knn_temperature: f64,
+}
+
+/// What [`super::train`] tells its caller on the way.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Something chosen or left out, with the reason.
+    Note(String),
+    /// Training begins or goes on.
+    Start {
+        /// Training images.
+        num_images: usize,
+        /// Epochs done before.
+        epoch: usize,
+        /// Steps of that epoch done before.
+        step: usize,
+        /// Steps of an epoch.
+        steps: usize,
+    },
+    /// Accuracy before training.
+    Baseline(Baseline),
+    /// A clustering of the bank begins.
+    Clustering {
+        /// Clusters of each run of k-means.
+        num_clusters: usize,
+        /// Runs.
+        num_clusterings: usize,
+    },
+    /// A training step is done.
+    Step {
+        /// The epoch under way, from 1.
+        epoch: usize,
+        /// Steps of it done.
+        step: usize,
+        /// Steps of an epoch.
+        steps: usize,
+        /// The objective.
+        phase: Phase,
+        /// Loss of this batch.
+        loss: f32,
+        /// Mean images per second of the training step in this epoch.
+        images_per_s: f64,
+    },
+    /// The kNN monitor begins.
+    Evaluating,
+    /// An epoch is done.
+    Epoch(EpochMetrics),
+    /// A checkpoint was written.
+    Checkpoint(PathBuf),
+}
+
+/// What a run came to.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// Accuracy before training, where labels exist.
+    pub baseline: Option<Baseline>,
+    /// Every epoch of the run, those before a resume too.
+    pub epochs: Vec<EpochMetrics>,
+}
+
+/// Running sums of an epoch; kept in checkpoints, so that a resumed epoch reports all of its steps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Sum of the loss over images.
+    pub loss: f64,
+    /// Images seen.
+    pub images: usize,
+    /// Images without a close background neighbour.
+    pub empty_close: usize,
+    /// Seconds inside training steps.
+    pub busy: f64,
+    /// Seconds waited for images.
+    pub wait: f64,
+    /// Seconds spent on clustering.
+    pub cluster: f64,
+    /// Seconds since the epoch began.
+    pub elapsed: f64,
+}
+
+impl Totals {
+    /// Images per second of the training step.
+    pub fn images_per_s(&self) -> f64 {
+        self.images as f64 / self.busy.max(1e-9)
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_time() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
+}
+
+/// Largest resident memory of this process in MiB, where the system tells (Linux).
+pub(crate) fn peak_rss_mb() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some((kib / 1024.0 * 10.0).round() / 10.0)
+}

@@ -1,0 +1,128 @@
+//! The loss of a step: instance recognition or local aggregation, over one view of each image or two.
+
+use super::Phase;
+use crate::{
+    checkpoint::TrainState,
+    config::{Fit, Ir},
+    error::bail,
+    loss::{instance_recognition, instance_recognition_nce, local_aggregation, z_over_n, LaConfig, LossOutput, NceConfig},
+    memory_bank::MemoryBank,
+    ops::host,
+    rng::{Rng, Stream},
+    Result,
+};
+use candle_core::Tensor;
+
+/// What the steps of an epoch minimise.
+pub(super) struct Objective {
+    phase: Phase,
+    ir: Ir,
+    views: usize,
+    temperature: f64,
+    num_background: usize,
+    num_noise: usize,
+    bank_momentum: f64,
+    noise_key: [u64; 2],
+}
+
+impl Objective {
+    /// The objective of `epoch`.
+    pub(super) fn new(fit: &Fit, phase: Phase, epoch: usize) -> Self {
+        let config = &fit.config;
+        Self {
+            phase,
+            ir: config.ir,
+            views: config.views,
+            temperature: config.temperature,
+            num_background: fit.num_background,
+            num_noise: config.num_noise,
+            bank_momentum: config.bank_momentum,
+            noise_key: [config.seed, epoch as u64],
+        }
+    }
+
+    /// Mean loss of the batch and its gradient with respect to `embeddings` `(views * B, D)`; the bank is as it was.
+    ///
+    /// With two views, each stands in for its image's bank row while the other is judged, so that the positive is fresh
+    /// and never the view itself.
+    pub(super) fn loss(&self, embeddings: &Tensor, state: &mut TrainState, indices: &[u32]) -> Result<LossOutput> {
+        if self.views == 1 {
+            return self.view_loss(embeddings, state, indices);
+        }
+        if !host::read(embeddings, |values| values.iter().all(|value| value.is_finite()))? {
+            // The bank would refuse them; the caller stops at the loss.
+            return Ok(LossOutput { loss: f32::NAN, grad_embeddings: embeddings.clone(), num_empty_close: 0 });
+        }
+        let (first, second) = halves(embeddings)?;
+        let former = rows(&state.bank, indices)?;
+        state.bank.update(indices, &second, 0.0)?;
+        let of_first = self.view_loss(&first, state, indices)?;
+        state.bank.update(indices, &first, 0.0)?;
+        let of_second = self.view_loss(&second, state, indices)?;
+        state.bank.update(indices, &former, 0.0)?;
+        mean_of(&of_first, &of_second)
+    }
+
+    /// `V_i <- normalise(m V_i + (1 - m) v_i)`, with the mean of the views for `v_i`.
+    pub(super) fn update_bank(&self, embeddings: &Tensor, state: &mut TrainState, indices: &[u32]) -> Result<()> {
+        let momentum = self.bank_momentum as f32;
+        if self.views == 1 {
+            return state.bank.update(indices, embeddings, momentum);
+        }
+        let (first, second) = halves(embeddings)?;
+        state.bank.update(indices, &((first + second)? * 0.5)?, momentum)
+    }
+
+    fn view_loss(&self, embeddings: &Tensor, state: &TrainState, indices: &[u32]) -> Result<LossOutput> {
+        let bank = &state.bank;
+        match (self.phase, &state.clusters) {
+            (Phase::La, Some(clusters)) => {
+                let config = LaConfig { num_background: self.num_background, temperature: self.temperature };
+                local_aggregation(embeddings, bank, indices, clusters, &config)
+            }
+            (Phase::La, None) => bail!("local aggregation needs cluster labels, got none"),
+            (Phase::Ir, _) if self.ir == Ir::Nce => {
+                let config = self.nce_config(bank.dim());
+                instance_recognition_nce(embeddings, bank, indices, &self.noise_indices(bank.len(), indices), &config)
+            }
+            (Phase::Ir, _) => instance_recognition(embeddings, bank, indices, self.temperature),
+        }
+    }
+
+    /// The published constant where it holds, else what it approximates.
+    fn nce_config(&self, dim: usize) -> NceConfig {
+        let published = NceConfig::default();
+        if dim == 128 && self.temperature == published.temperature {
+            return published;
+        }
+        NceConfig { temperature: self.temperature, z_over_n: z_over_n(dim, self.temperature) }
+    }
+
+    /// Uniform with replacement, `num_noise` for each image; drawn by image, so that batches do not matter.
+    fn noise_indices(&self, num_images: usize, indices: &[u32]) -> Vec<u32> {
+        let [seed, epoch] = self.noise_key;
+        let draw = |&index: &u32| {
+            let mut rng = Rng::new(Stream::Noise, &[seed, epoch, u64::from(index)]);
+            (0..self.num_noise).map(move |_| rng.below(num_images) as u32)
+        };
+        indices.iter().flat_map(draw).collect()
+    }
+}
+
+fn halves(embeddings: &Tensor) -> Result<(Tensor, Tensor)> {
+    let batch = embeddings.dim(0)? / 2;
+    Ok((embeddings.narrow(0, 0, batch)?.contiguous()?, embeddings.narrow(0, batch, batch)?.contiguous()?))
+}
+
+fn rows(bank: &MemoryBank, indices: &[u32]) -> Result<Tensor> {
+    let indices = Tensor::from_slice(indices, indices.len(), bank.rows().device())?;
+    Ok(bank.rows().index_select(&indices, 0)?)
+}
+
+fn mean_of(first: &LossOutput, second: &LossOutput) -> Result<LossOutput> {
+    Ok(LossOutput {
+        loss: (first.loss + second.loss) / 2.0,
+        grad_embeddings: (Tensor::cat(&[&first.grad_embeddings, &second.grad_embeddings], 0)? * 0.5)?,
+        num_empty_close: (first.num_empty_close + second.num_empty_close) / 2,
+    })
+}

@@ -1,0 +1,322 @@
+//! What surrounds the steps: how a run begins, when it clusters, evaluates and saves.
+
+use super::{metrics, monitor::Monitor, objective::Objective, EpochMetrics, Event, Phase, Start, Summary, Totals};
+use crate::{
+    checkpoint::{Position, TrainState},
+    config::{BankInit, Fit, TrainConfig},
+    data::{epoch_batches, num_batches, Batch, BatchConfig, Batches, Normalization, Splits, Unreadable},
+    error::bail,
+    files::read_tensors,
+    kmeans::{cluster, KmeansConfig},
+    loss::LossOutput,
+    memory_bank::MemoryBank,
+    optim::Sgd,
+    resnet::ResNet,
+    run_folder::{weights_path, RunConfig, RunFolder, Versions},
+    Error, Result,
+};
+use std::time::{Duration, Instant};
+
+/// The first k-means seed of the published code; run h takes this plus h.
+const KMEANS_SEED: u64 = 1234;
+
+/// A run under way.
+pub(super) struct Trainer<'a> {
+    pub(super) state: TrainState,
+    fit: Fit,
+    splits: &'a Splits,
+    run: &'a RunFolder,
+    batches: BatchConfig,
+    monitor: Option<Monitor>,
+    unreadable: Vec<Unreadable>,
+    progress: &'a mut dyn FnMut(Event),
+    epoch_started: Instant,
+    saved: Instant,
+}
+
+impl<'a> Trainer<'a> {
+    /// Resolves the settings, opens the run and brings it to where it begins or goes on.
+    pub(super) fn new(
+        config: &TrainConfig,
+        splits: &'a Splits,
+        run: &'a RunFolder,
+        start: Start,
+        progress: &'a mut dyn FnMut(Event),
+    ) -> Result<Self> {
+        let mut fit = config.fit(splits.train.len())?;
+        measure_normalization(&mut fit, splits)?;
+        let batches = batch_config(&fit.config);
+        let state = if start == Start::Resume && run.checkpoint_path().exists() {
+            TrainState::load(&run.checkpoint_path(), &fit.config, splits.train.len())?
+        } else {
+            write_settings(&fit, splits, run)?;
+            fresh_state(&fit.config, splits, &batches)?
+        };
+        let monitor = Monitor::new(&fit.config, splits, &batches);
+        let unreadable = splits.unreadable.clone();
+        let now = Instant::now();
+        let mut trainer = Self { state, fit, splits, run, batches, monitor, unreadable, progress, epoch_started: now, saved: now };
+        trainer.announce()?;
+        Ok(trainer)
+    }
+
+    fn announce(&mut self) -> Result<()> {
+        for note in self.fit.notes.clone() {
+            (self.progress)(Event::Note(note));
+        }
+        self.run.start_metrics(&self.state.position.epochs)?;
+        self.measure_baseline()?;
+        let Position { num_images, epoch, step, .. } = self.state.position;
+        let steps = self.steps();
+        (self.progress)(Event::Start { num_images, epoch, step, steps });
+        self.epoch_started = Instant::now();
+        Ok(())
+    }
+
+    fn measure_baseline(&mut self) -> Result<()> {
+        let Some(monitor) = &self.monitor else { return Ok(()) };
+        if self.state.position.baseline.is_none() && self.state.position.epoch == 0 && self.state.position.step == 0 {
+            (self.progress)(Event::Evaluating);
+            let is_embedded = self.fit.config.bank_init == BankInit::Forward;
+            let baseline = monitor.baseline(&self.state.net, is_embedded.then_some(self.state.bank.rows()))?;
+            self.state.position.baseline = Some(baseline);
+        }
+        let Some(baseline) = self.state.position.baseline else { return Ok(()) };
+        self.run.write_baseline(&baseline)?;
+        (self.progress)(Event::Baseline(baseline));
+        Ok(())
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.state.position.epoch >= self.fit.config.epochs
+    }
+
+    /// Clusters the bank before the first epoch of local aggregation and every `cluster_interval` epochs.
+    pub(super) fn cluster_if_due(&mut self) -> Result<()> {
+        let Position { epoch, step, .. } = self.state.position;
+        let is_due = self.phase() == Phase::La && step == 0 && (epoch - self.fit.config.ir_epochs) % self.fit.config.cluster_interval == 0;
+        if !is_due {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let (num_clusters, num_clusterings) = (self.fit.num_clusters, self.fit.num_clusterings);
+        (self.progress)(Event::Clustering { num_clusters, num_clusterings });
+        let config = KmeansConfig { num_clusters, max_iters: self.fit.config.kmeans_iters, seed: KMEANS_SEED + self.fit.config.seed };
+        self.state.clusters = Some(cluster(self.state.bank.rows(), num_clusterings, &config)?);
+        self.state.position.totals.cluster = started.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    /// The batches that are left of the epoch.
+    pub(super) fn batches(&self) -> Batches {
+        let Position { epoch, step, .. } = self.state.position;
+        epoch_batches(self.splits.train.clone(), &self.batches, epoch, step)
+    }
+
+    pub(super) fn objective(&self) -> Objective {
+        Objective::new(&self.fit, self.phase(), self.state.position.epoch)
+    }
+
+    pub(super) fn learning_rate(&self) -> f64 {
+        let steps = self.steps();
+        let Position { epoch, step, .. } = self.state.position;
+        self.fit.config.learning_rate(epoch * steps + step, steps)
+    }
+
+    /// Lists the images that could not be read any more.
+    pub(super) fn note_failed(&mut self, batch: &Batch) -> Result<()> {
+        let known = self.unreadable.len();
+        for failed in &batch.failed {
+            if !self.unreadable.contains(failed) {
+                (self.progress)(Event::Note(format!("{} cannot be read and is left out: {}", failed.name, failed.reason)));
+                self.unreadable.push(failed.clone());
+            }
+        }
+        if self.unreadable.len() > known {
+            self.run.write_unreadable(&self.unreadable)?;
+        }
+        Ok(())
+    }
+
+    /// Adds a step to the sums of its epoch and reports it.
+    pub(super) fn count_step(&mut self, batch: &Batch, loss: &LossOutput, busy: Duration) {
+        let position = &mut self.state.position;
+        let images = batch.indices.len();
+        position.step += 1;
+        position.totals.loss += f64::from(loss.loss) * images as f64;
+        position.totals.images += images;
+        position.totals.empty_close += loss.num_empty_close;
+        position.totals.busy += busy.as_secs_f64();
+        position.totals.wait += batch.waited.as_secs_f64();
+        let (epoch, step, images_per_s) = (position.epoch + 1, position.step, position.totals.images_per_s());
+        let event = Event::Step { epoch, step, steps: self.steps(), phase: self.phase(), loss: loss.loss, images_per_s };
+        (self.progress)(event);
+    }
+
+    /// Saves inside an epoch, once enough time has passed; the epoch's last step is left to its end.
+    pub(super) fn checkpoint_if_due(&mut self) -> Result<()> {
+        let Some(minutes) = self.fit.config.checkpoint_minutes else { return Ok(()) };
+        let is_last = self.state.position.step >= self.steps();
+        if is_last || self.saved.elapsed().as_secs_f64() < minutes * 60.0 {
+            return Ok(());
+        }
+        self.state.position.totals.elapsed += restart(&mut self.epoch_started);
+        self.save()
+    }
+
+    /// Evaluates, reports and saves.
+    pub(super) fn finish_epoch(&mut self) -> Result<()> {
+        let knn_top1 = match &self.monitor {
+            Some(monitor) => {
+                (self.progress)(Event::Evaluating);
+                Some(monitor.accuracy(&self.state.net, &self.state.bank)?)
+            }
+            None => None,
+        };
+        let metrics = self.epoch_metrics(knn_top1);
+        let position = &mut self.state.position;
+        position.epochs.push(metrics.clone());
+        position.epoch += 1;
+        position.step = 0;
+        position.totals = Totals::default();
+        self.run.write_weights(&self.state)?;
+        self.run.add_metrics(&self.state.position.epochs)?;
+        (self.progress)(Event::Epoch(metrics));
+        // Last, so that a checkpoint means that what stands beside it is complete.
+        self.save()
+    }
+
+    fn epoch_metrics(&mut self, knn_top1: Option<f32>) -> EpochMetrics {
+        let seconds = self.state.position.totals.elapsed + restart(&mut self.epoch_started);
+        let (phase, lr) = (self.phase(), self.last_learning_rate());
+        let Position { epoch, totals, epochs, .. } = &self.state.position;
+        let images = totals.images.max(1) as f64;
+        EpochMetrics {
+            epoch: epoch + 1,
+            phase,
+            loss: rounded(totals.loss / images, 6),
+            lr,
+            images_per_s: rounded(totals.images_per_s(), 1),
+            knn_top1,
+            seconds: rounded(seconds, 3),
+            total_seconds: rounded(epochs.iter().map(|epoch| epoch.seconds).sum::<f64>() + seconds, 3),
+            cluster_seconds: rounded(totals.cluster, 3),
+            wait_seconds: rounded(totals.wait, 3),
+            empty_close: (phase == Phase::La).then_some(totals.empty_close as f64 / images),
+            peak_rss_mb: metrics::peak_rss_mb(),
+            unix_time: metrics::unix_time(),
+        }
+    }
+
+    fn last_learning_rate(&self) -> f64 {
+        let steps = self.steps();
+        self.fit.config.learning_rate(self.state.position.epoch * steps + steps - 1, steps)
+    }
+
+    /// The error of a loss that is no number.
+    pub(super) fn diverged(&self, loss: f32) -> Error {
+        let Position { epoch, step, .. } = self.state.position;
+        let path = self.run.checkpoint_path();
+        let checkpoint =
+            if path.exists() { format!("the last good checkpoint is {}", path.display()) } else { "there is no checkpoint yet".into() };
+        let (epoch, step, steps, lr) = (epoch + 1, step + 1, self.steps(), self.learning_rate());
+        Error::invalid(format!("loss is {loss} at epoch {epoch}, step {step} of {steps}, learning rate {lr}; {checkpoint}"))
+    }
+
+    pub(super) fn summary(self) -> Summary {
+        Summary { baseline: self.state.position.baseline, epochs: self.state.position.epochs }
+    }
+
+    fn save(&mut self) -> Result<()> {
+        let path = self.run.checkpoint_path();
+        self.state.save(&path)?;
+        self.saved = Instant::now();
+        (self.progress)(Event::Checkpoint(path));
+        Ok(())
+    }
+
+    fn phase(&self) -> Phase {
+        if self.state.position.epoch < self.fit.config.ir_epochs {
+            Phase::Ir
+        } else {
+            Phase::La
+        }
+    }
+
+    /// Steps of an epoch: whole batches only.
+    fn steps(&self) -> usize {
+        num_batches(self.splits.train.len(), self.fit.config.batch_size)
+    }
+}
+
+fn restart(clock: &mut Instant) -> f64 {
+    let seconds = clock.elapsed().as_secs_f64();
+    *clock = Instant::now();
+    seconds
+}
+
+/// As many decimals as mean something: `metrics.jsonl` is read by people too.
+fn rounded(value: f64, decimals: i32) -> f64 {
+    let scale = 10f64.powi(decimals);
+    (value * scale).round() / scale
+}
+
+fn measure_normalization(fit: &mut Fit, splits: &Splits) -> Result<()> {
+    if fit.config.normalization.is_none() {
+        let Normalization { mean, std } = Normalization::of(&*splits.train)?;
+        fit.notes.push(format!("normalization mean {mean:?}, std {std:?}: measured on the training images"));
+        fit.config.normalization = Some(Normalization { mean, std });
+    }
+    Ok(())
+}
+
+/// What the batches of a fitted configuration look like.
+fn batch_config(config: &TrainConfig) -> BatchConfig {
+    BatchConfig {
+        size: config.size,
+        batch_size: config.batch_size,
+        views: config.views,
+        augment: config.augment,
+        normalization: config.normalization.unwrap_or_default(),
+        crop_fraction: config.crop_fraction,
+        seed: config.seed,
+        threads: if config.threads == 0 { rayon::current_num_threads() } else { config.threads },
+    }
+}
+
+fn write_settings(fit: &Fit, splits: &Splits, run: &RunFolder) -> Result<()> {
+    run.write_config(&RunConfig {
+        train: fit.config.clone(),
+        num_images: splits.train.len(),
+        num_test_images: splits.test.as_ref().map(|test| test.len()),
+        class_names: splits.train.class_names().to_vec(),
+        device: format!("{:?}", fit.config.device.location()).to_lowercase(),
+        notes: fit.notes.clone(),
+        versions: Versions::default(),
+        git_commit: run.git_commit.clone(),
+    })?;
+    run.write_unreadable(&splits.unreadable)
+}
+
+fn fresh_state(config: &TrainConfig, splits: &Splits, batches: &BatchConfig) -> Result<TrainState> {
+    let net = initial_network(config)?;
+    let num_images = splits.train.len();
+    let bank = match config.bank_init {
+        BankInit::Random => MemoryBank::random(num_images, config.embedding_dim, config.seed, &config.device)?,
+        BankInit::Forward => MemoryBank::from_tensor(super::embed_source(&net, &splits.train, batches)?.to_device(&config.device)?)?,
+    };
+    let position =
+        Position { config: config.clone(), num_images, epoch: 0, step: 0, totals: Totals::default(), baseline: None, epochs: Vec::new() };
+    Ok(TrainState { sgd: Sgd::new(config.sgd, &net)?, net, bank, clusters: None, position })
+}
+
+fn initial_network(config: &TrainConfig) -> Result<ResNet> {
+    let Some(init) = &config.init else { return ResNet::new(&config.network(), config.seed, &config.device) };
+    let path = weights_path(init)?;
+    let (tensors, _) = read_tensors(&path, &config.device)?;
+    let net = ResNet::from_tensors(&tensors, &config.device).map_err(|error| Error::invalid(format!("{}: {error}", path.display())))?;
+    if *net.config() != config.network() {
+        bail!("{}: expected weights of {:?}, got {:?}", path.display(), config.network(), net.config());
+    }
+    Ok(net)
+}

@@ -1,0 +1,314 @@
+//! The training loop: what it learns, and that nothing but seed and data decides on the result.
+
+#[path = "support/blobs.rs"]
+mod blobs;
+
+use blobs::{config, resume, run, run_with_events, splits, splits_of, Blobs};
+use candle_core::Device;
+use la_core::{
+    config::{BankInit, Ir, TrainConfig},
+    files::read_tensors,
+    optim::SgdConfig,
+    resnet::Arch,
+    run_folder::RunFolder,
+    train::{train, Event, Phase, Start},
+};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    panic::{catch_unwind, AssertUnwindSafe},
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+const IMAGES: usize = 48;
+
+fn model(folder: &Path) -> Vec<u8> {
+    fs::read(folder.join("model.safetensors")).unwrap()
+}
+
+fn on_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(f)
+}
+
+/// Trains and dies of a panic at the step of this number.
+fn run_until(step: usize, config: &TrainConfig, folder: &Path, start: Start) {
+    let run = if start == Start::New { RunFolder::create(folder) } else { RunFolder::open(folder) }.unwrap();
+    let mut steps = 0;
+    let died = catch_unwind(AssertUnwindSafe(|| {
+        train(config, &splits(IMAGES), &run, start, &mut |event| {
+            steps += usize::from(matches!(event, Event::Step { .. }));
+            assert!(steps < step, "stopped on purpose");
+        })
+    }));
+    assert!(died.is_err(), "the run ended before step {step}");
+}
+
+#[test]
+fn instance_recognition_lowers_its_loss_and_raises_accuracy() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = TrainConfig { epochs: 6, ir_epochs: 6, bank_init: BankInit::Forward, ..config() };
+    let summary = run(&config, &splits(IMAGES), &folder.path().join("run")).unwrap();
+    let (first, last) = (&summary.epochs[0], summary.epochs.last().unwrap());
+    assert!(last.loss < first.loss, "{} is not below {}", last.loss, first.loss);
+    assert!(last.knn_top1.unwrap() >= 0.5, "{:?}", last.knn_top1);
+    assert!(summary.baseline.unwrap().raw_pixels.unwrap() > 0.9, "the classes are plain to see");
+}
+
+#[test]
+fn a_seed_gives_the_same_bytes_on_any_number_of_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = |threads: usize| {
+        let path = folder.path().join(threads.to_string());
+        let config = TrainConfig { threads, ..config() };
+        on_threads(threads, || run(&config, &splits(IMAGES), &path).map(|_| model(&path))).unwrap()
+    };
+    let one = bytes(1);
+    assert_eq!(one, bytes(2));
+    assert_eq!(one, bytes(3));
+}
+
+#[test]
+fn another_seed_gives_other_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = TrainConfig { epochs: 1, ..config() };
+    run(&config, &splits(IMAGES), &folder.path().join("0")).unwrap();
+    run(&TrainConfig { seed: 1, ..config }, &splits(IMAGES), &folder.path().join("1")).unwrap();
+    assert_ne!(model(&folder.path().join("0")), model(&folder.path().join("1")));
+}
+
+#[test]
+fn labels_change_no_weight() {
+    let folder = tempfile::tempdir().unwrap();
+    run(&config(), &splits(IMAGES), &folder.path().join("with")).unwrap();
+    let without = splits_of(Blobs { labels: None, class_names: Vec::new(), ..Blobs::new(IMAGES, 0) }, None);
+    let summary = run(&config(), &without, &folder.path().join("without")).unwrap();
+    assert!(summary.baseline.is_none() && summary.epochs.iter().all(|epoch| epoch.knn_top1.is_none()));
+    assert_eq!(model(&folder.path().join("with")), model(&folder.path().join("without")));
+}
+
+#[test]
+fn a_resumed_run_ends_in_the_bytes_of_one_never_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole");
+    run(&config(), &splits(IMAGES), &whole).unwrap();
+    // Before the first checkpoint, inside and at the borders of epochs, in both phases; saved at epochs only or at each step.
+    for (step, minutes) in [(2, None), (4, None), (5, None), (11, None), (2, Some(0.0)), (7, Some(0.0)), (10, Some(0.0)), (16, Some(0.0))] {
+        let path = folder.path().join(format!("{step}-{minutes:?}"));
+        let config = TrainConfig { checkpoint_minutes: minutes, ..config() };
+        run_until(step, &config, &path, Start::New);
+        let summary = resume(&config, &splits(IMAGES), &path).unwrap();
+        assert!(model(&path) == model(&whole), "stopped at step {step}, saved every {minutes:?} minutes");
+        assert_eq!(fs::read(path.join("bank.safetensors")).unwrap(), fs::read(whole.join("bank.safetensors")).unwrap());
+        let epochs: Vec<usize> = RunFolder::open(&path).unwrap().read_metrics().unwrap().iter().map(|epoch| epoch.epoch).collect();
+        assert_eq!(epochs, [1, 2, 3, 4]);
+        assert_eq!(summary.epochs.len(), 4);
+    }
+}
+
+#[test]
+fn a_resumed_epoch_reports_the_loss_of_all_its_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = TrainConfig { checkpoint_minutes: Some(0.0), ..config() };
+    let whole = run(&config, &splits(IMAGES), &folder.path().join("whole")).unwrap();
+    run_until(7, &config, &folder.path().join("parts"), Start::New);
+    run_until(2, &config, &folder.path().join("parts"), Start::Resume);
+    let parts = resume(&config, &splits(IMAGES), &folder.path().join("parts")).unwrap();
+    for (whole, parts) in whole.epochs.iter().zip(&parts.epochs) {
+        assert!((whole.loss - parts.loss).abs() < 2e-6, "epoch {}: {} and {}", whole.epoch, whole.loss, parts.loss);
+        assert_eq!((whole.knn_top1, whole.empty_close), (parts.knn_top1, parts.empty_close));
+    }
+}
+
+#[test]
+fn a_run_killed_five_times_ends_in_the_bytes_of_one_never_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
+    run(&long(), &splits(IMAGES), &whole).unwrap();
+    // After so many steps, and so many microseconds later: somewhere in a step or in the writing of a checkpoint.
+    for (steps, microseconds) in [(1, 0), (2, 1500), (5, 700), (9, 3000), (4, 200)] {
+        kill_after(steps, Duration::from_micros(microseconds), &killed);
+    }
+    assert!(!killed.join("model.safetensors").exists() || model(&killed) != model(&whole), "every kill came too late");
+    assert!(child(&killed).stdout(Stdio::null()).status().unwrap().success());
+    assert!(model(&killed) == model(&whole));
+}
+
+/// This program, to train in `path` and print a line a step.
+fn child(path: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "train_in_a_process_of_its_own", "--ignored", "--nocapture"]).env("LA_TEST_PATH", path);
+    command
+}
+
+fn kill_after(steps: usize, delay: Duration, path: &Path) {
+    let mut process = child(path).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let seen = lines.filter(|line| line.as_ref().is_ok_and(|line| line.contains("a step"))).take(steps).count();
+    assert_eq!(seen, steps, "the run ended by itself");
+    std::thread::sleep(delay);
+    process.kill().unwrap(); // SIGKILL
+    process.wait().unwrap();
+}
+
+/// Long enough to be killed in the middle.
+fn long() -> TrainConfig {
+    TrainConfig { epochs: 8, ir_epochs: 4, checkpoint_minutes: Some(0.0), ..config() }
+}
+
+#[test]
+#[ignore = "the test of killed runs starts it as a program of its own"]
+fn train_in_a_process_of_its_own() {
+    let path = std::env::var("LA_TEST_PATH").unwrap();
+    let path = Path::new(&path);
+    let (run, start) = match RunFolder::open(path) {
+        Ok(run) => (run, Start::Resume),
+        Err(_) => (RunFolder::create(path).unwrap(), Start::New),
+    };
+    let mut progress = |event| {
+        if matches!(event, Event::Step { .. }) {
+            println!("a step");
+        }
+    };
+    train(&long(), &splits(IMAGES), &run, start, &mut progress).unwrap();
+}
+
+#[test]
+fn a_finished_run_goes_on_to_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    let first = run(&config(), &splits(IMAGES), &path).unwrap();
+    let bytes = model(&path);
+    let again = resume(&config(), &splits(IMAGES), &path).unwrap();
+    assert_eq!((first.epochs.len(), model(&path)), (again.epochs.len(), bytes));
+}
+
+#[test]
+fn clusters_are_made_before_the_first_step_of_local_aggregation_and_every_interval() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = TrainConfig { epochs: 5, ir_epochs: 1, cluster_interval: 2, ..config() };
+    let (_, events) = run_with_events(&config, &splits(IMAGES), &folder.path().join("run"));
+    let mut clustered_before = Vec::new();
+    let mut is_fresh = false;
+    for event in events {
+        match event {
+            Event::Clustering { .. } => is_fresh = true,
+            Event::Step { epoch, step: 1, phase, .. } => {
+                assert_eq!(phase, if epoch == 1 { Phase::Ir } else { Phase::La });
+                clustered_before.extend(std::mem::take(&mut is_fresh).then_some(epoch));
+            }
+            _ => (),
+        }
+    }
+    assert_eq!(clustered_before, [2, 4]);
+}
+
+#[test]
+fn a_loss_that_is_no_number_names_step_rate_and_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    let config = TrainConfig { lr: 1e30, ..config() };
+    let message = run(&config, &splits(IMAGES), &path).unwrap_err().to_string();
+    assert!(message.contains("loss is NaN at epoch 1, step 2 of 4, learning rate 9"), "{message}");
+    assert!(message.ends_with("there is no checkpoint yet"), "{message}");
+    let config = TrainConfig { checkpoint_minutes: Some(0.0), lr_warmup_epochs: 0.0, ..config };
+    let message = run(&config, &splits(IMAGES), &folder.path().join("saved")).unwrap_err().to_string();
+    assert!(message.contains("NaN"), "{message}");
+}
+
+#[test]
+fn every_objective_trains() {
+    let folder = tempfile::tempdir().unwrap();
+    let variants = [
+        ("softmax, two views", TrainConfig { ir: Ir::Softmax, views: 2, ..config() }),
+        ("noise", TrainConfig { ir: Ir::Nce, num_noise: 16, ..config() }),
+        ("noise, two views", TrainConfig { ir: Ir::Nce, num_noise: 16, views: 2, ..config() }),
+        ("local aggregation alone", TrainConfig { ir_epochs: 0, ..config() }),
+        ("bottlenecks", TrainConfig { arch: Arch::Resnet50, epochs: 1, ..config() }),
+    ];
+    for (name, config) in variants {
+        let summary = run(&config, &splits(IMAGES), &folder.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(summary.epochs.iter().all(|epoch| epoch.loss.is_finite()), "{name}");
+    }
+}
+
+#[test]
+fn the_share_of_empty_close_sets_is_logged_in_local_aggregation_only() {
+    let folder = tempfile::tempdir().unwrap();
+    // One cluster for each image and one neighbour: close only where the nearest row is the image's own.
+    let config = TrainConfig { num_clusters: Some(IMAGES), num_background: Some(1), ..config() };
+    let summary = run(&config, &splits(IMAGES), &folder.path().join("run")).unwrap();
+    assert_eq!(summary.epochs[0].empty_close, None);
+    let share = summary.epochs[2].empty_close.unwrap();
+    assert!(share > 0.0 && share <= 1.0, "{share}");
+}
+
+#[test]
+fn the_model_holds_torchvision_names_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    run(&TrainConfig { epochs: 1, ..config() }, &splits(IMAGES), folder.path()).unwrap();
+    let (tensors, _) = read_tensors(&folder.path().join("model.safetensors"), &Device::Cpu).unwrap();
+    assert_eq!(tensors["conv1.weight"].dims(), [4, 3, 3, 3]);
+    assert_eq!(tensors["fc.weight"].dims(), [16, 32]);
+    let is_known =
+        |name: &str| ["conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.", "fc."].iter().any(|prefix| name.starts_with(prefix));
+    assert!(tensors.keys().all(|name| is_known(name)), "{:?}", tensors.keys());
+}
+
+#[test]
+fn a_new_run_starts_from_given_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    run(&config(), &splits(IMAGES), &first).unwrap();
+    let still =
+        TrainConfig { init: Some(first.clone()), lr: 1e-12, sgd: SgdConfig { momentum: 0.0, weight_decay: 0.0 }, epochs: 1, ..config() };
+    run(&still, &splits(IMAGES), &second).unwrap();
+    let weight = |folder: &Path| {
+        read_tensors(&folder.join("model.safetensors"), &Device::Cpu).unwrap().0["layer3.0.conv1.weight"]
+            .flatten_all()
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap()
+    };
+    let difference = weight(&first).iter().zip(weight(&second)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(difference < 1e-6, "{difference}");
+}
+
+#[test]
+fn weights_of_another_network_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = folder.path().join("first");
+    run(&TrainConfig { epochs: 1, ..config() }, &splits(IMAGES), &first).unwrap();
+    let other = TrainConfig { init: Some(first), width: 8, ..config() };
+    let message = run(&other, &splits(IMAGES), &folder.path().join("second")).unwrap_err().to_string();
+    assert!(message.contains("model.safetensors: expected weights of") && message.contains("width: 8"), "{message}");
+}
+
+#[test]
+fn a_resume_with_other_settings_names_them() {
+    let folder = tempfile::tempdir().unwrap();
+    run(&TrainConfig { epochs: 1, ..config() }, &splits(IMAGES), folder.path()).unwrap();
+    let message = resume(&TrainConfig { epochs: 1, lr: 0.1, ..config() }, &splits(IMAGES), folder.path()).unwrap_err().to_string();
+    assert!(message.contains("lr 0.03 there, 0.1 here"), "{message}");
+}
+
+#[test]
+fn more_background_neighbors_than_images_are_refused_before_a_file_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = TrainConfig { num_background: Some(IMAGES + 1), ..config() };
+    let message = run(&config, &splits(IMAGES), folder.path()).unwrap_err().to_string();
+    assert!(message.contains("num-background must be at most 48"), "{message}");
+    assert!(!folder.path().join("config.json").exists());
+}
+
+#[test]
+fn two_images_train_and_one_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = TrainConfig { num_background: None, num_clusters: None, num_clusterings: None, size: 16, ..config() };
+    let two = splits_of(Blobs::new(2, 0), Some(Blobs::new(2, 1)));
+    run(&open, &two, &folder.path().join("two")).unwrap();
+    let one = splits_of(Blobs::new(1, 0), None);
+    let message = run(&open, &one, &folder.path().join("one")).unwrap_err().to_string();
+    assert!(message.contains("at least 2 images, got 1"), "{message}");
+}
