@@ -9,6 +9,8 @@ pub mod augment;
 pub mod data;
 mod error;
 pub mod eval;
+#[cfg(feature = "train")]
+pub mod hub;
 pub mod kmeans;
 pub mod loss;
 pub mod memory_bank;
