@@ -69,22 +69,12 @@ fn decode_jpeg(bytes: &[u8]) -> Result<Picture> {
     let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     let damaged = |err| Error::invalid(format!("damaged: {err:?}"));
     decoder.decode_headers().map_err(damaged)?;
-    let is_cmyk = decoder.input_colorspace() == Some(ColorSpace::CMYK);
-    let out = if is_cmyk { ColorSpace::CMYK } else { ColorSpace::RGB };
-    decoder.set_options(options.jpeg_set_out_colorspace(out));
+    // Inks of CMYK files are taken as inverted, with or without Adobe's marker: Pillow does the same.
+    decoder.set_options(options.jpeg_set_out_colorspace(ColorSpace::RGB));
     let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
-    let mut pixels = vec![0; head.width * head.height * out.num_components()];
+    let mut pixels = vec![0; head.width * head.height * 3];
     decoder.decode_into(&mut pixels).map_err(damaged)?;
-    if is_cmyk {
-        pixels = cmyk_to_rgb(&pixels, head.is_adobe);
-    }
     upright(Picture::new(head.width, head.height, pixels)?, orientation.unwrap_or(Orientation::NoTransforms))
-}
-
-/// `255 - min(255, ink + black)` as products; Adobe's files store the inks inverted.
-fn cmyk_to_rgb(cmyk: &[u8], inverted: bool) -> Vec<u8> {
-    let light = |ink: u8| u32::from(if inverted { ink } else { 255 - ink });
-    cmyk.chunks_exact(4).flat_map(|p| [0, 1, 2].map(|i| ((light(p[i]) * light(p[3]) + 127) / 255) as u8)).collect()
 }
 
 fn decode_other(bytes: &[u8]) -> Result<Picture> {
