@@ -89,6 +89,37 @@ fn large_files_are_reduced_but_never_below_what_a_small_crop_needs() {
 }
 
 #[test]
+fn a_scaled_jpeg_is_the_mean_of_its_blocks_and_upright() {
+    // Slow ramps, which eighth-size blocks keep; an odd size, so that the last blocks are partial.
+    let (width, height) = (403, 310);
+    let ramp = |x: u32, y: u32| [(x / 2) as u8, (y / 2) as u8, ((x + y) / 4) as u8];
+    let ramps = image::RgbImage::from_fn(width, height, |x, y| image::Rgb(ramp(x, y)));
+    let mut jpeg = vec![];
+    image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 95).encode_image(&ramps).unwrap();
+    for (size, factor) in [(60, 2), (30, 4), (15, 8), (8, 16)] {
+        let picture = decode(&jpeg, size).unwrap();
+        assert_eq!((picture.width, picture.height), ((width as usize).div_ceil(factor), (height as usize).div_ceil(factor)));
+        // Beyond 1/8 the rest is resized, which spreads the partial block over the whole.
+        let tolerance = if factor > 8 { 8 } else { 4 };
+        for y in 1..picture.height - 1 {
+            for x in 1..picture.width - 1 {
+                let middle = |i: usize| (i * factor + factor / 2) as u32;
+                let (ours, expected) = (&picture.pixels[(y * picture.width + x) * 3..][..3], ramp(middle(x), middle(y)));
+                assert!(
+                    ours.iter().zip(expected).all(|(a, b)| a.abs_diff(b) <= tolerance),
+                    "1/{factor} at {x}, {y}: {ours:?} {expected:?}"
+                );
+            }
+        }
+    }
+    for orientation in 2..=8 {
+        let picture = decode(&image(&format!("orientation_{orientation}.jpg")), 4).unwrap();
+        assert_eq!((picture.width, picture.height), (16, 12), "orientation {orientation}");
+        assert!(picture.pixels[..3].iter().zip([200, 40, 30]).all(|(a, b)| a.abs_diff(b) < 6), "orientation {orientation}");
+    }
+}
+
+#[test]
 fn sub_folders_are_classes_in_the_order_of_their_names() {
     let dir = folder(&[("dog/2.png", "rgb.png"), ("dog/1.jpg", "rgb.jpg"), ("cat/deep/er/x.webp", "rgb.webp"), ("stray.bmp", "rgb.bmp")]);
     write(dir.path(), "dog/notes.txt", b"no image");
