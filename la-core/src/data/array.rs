@@ -25,7 +25,7 @@ impl Array {
     /// The array, after a check that sizes and labels fit together; `name` stands in the error.
     pub fn checked(self, name: &str) -> Result<Self> {
         let size = self.image_len();
-        if size == 0 || self.pixels.is_empty() || self.pixels.len() % size != 0 {
+        if size == 0 || self.pixels.is_empty() || !self.pixels.len().is_multiple_of(size) {
             bail!(
                 "{name}: expected at least one image of {}x{}x{}, got {} bytes",
                 self.width,

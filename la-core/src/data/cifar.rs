@@ -81,7 +81,7 @@ fn read(paths: &[PathBuf], kind: Kind) -> Result<Array> {
         Array { width: SIDE, height: SIDE, channels: 3, pixels: vec![], labels: vec![], class_names: class_names(&paths[0], kind) };
     for path in paths {
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
-        if bytes.len() % kind.record() != 0 {
+        if !bytes.len().is_multiple_of(kind.record()) {
             bail!("{}: expected a multiple of {} bytes, got {} (truncated)", path.display(), kind.record(), bytes.len());
         }
         for record in bytes.chunks_exact(kind.record()) {

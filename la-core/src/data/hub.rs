@@ -21,12 +21,17 @@ pub fn open(id: &str, config: &OpenConfig) -> Result<Splits> {
         bail!("expected hf:owner/name or hf:owner/name:split, got hf:{id}");
     };
     let failed = |err: HFError| {
-        Error::invalid(format!(
-            "hf:{id}: {err}; check the name and the network; a private dataset needs HF_TOKEN, another server HF_ENDPOINT"
-        ))
+        let way_out = "check the name and the network; a private dataset needs HF_TOKEN, another server HF_ENDPOINT";
+        Error::invalid(format!("hf:{id}: {err}; {way_out}"))
     };
     let repo = HFClientSync::new().map_err(failed)?.dataset(owner, dataset);
-    let files = list(&repo, None).map_err(failed)?;
+    let files = match list(&repo, None) {
+        Ok(files) => files,
+        Err(err) => match cached(&repo) {
+            Some(dir) => return open_dir(&dir, (id, split), config),
+            None => return Err(failed(err)),
+        },
+    };
     if let Some(splits) = open_parquet(&repo, &files, None, (id, split), config)? {
         return Ok(splits);
     }
@@ -38,6 +43,20 @@ pub fn open(id: &str, config: &OpenConfig) -> Result<Splits> {
         Some(splits) => Ok(splits),
         None => bail!("hf:{id}: expected Parquet or image files, got {:?}", files.iter().take(5).collect::<Vec<_>>()),
     }
+}
+
+/// What an earlier download left, for when the Hub cannot be reached.
+fn cached(repo: &HFRepositorySync<RepoTypeDataset>) -> Option<PathBuf> {
+    let find = |revision: Option<&str>| repo.snapshot_download().maybe_revision(revision).local_files_only(true).send().ok();
+    find(None).or_else(|| find(Some(CONVERTED)))
+}
+
+fn open_dir(dir: &Path, (id, split): (&str, Option<&str>), config: &OpenConfig) -> Result<Splits> {
+    let splits = match parquet::holds_parquet(dir) {
+        true => parquet::open(dir, split, config)?,
+        false => folder::open(&split.map_or(dir.to_path_buf(), |split| dir.join(split)), config)?,
+    };
+    Ok(Splits { name: format!("hf:{id}"), ..splits })
 }
 
 fn list(repo: &HFRepositorySync<RepoTypeDataset>, revision: Option<&str>) -> std::result::Result<Vec<String>, HFError> {
@@ -86,6 +105,5 @@ fn open_images(repo: &HFRepositorySync<RepoTypeDataset>, (id, split): (&str, Opt
         ["jpg", "jpeg", "JPG", "JPEG", "png", "PNG", "webp", "gif", "bmp", "tif", "tiff"].map(|extension| format!("*.{extension}"));
     let dir = repo.snapshot_download().allow_patterns(patterns.to_vec()).send();
     let dir = dir.map_err(|err| Error::invalid(format!("hf:{id}: {err}")))?;
-    let splits = folder::open(&split.map_or(dir.clone(), |split| dir.join(split)), config)?;
-    Ok(Splits { name: format!("hf:{id}"), ..splits })
+    open_dir(&dir, (id, split), config)
 }

@@ -104,6 +104,9 @@ pub fn open(src: &str, config: &OpenConfig) -> Result<Splits> {
     if config.size == 0 {
         bail!("image size must be at least 1, got 0");
     }
+    if config.limit == Some(0) {
+        bail!("limit must be at least 1 image, got 0");
+    }
     let splits = match src {
         "sample" => named::sample()?,
         "fashion-mnist" => named::fashion_mnist()?,
@@ -114,7 +117,7 @@ pub fn open(src: &str, config: &OpenConfig) -> Result<Splits> {
             None => open_path(Path::new(src), config)?,
         },
     };
-    splits.limited(config)
+    Ok(splits.limited(config))
 }
 
 fn open_path(path: &Path, config: &OpenConfig) -> Result<Splits> {
@@ -130,7 +133,7 @@ fn open_path(path: &Path, config: &OpenConfig) -> Result<Splits> {
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     match () {
-        _ if name.ends_with(".parquet") => parquet::open(path, config),
+        _ if name.ends_with(".parquet") => parquet::open(path, None, config),
         _ if name.ends_with(".bin") => cifar::open_file(path),
         _ if idx::is_idx(path) => idx::open_file(path),
         _ if files::has_image_extension(path) => bail!("{}: is one image, expected a folder of images", path.display()),
@@ -146,7 +149,7 @@ fn open_dir(path: &Path, config: &OpenConfig) -> Result<Splits> {
         return cifar::open_dir(&dir);
     }
     if parquet::holds_parquet(path) {
-        return parquet::open(path, config);
+        return parquet::open(path, None, config);
     }
     folder::open(path, config)
 }

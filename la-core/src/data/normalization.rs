@@ -31,11 +31,13 @@ impl Normalization {
         Self { mean: [0.0; 3], std: [1.0; 3] }
     }
 
-    /// Measured over the first 5,000 images, each of equal weight, rounded to 4 decimals.
+    /// Measured over up to 5,000 images spread evenly over the source, each of equal weight, rounded to 4 decimals.
     ///
     /// Images that cannot be read do not count; fails where none can.
     pub fn of(source: &dyn Source) -> Result<Self> {
-        let moments = parallel::map(source.len().min(MEASURED), |i| source.picture(i).ok().map(|picture| moments(&picture.pixels)));
+        // Spread, because folders come sorted by class.
+        let (n, total) = (source.len().min(MEASURED), source.len());
+        let moments = parallel::map(n, |i| source.picture(i * total / n).ok().map(|picture| moments(&picture.pixels)));
         let moments: Vec<[f64; 6]> = moments.into_iter().flatten().collect();
         if moments.is_empty() {
             bail!("normalization needs at least one readable image, got none");

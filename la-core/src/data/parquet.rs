@@ -27,7 +27,9 @@ pub fn holds_parquet(dir: &Path) -> bool {
 }
 
 /// One Parquet file, or a folder of them whose names tell the splits (`train-00000-of-00001.parquet`, `test/0000.parquet`).
-pub fn open(path: &Path, config: &OpenConfig) -> Result<Splits> {
+///
+/// With `split`, that split alone, as training images.
+pub fn open(path: &Path, split: Option<&str>, config: &OpenConfig) -> Result<Splits> {
     let name = path.display().to_string();
     if path.is_file() {
         return open_files(&name, &[path.to_path_buf()], &[], config);
@@ -43,7 +45,11 @@ pub fn open(path: &Path, config: &OpenConfig) -> Result<Splits> {
         }
     }
     let relative = |path: &PathBuf| path.strip_prefix(&name).unwrap_or(path).to_string_lossy().replace('\\', "/");
-    let (train, test) = by_split(&paths.iter().map(relative).collect::<Vec<_>>(), None);
+    let paths: Vec<String> = paths.iter().map(relative).collect();
+    let (train, test) = by_split(&paths, split);
+    if train.is_empty() {
+        bail!("{name}: expected Parquet files of split {:?}, got {paths:?}", split.unwrap_or("train"));
+    }
     let full = |names: Vec<String>| names.into_iter().map(|below| path.join(below)).collect::<Vec<_>>();
     open_files(&name, &full(train), &full(test), config)
 }

@@ -69,8 +69,6 @@ pub struct JpegHead {
     pub width: usize,
     /// Rows.
     pub height: usize,
-    /// Whether Adobe's marker is there, which inverts the inks of a CMYK file.
-    pub is_adobe: bool,
     /// Where the first scan starts.
     pub scan_start: usize,
 }
@@ -84,7 +82,7 @@ pub fn jpeg_head<R: Read + Seek>(reader: &mut R) -> Result<JpegHead> {
 }
 
 fn walk_markers<R: Read + Seek>(reader: &mut R) -> std::io::Result<JpegHead> {
-    let mut head = JpegHead { width: 0, height: 0, is_adobe: false, scan_start: 0 };
+    let mut head = JpegHead { width: 0, height: 0, scan_start: 0 };
     reader.seek(SeekFrom::Start(2))?;
     loop {
         let marker = next_marker(reader)?;
@@ -98,11 +96,6 @@ fn walk_markers<R: Read + Seek>(reader: &mut R) -> std::io::Result<JpegHead> {
                 let _precision = read_u8(reader)?;
                 head.height = usize::from(read_u16(reader)?);
                 head.width = usize::from(read_u16(reader)?);
-            }
-            0xee if len >= 5 => {
-                let mut name = [0; 5];
-                reader.read_exact(&mut name)?;
-                head.is_adobe = &name == b"Adobe";
             }
             0xda => {
                 head.scan_start = reader.stream_position()? as usize;

@@ -39,13 +39,11 @@ impl Splits {
     }
 
     /// Keeps `config.limit` random training images; the test images stay as they are.
-    pub(super) fn limited(mut self, config: &OpenConfig) -> Result<Self> {
-        match config.limit {
-            Some(0) => bail!("limit must be at least 1 image, got 0"),
-            Some(limit) if limit < self.train.len() => self.train = Arc::new(Subset::random(self.train, limit, config.seed)),
-            _ => (),
+    pub(super) fn limited(mut self, config: &OpenConfig) -> Self {
+        if let Some(limit) = config.limit.filter(|&limit| limit < self.train.len()) {
+            self.train = Arc::new(Subset::random(self.train, limit, config.seed));
         }
-        Ok(self)
+        self
     }
 }
 

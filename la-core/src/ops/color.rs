@@ -45,7 +45,7 @@ impl ColorPlan {
 /// # Panics
 /// Where `pixels` and `out` differ in length or are not whole rows.
 pub fn apply(pixels: &[u8], width: usize, plan: &ColorPlan, out: &mut [f32]) {
-    assert!(pixels.len() == out.len() && width > 0 && pixels.len() % (3 * width) == 0, "whole rows of RGB");
+    assert!(pixels.len() == out.len() && width > 0 && pixels.len().is_multiple_of(3 * width), "whole rows of RGB");
     // A gray picture stays gray: saturation and hue do nothing to it, and one channel is enough.
     let is_gray = plan.gray || pixels.chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]);
     let mut row = vec![0.0; 3 * width];
@@ -70,8 +70,9 @@ fn split_at_contrast(adjust: &[Adjust]) -> (&[Adjust], Option<f32>, &[Adjust]) {
     (adjust, None, &[])
 }
 
-/// Unsafe only for [`dispatch`], which compiles kernels for instruction sets: it asks nothing of its caller.
+/// Unsafe, and generic, only for [`dispatch`], which compiles it for each instruction set: it asks nothing of its caller.
 #[inline(always)]
+#[allow(clippy::extra_unused_type_parameters)]
 unsafe fn color_rows<S>(pixels: &[u8], plan: &ColorPlan, row: &mut [f32], out: &mut [f32]) {
     let len = row.len();
     let (before, contrast, after) = split_at_contrast(&plan.adjust);
@@ -98,6 +99,7 @@ unsafe fn color_rows<S>(pixels: &[u8], plan: &ColorPlan, row: &mut [f32], out: &
 
 /// As [`color_rows`], one channel for the three.
 #[inline(always)]
+#[allow(clippy::extra_unused_type_parameters)]
 unsafe fn gray_rows<S>(pixels: &[u8], plan: &ColorPlan, row: &mut [f32], out: &mut [f32]) {
     let len = row.len();
     let row = &mut row[..len / 3];
