@@ -1,0 +1,65 @@
+//! Pictures of a run: how it learned (`curves.png`) and what it finds alike (`neighbors.png`).
+//!
+//! Text is drawn with DejaVu Sans out of the binary, so the pictures look the same on a machine without any font.
+
+mod curves;
+mod neighbors;
+
+pub use curves::{draw_curves, CurvePoint, Curves};
+pub use neighbors::{draw_neighbors, neighbor_panel, Mark, NeighborPanel, PanelConfig, Tile};
+
+use crate::{Error, Result};
+use plotters::prelude::*;
+use plotters::style::{register_font, FontStyle};
+use std::path::Path;
+use std::sync::OnceLock;
+
+const FONT: &str = "sans-serif";
+const INK: RGBColor = RGBColor(40, 40, 40);
+const FAINT: RGBColor = RGBColor(225, 225, 225);
+const GRAY: RGBColor = RGBColor(120, 120, 120);
+// Okabe and Ito's colours, which readers with any colour vision tell apart.
+const BLUE: RGBColor = RGBColor(0, 114, 178);
+const ORANGE: RGBColor = RGBColor(230, 159, 0);
+const GREEN: RGBColor = RGBColor(0, 158, 115);
+const VERMILION: RGBColor = RGBColor(213, 94, 0);
+
+/// Makes the embedded font known to plotters, once.
+fn load_font() -> Result<()> {
+    static LOADED: OnceLock<bool> = OnceLock::new();
+    let is_loaded = *LOADED.get_or_init(|| {
+        register_font(FONT, FontStyle::Normal, dejavu::sans::regular()).is_ok()
+            && register_font(FONT, FontStyle::Bold, dejavu::sans::bold()).is_ok()
+    });
+    if is_loaded {
+        Ok(())
+    } else {
+        Err(Error::invalid("the embedded font cannot be read"))
+    }
+}
+
+fn plot_error(error: impl std::fmt::Display) -> Error {
+    Error::invalid(format!("a picture cannot be drawn: {error}"))
+}
+
+/// Writes RGB rows as a PNG that is either whole or not there.
+fn save_png(pixels: &[u8], (width, height): (u32, u32), path: &Path) -> Result<()> {
+    let mut bytes = Vec::new();
+    let encoder = image::codecs::png::PngEncoder::new(&mut bytes);
+    image::ImageEncoder::write_image(encoder, pixels, width, height, image::ExtendedColorType::Rgb8).map_err(plot_error)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".picture-").tempfile_in(folder).map_err(Error::io(path))?;
+    std::io::Write::write_all(&mut file, &bytes).map_err(Error::io(path))?;
+    make_readable(file.as_file()).map_err(Error::io(path))?;
+    file.persist(path).map_err(|failed| Error::Io { path: path.to_path_buf(), source: failed.error })?;
+    Ok(())
+}
+
+/// Temporary files are private to their owner; a picture is for everyone who may read the folder.
+fn make_readable(file: &std::fs::File) -> std::io::Result<()> {
+    #[cfg(unix)]
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+    #[cfg(not(unix))]
+    let _ = file;
+    Ok(())
+}
