@@ -1,2 +1,84 @@
-//! Command line.
-fn main() {}
+//! `la-cli`: learn embeddings from unlabelled images by Local Aggregation, evaluate them and search with them.
+
+mod device;
+mod embed;
+mod eval;
+mod info;
+mod output;
+mod progress;
+mod query;
+mod search;
+mod source;
+mod train;
+mod weights;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+// Training allocates and frees large tensors at every step; the system's allocator gives their pages back each time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Learn image embeddings without labels by Local Aggregation, evaluate them and search with them.
+///
+/// SRC is `sample` (real images inside this program), `fashion-mnist`, `cifar10`, `cifar100`, the path of a folder or
+/// file, or `hf:owner/name[:split]`. WEIGHTS is a .safetensors file, a folder with model.safetensors and config.json, or
+/// `hf:owner/name`. RUN is a folder that `la-cli train` has written.
+#[derive(Parser)]
+#[command(name = "la-cli", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    machine: device::MachineArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a network; without arguments, on the embedded sample in a few minutes.
+    Train(Box<train::TrainArgs>),
+    /// Measure kNN accuracy, and with --linear a linear probe.
+    Eval(eval::EvalArgs),
+    /// Write the embeddings of a data source to a file.
+    Embed(embed::EmbedArgs),
+    /// Find the images of a data source that lie nearest to a picture.
+    Search(search::SearchArgs),
+    /// Say what a run, a weights file or a data source holds.
+    Info(info::InfoArgs),
+}
+
+fn main() -> ExitCode {
+    output::silence_panics();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(refusal) => return refuse(&refusal),
+    };
+    match std::panic::catch_unwind(|| run(cli)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) if error.is::<output::StdoutClosed>() => ExitCode::SUCCESS,
+        Ok(Err(error)) => output::fail(&error),
+        Err(_) => output::fail_after_panic(),
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let device = cli.machine.prepare()?;
+    match cli.command {
+        Command::Train(args) => train::run(&args, &device, cli.machine.threads),
+        Command::Eval(args) => eval::run(&args, &device),
+        Command::Embed(args) => embed::run(&args, &device),
+        Command::Search(args) => search::run(&args, &device),
+        Command::Info(args) => info::run(&args),
+    }
+}
+
+/// Help and version are answers; anything else that clap says is an error like every other, with exit code 1.
+fn refuse(refusal: &clap::Error) -> ExitCode {
+    // Nobody is left to tell when standard error is closed.
+    let _ = refusal.print();
+    match refusal.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}

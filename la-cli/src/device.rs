@@ -1,0 +1,54 @@
+//! Where the work is done: the device and the number of threads.
+
+use anyhow::{bail, Context};
+use candle_core::Device;
+
+/// Options that every subcommand takes.
+#[derive(clap::Args)]
+pub struct MachineArgs {
+    /// Where the network computes
+    #[arg(long, global = true, value_name = "cpu|cuda|cuda:I|metal", default_value = "cpu")]
+    pub device: String,
+    /// Threads that compute [default: one for each core]; no result depends on it
+    #[arg(long, global = true, value_name = "T")]
+    pub threads: Option<usize>,
+}
+
+impl MachineArgs {
+    /// Sets up the thread pool and opens the device.
+    pub fn prepare(&self) -> anyhow::Result<Device> {
+        if let Some(threads) = self.threads {
+            use_threads(threads)?;
+        }
+        open(&self.device)
+    }
+}
+
+fn use_threads(threads: usize) -> anyhow::Result<()> {
+    if !(1..=1024).contains(&threads) {
+        bail!("--threads must be in 1 to 1024, got {threads}");
+    }
+    // candle asks this variable how finely to cut its work; no other thread runs yet.
+    std::env::set_var("RAYON_NUM_THREADS", threads.to_string());
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("the threads cannot be started")
+}
+
+fn open(name: &str) -> anyhow::Result<Device> {
+    let (kind, index) = name.split_once(':').unwrap_or((name, "0"));
+    let index: usize = index.parse().with_context(|| format!("--device {name}: expected a number after the colon, got {index:?}"))?;
+    match kind {
+        "cpu" if name == "cpu" => Ok(Device::Cpu),
+        "cuda" if !candle_core::utils::cuda_is_available() => bail!(way_out(name, "CUDA", "cuda")),
+        "cuda" => Device::new_cuda(index).with_context(|| format!("--device {name} cannot be opened; `nvidia-smi` lists the devices")),
+        "metal" if !candle_core::utils::metal_is_available() => bail!(way_out(name, "Metal", "metal")),
+        "metal" => Device::new_metal(index).with_context(|| format!("--device {name} cannot be opened")),
+        _ => bail!("--device must be cpu, cuda, cuda:I or metal, got {name:?}"),
+    }
+}
+
+fn way_out(device: &str, name: &str, feature: &str) -> String {
+    format!(
+        "--device {device}: this la-cli was built without {name}; build it with `cargo build --release -p la-cli --features {feature}`, \
+         or leave --device out to use the CPU"
+    )
+}

@@ -1,0 +1,157 @@
+//! `la-cli eval`: what the embeddings are worth, measured with labels that training never saw.
+
+use crate::output::{percent, say, thousands};
+use crate::progress::duration;
+use crate::weights::{Encoder, EncoderArgs};
+use crate::{output, source};
+use anyhow::{bail, Context};
+use candle_core::{Device, Tensor};
+use la_core::data::{self, Source, Splits};
+use la_core::eval::knn::{self, KnnConfig};
+use la_core::eval::linear::{linear_probe, LabelledFeatures, LinearConfig, LinearResult};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Options of `la-cli eval`.
+#[derive(clap::Args)]
+pub struct EvalArgs {
+    #[command(flatten)]
+    encoder: EncoderArgs,
+    /// Images whose embeddings vote [default: what RUN was trained on]
+    #[arg(long, value_name = "SRC")]
+    data: Option<String>,
+    /// Images that are classified [default: the test split of the data]
+    #[arg(long, value_name = "SRC")]
+    test: Option<String>,
+    /// Neighbours that vote [default: 200, or all training images where there are fewer]
+    #[arg(long, value_name = "K")]
+    knn_k: Option<usize>,
+    /// Temperature of their votes, exp(similarity / temperature)
+    #[arg(long, value_name = "X", default_value_t = KnnConfig::default().temperature)]
+    knn_temperature: f32,
+    /// Also train a softmax layer on the pooled features of the frozen network
+    #[arg(long)]
+    linear: bool,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// Data with labels on both sides.
+struct Labelled {
+    splits: Splits,
+    test: Arc<dyn Source>,
+    train_labels: Vec<u32>,
+    test_labels: Vec<u32>,
+    num_classes: usize,
+}
+
+/// Runs `la-cli eval`.
+pub fn run(args: &EvalArgs, device: &Device) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let encoder = args.encoder.load(device)?;
+    let data = open(args, &encoder)?;
+    let knn_config = knn_config(args, data.splits.train.len())?;
+    let train = encoder.embed(&data.splits.train, "embedding training images")?;
+    let test = encoder.embed(&data.test, "embedding test images")?;
+    let knn_top1 = knn::knn_accuracy(&train, &data.train_labels, &test, &data.test_labels, &knn_config)?;
+    let linear = if args.linear { Some(probe(&encoder, &data)?) } else { None };
+    let report = Report { args, encoder: &encoder, data: &data, knn_config, knn_top1, linear, seconds: started.elapsed().as_secs_f64() };
+    if args.json {
+        say!("{}", report.json())
+    } else {
+        report.print()
+    }
+}
+
+fn open(args: &EvalArgs, encoder: &Encoder) -> anyhow::Result<Labelled> {
+    let (recorded, recorded_test) = encoder.recorded_data();
+    let Some(src) = args.data.as_deref().or(recorded) else {
+        bail!("{} does not say what it was trained on; name the images with --data SRC", encoder.name);
+    };
+    // A recorded test set belongs to the recorded data.
+    let test = args.test.as_deref().or(if args.data.is_none() { recorded_test } else { None });
+    let splits = source::open(src, test, &encoder.open_config(args.encoder.limit))?;
+    source::warn_unreadable(&splits);
+    let test = splits.test.clone().with_context(|| format!("{src} has no test images; name some with --test SRC"))?;
+    let labels = |source: &Arc<dyn Source>, what: &str| {
+        data::labels(source.as_ref())
+            .with_context(|| format!("{what} images need labels to be evaluated with: put each class into a sub-folder of its own"))
+    };
+    let (train_labels, test_labels) = (labels(&splits.train, "training")?, labels(&test, "test")?);
+    let num_classes = splits.train.class_names().len();
+    Ok(Labelled { splits, test, train_labels, test_labels, num_classes })
+}
+
+fn knn_config(args: &EvalArgs, num_rows: usize) -> anyhow::Result<KnnConfig> {
+    match args.knn_k {
+        Some(k) if !(1..=num_rows).contains(&k) => {
+            bail!("--knn-k must be in 1 to {num_rows}, the number of training images, got {k}")
+        }
+        _ if !(args.knn_temperature > 0.0) => bail!("--knn-temperature must be above 0, got {}", args.knn_temperature),
+        k => Ok(KnnConfig { k: k.unwrap_or(KnnConfig::default().k.min(num_rows)), temperature: args.knn_temperature }),
+    }
+}
+
+fn probe(encoder: &Encoder, data: &Labelled) -> anyhow::Result<LinearResult> {
+    let features = |source: &Arc<dyn Source>, labels: &[u32]| -> anyhow::Result<LabelledFeatures> {
+        Ok(LabelledFeatures { features: encoder.features(source, "pooled features")?, labels: labels.to_vec() })
+    };
+    let train = features(&data.splits.train, &data.train_labels)?;
+    let test = features(&data.test, &data.test_labels)?;
+    Ok(linear_probe(&train, &test, data.num_classes, &LinearConfig::default())?)
+}
+
+struct Report<'a> {
+    args: &'a EvalArgs,
+    encoder: &'a Encoder,
+    data: &'a Labelled,
+    knn_config: KnnConfig,
+    knn_top1: f32,
+    linear: Option<LinearResult>,
+    seconds: f64,
+}
+
+impl Report<'_> {
+    fn print(&self) -> anyhow::Result<()> {
+        let KnnConfig { k, temperature } = self.knn_config;
+        say!("weights       {}", self.encoder.describe())?;
+        say!("data          {}", source::describe(&self.data.splits))?;
+        say!(
+            "kNN top-1     {}   K = {k}, temperature {temperature}; {} images re-embedded un-augmented, batch norm in eval mode",
+            percent(self.knn_top1),
+            thousands(self.data.train_labels.len())
+        )?;
+        if let Some(linear) = self.linear {
+            let config = LinearConfig::default();
+            say!(
+                "linear top-1  {}   on the training images {}; pooled features, {} epochs of SGD, lr {}, un-augmented, one crop",
+                percent(linear.top1),
+                percent(linear.train_top1),
+                config.epochs,
+                config.learning_rate
+            )?;
+        }
+        say!("time          {}", duration(self.seconds))
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let mut object = serde_json::json!({
+            "weights": self.args.encoder.weights,
+            "data": self.data.splits.name,
+            "num_train": self.data.train_labels.len(),
+            "num_test": self.data.test_labels.len(),
+            "num_classes": self.data.num_classes,
+            "knn_top1": self.knn_top1,
+            "knn_k": self.knn_config.k,
+            "knn_temperature": self.knn_config.temperature,
+            "seconds": self.seconds,
+        });
+        if let Some(linear) = self.linear {
+            object["linear_top1"] = linear.top1.into();
+            object["linear_train_top1"] = linear.train_top1.into();
+            object["linear_epochs"] = LinearConfig::default().epochs.into();
+        }
+        object
+    }
+}

@@ -1,0 +1,109 @@
+//! What reaches the user: lines on standard output, each error once on standard error, never a panic.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Mutex;
+
+/// Standard output was closed by its reader, as `la-cli … | head` does: the command ends without a word.
+#[derive(Debug)]
+pub struct StdoutClosed;
+
+impl fmt::Display for StdoutClosed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("standard output is closed")
+    }
+}
+
+impl std::error::Error for StdoutClosed {}
+
+/// Writes one line to standard output; fails with [`StdoutClosed`] where nobody reads any more.
+pub fn write_line(line: fmt::Arguments) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(StdoutClosed.into()),
+        Err(error) => Err(anyhow::anyhow!("standard output: {error}")),
+    }
+}
+
+/// A line on standard output, like `println!`, that returns its failure.
+macro_rules! say {
+    ($($arg:tt)*) => { $crate::output::write_line(format_args!($($arg)*)) };
+}
+pub(crate) use say;
+
+/// A remark on standard error, which `--json` and pipes leave alone.
+macro_rules! remark {
+    ($($arg:tt)*) => { $crate::output::write_remark(format_args!($($arg)*)) };
+}
+pub(crate) use remark;
+
+/// Writes one line to standard error.
+pub fn write_remark(line: fmt::Arguments) {
+    // Nobody is left to tell when standard error is closed.
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Prints an error and what it is due to, each once.
+pub fn fail(error: &anyhow::Error) -> ExitCode {
+    let mut text = String::new();
+    for cause in error.chain().map(|cause| cause.to_string()) {
+        // An error that quotes its cause has said it already.
+        if !text.contains(&cause) {
+            let separator = if text.is_empty() { "" } else { ": " };
+            text = format!("{text}{separator}{cause}");
+        }
+    }
+    write_remark(format_args!("error: {text}"));
+    ExitCode::FAILURE
+}
+
+static PANIC: Mutex<Option<String>> = Mutex::new(None);
+
+/// Keeps what the first panic said instead of printing it; `RUST_BACKTRACE` brings the usual report back.
+pub fn silence_panics() {
+    if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
+        return;
+    }
+    std::panic::set_hook(Box::new(|info| {
+        if let Ok(mut first) = PANIC.lock() {
+            first.get_or_insert_with(|| info.to_string().replace('\n', " "));
+        }
+    }));
+}
+
+/// Prints the defect that [`silence_panics`] has kept.
+pub fn fail_after_panic() -> ExitCode {
+    let what = PANIC.lock().ok().and_then(|mut first| first.take()).unwrap_or_default();
+    write_remark(format_args!("error: la-cli has a defect: {what}; please report it with the command that you ran"));
+    ExitCode::FAILURE
+}
+
+/// `9000` as `9,000`.
+pub fn thousands(n: usize) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A fraction as `87.3 %`.
+pub fn percent(fraction: f32) -> String {
+    format!("{:.1} %", 100.0 * fraction)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!([0, 999, 1000, 1281167].map(thousands), ["0", "999", "1,000", "1,281,167"]);
+    }
+}

@@ -1,0 +1,50 @@
+//! Pictures named on the command line, as a data source.
+
+use anyhow::{bail, Context};
+use la_core::data::{decode, Picture, Source};
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+/// Decoded query pictures.
+pub struct Queries {
+    paths: Vec<PathBuf>,
+    pictures: Vec<Picture>,
+}
+
+impl Queries {
+    /// Reads and decodes every picture; fails with the path of the first that is none.
+    pub fn open(paths: &[PathBuf], size: usize) -> anyhow::Result<Self> {
+        let pictures = paths.iter().map(|path| read(path, size)).collect::<anyhow::Result<_>>()?;
+        Ok(Self { paths: paths.to_vec(), pictures })
+    }
+}
+
+fn read(path: &PathBuf, size: usize) -> anyhow::Result<Picture> {
+    if path.is_dir() {
+        bail!("--query {}: expected a picture, got a folder; to search in a folder, name it with --data", path.display());
+    }
+    let bytes = std::fs::read(path).with_context(|| format!("--query {}", path.display()))?;
+    decode::decode(&bytes, size).with_context(|| format!("--query {}", path.display()))
+}
+
+impl Source for Queries {
+    fn len(&self) -> usize {
+        self.pictures.len()
+    }
+
+    fn picture(&self, index: usize) -> la_core::Result<Cow<'_, Picture>> {
+        Ok(Cow::Borrowed(&self.pictures[index]))
+    }
+
+    fn label(&self, _index: usize) -> Option<u32> {
+        None
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.paths[index].display().to_string()
+    }
+
+    fn class_names(&self) -> &[String] {
+        &[]
+    }
+}

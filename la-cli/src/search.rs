@@ -1,0 +1,129 @@
+//! `la-cli search`: the images of a data source that lie nearest to a picture.
+
+use crate::output::say;
+use crate::query::Queries;
+use crate::source::{self, Split};
+use crate::weights::EncoderArgs;
+use anyhow::bail;
+use candle_core::Device;
+use la_core::data::Source;
+use la_core::eval::knn::{self, KnnConfig, Neighbors, Vote};
+use la_core::eval::report::{draw_neighbors, neighbor_panel, PanelConfig};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Options of `la-cli search`.
+#[derive(clap::Args)]
+pub struct SearchArgs {
+    #[command(flatten)]
+    encoder: EncoderArgs,
+    /// Images to search in
+    #[arg(long, value_name = "SRC")]
+    data: String,
+    /// Which of them
+    #[arg(long, value_name = "train|test|all", default_value = "train")]
+    split: Split,
+    /// Pictures to search for
+    #[arg(long, value_name = "IMAGE", num_args = 1.., required = true)]
+    query: Vec<PathBuf>,
+    /// Neighbours of each picture
+    #[arg(long, value_name = "K", default_value_t = 10)]
+    k: usize,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+    /// Also draw the pictures with their neighbours
+    #[arg(long, value_name = "FILE.png")]
+    panel: Option<PathBuf>,
+}
+
+/// What was found.
+struct Found {
+    bank: Arc<dyn Source>,
+    queries: Arc<Queries>,
+    neighbors: Neighbors,
+    votes: Option<Vec<Vote>>,
+}
+
+/// Runs `la-cli search`.
+pub fn run(args: &SearchArgs, device: &Device) -> anyhow::Result<()> {
+    let encoder = args.encoder.load(device)?;
+    let queries = Arc::new(Queries::open(&args.query, encoder.size())?);
+    let splits = source::open(&args.data, None, &encoder.open_config(args.encoder.limit))?;
+    source::warn_unreadable(&splits);
+    let bank = source::join(args.split.parts(&splits)?);
+    if !(1..=bank.len()).contains(&args.k) {
+        bail!("--k must be in 1 to {}, the number of images searched, got {}", bank.len(), args.k);
+    }
+    let rows = encoder.embed(&bank, "embedding")?;
+    let query_rows = encoder.embed(&(queries.clone() as Arc<dyn Source>), "embedding queries")?;
+    let neighbors = knn::nearest(&rows, &query_rows, args.k)?;
+    let votes = vote(bank.as_ref(), &neighbors)?;
+    let found = Found { bank, queries, neighbors, votes };
+    if let Some(path) = &args.panel {
+        found.draw(path)?;
+    }
+    if args.json {
+        say!("{}", found.json())
+    } else {
+        found.print()
+    }
+}
+
+/// The class that the neighbours vote for, where all of the bank is labelled.
+fn vote(bank: &dyn Source, neighbors: &Neighbors) -> anyhow::Result<Option<Vec<Vote>>> {
+    let Some(labels) = la_core::data::labels(bank) else { return Ok(None) };
+    let num_classes = bank.class_names().len();
+    Ok(Some(knn::classify(neighbors, &labels, num_classes, KnnConfig::default().temperature)?))
+}
+
+impl Found {
+    /// Indices and similarities of the neighbours of query `i`.
+    fn of(&self, i: usize) -> impl Iterator<Item = (usize, f32)> + '_ {
+        let range = i * self.neighbors.k..(i + 1) * self.neighbors.k;
+        self.neighbors.indices[range.clone()].iter().map(|&index| index as usize).zip(self.neighbors.scores[range].iter().copied())
+    }
+
+    fn print(&self) -> anyhow::Result<()> {
+        for i in 0..self.queries.len() {
+            say!("{}{}", self.queries.name(i), self.vote_in_words(i).map_or(String::new(), |vote| format!("   {vote}")))?;
+            for (place, (index, score)) in self.of(i).enumerate() {
+                let class = source::class_name(self.bank.as_ref(), index).map_or(String::new(), |class| format!("   {class}"));
+                say!("{:>5}  {score:.4}  {}{class}", place + 1, self.bank.name(index))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn vote_in_words(&self, i: usize) -> Option<String> {
+        let vote = self.votes.as_ref()?.get(i)?;
+        let class = self.bank.class_names().get(vote.predicted as usize)?;
+        Some(format!("{class}, by {:.0} % of the votes", 100.0 * vote.confidence))
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let neighbor = |(index, score): (usize, f32)| {
+            let class = source::class_name(self.bank.as_ref(), index);
+            serde_json::json!({"index": index, "score": score, "name": self.bank.name(index), "label": self.bank.label(index), "class": class})
+        };
+        let query = |i: usize| {
+            let vote = self.votes.as_ref().and_then(|votes| votes.get(i));
+            let vote = vote.map(|vote| {
+                let class = self.bank.class_names().get(vote.predicted as usize);
+                serde_json::json!({"label": vote.predicted, "class": class, "confidence": vote.confidence})
+            });
+            serde_json::json!({"query": self.queries.name(i), "vote": vote, "neighbors": self.of(i).map(neighbor).collect::<Vec<_>>()})
+        };
+        serde_json::json!({"k": self.neighbors.k, "num_images": self.bank.len(), "queries": (0..self.queries.len()).map(query).collect::<Vec<_>>()})
+    }
+
+    fn draw(&self, path: &Path) -> anyhow::Result<()> {
+        let config = PanelConfig {
+            title: format!("Nearest of {} images, with cosine similarities", crate::output::thousands(self.bank.len())),
+            queries: (0..self.queries.len()).map(|i| (i, i)).collect(),
+            num_neighbors: self.neighbors.k,
+        };
+        let panel = neighbor_panel(self.bank.as_ref(), self.queries.as_ref(), &self.neighbors, &config)?;
+        Ok(draw_neighbors(&panel, path)?)
+    }
+}

@@ -1,0 +1,129 @@
+//! Data sources on the command line.
+
+use crate::output::{remark, thousands};
+use la_core::data::{self, OpenConfig, Picture, Source, Splits};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// Opens `data`, with `test` as its test images where given.
+pub fn open(data: &str, test: Option<&str>, config: &OpenConfig) -> anyhow::Result<Splits> {
+    let splits = data::open(data, config)?;
+    let Some(test) = test else { return Ok(splits) };
+    let whole = OpenConfig { limit: None, ..*config };
+    Ok(splits.with_test(data::open(test, &whole)?)?)
+}
+
+/// One line: how many images and classes there are.
+pub fn describe(splits: &Splits) -> String {
+    let mut text = format!("{}: {}", splits.name, images(splits.train.len(), "training "));
+    if let Some(test) = &splits.test {
+        text += &format!(", {}", images(test.len(), "test "));
+    }
+    match splits.train.class_names().len() {
+        0 => text += ", no labels",
+        n => text += &format!(", {n} {}", if n == 1 { "class" } else { "classes" }),
+    }
+    text
+}
+
+fn images(n: usize, kind: &str) -> String {
+    format!("{} {kind}{}", thousands(n), if n == 1 { "image" } else { "images" })
+}
+
+/// Lists the first few files that could not be read.
+pub fn warn_unreadable(splits: &Splits) {
+    const SHOWN: usize = 5;
+    let all = &splits.unreadable;
+    if all.is_empty() {
+        return;
+    }
+    remark!("warning: {} could not be read and {} left out:", images(all.len(), ""), if all.len() == 1 { "is" } else { "are" });
+    for file in all.iter().take(SHOWN) {
+        remark!("  {}: {}", file.name, file.reason);
+    }
+    if all.len() > SHOWN {
+        remark!("  and {} more", all.len() - SHOWN);
+    }
+}
+
+/// The class of image `index` in words.
+pub fn class_name(source: &dyn Source, index: usize) -> Option<&str> {
+    source.label(index).and_then(|label| source.class_names().get(label as usize)).map(String::as_str)
+}
+
+/// The names of all images.
+pub fn names(source: &Arc<dyn Source>) -> Vec<String> {
+    (0..source.len()).map(|index| source.name(index)).collect()
+}
+
+/// Which images of a source a command uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Split {
+    /// Those to learn from; all of a folder without splits.
+    Train,
+    /// Those held out.
+    Test,
+    /// Both, the training images first.
+    All,
+}
+
+impl Split {
+    /// The sources of this choice; fails where test images are asked for and there are none.
+    pub fn parts(self, splits: &Splits) -> anyhow::Result<Vec<Arc<dyn Source>>> {
+        let test = splits.test.clone();
+        match (self, test) {
+            (Split::Train, _) | (Split::All, None) => Ok(vec![splits.train.clone()]),
+            (Split::Test, Some(test)) => Ok(vec![test]),
+            (Split::All, Some(test)) => Ok(vec![splits.train.clone(), test]),
+            (Split::Test, None) => anyhow::bail!("{} has no test images; leave --split out to use all of it", splits.name),
+        }
+    }
+}
+
+/// Several sources as one, in their order.
+pub fn join(parts: Vec<Arc<dyn Source>>) -> Arc<dyn Source> {
+    match parts.len() {
+        1 => parts[0].clone(),
+        _ => Arc::new(Joined(parts)),
+    }
+}
+
+struct Joined(Vec<Arc<dyn Source>>);
+
+impl Joined {
+    /// The part that holds `index`, and the index in it; the last part where it is out of range.
+    fn locate(&self, mut index: usize) -> (&dyn Source, usize) {
+        for part in &self.0[..self.0.len() - 1] {
+            if index < part.len() {
+                return (part.as_ref(), index);
+            }
+            index -= part.len();
+        }
+        (self.0[self.0.len() - 1].as_ref(), index)
+    }
+}
+
+impl Source for Joined {
+    fn len(&self) -> usize {
+        self.0.iter().map(|part| part.len()).sum()
+    }
+
+    fn picture(&self, index: usize) -> la_core::Result<Cow<'_, Picture>> {
+        let (part, index) = self.locate(index);
+        part.picture(index)
+    }
+
+    fn label(&self, index: usize) -> Option<u32> {
+        let (part, index) = self.locate(index);
+        part.label(index)
+    }
+
+    fn name(&self, index: usize) -> String {
+        let (part, index) = self.locate(index);
+        part.name(index)
+    }
+
+    fn class_names(&self) -> &[String] {
+        self.0[0].class_names()
+    }
+}

@@ -1,0 +1,171 @@
+//! `la-cli train`: settings from a preset and flags, a run folder, and the run as it goes.
+
+mod flags;
+mod pictures;
+mod reporter;
+
+pub use flags::TrainArgs;
+
+use crate::output::{remark, say};
+use crate::progress::duration;
+use crate::{output, source};
+use anyhow::{bail, Context};
+use candle_core::Device;
+use flags::Recipe;
+use la_core::config::TrainConfig;
+use la_core::data::{OpenConfig, Splits};
+use la_core::run_folder::RunFolder;
+use la_core::train::{train, Start, Summary};
+use reporter::Reporter;
+use std::path::{Path, PathBuf};
+
+/// A run that is about to begin or to go on.
+struct Plan {
+    config: TrainConfig,
+    run: RunFolder,
+    splits: Splits,
+    start: Start,
+}
+
+/// Runs `la-cli train`.
+pub fn run(args: &TrainArgs, device: &Device, threads: Option<usize>) -> anyhow::Result<()> {
+    let mut plan = match &args.resume {
+        Some(path) => resume(args, path)?,
+        None => begin(args)?,
+    };
+    plan.config.device = device.clone();
+    plan.config.threads = threads.unwrap_or(0);
+    source::warn_unreadable(&plan.splits);
+    let mut reporter = Reporter::new(&plan.config, &plan.run);
+    let summary = train(&plan.config, &plan.splits, &plan.run, plan.start, &mut |event| reporter.report(event))
+        .map_err(|error| with_way_out(error, &plan.run))?;
+    reporter.finish();
+    finish(&plan, &summary, device)
+}
+
+fn begin(args: &TrainArgs) -> anyhow::Result<Plan> {
+    let Recipe { mut config, description } = args.recipe()?;
+    config.validate()?;
+    if let Some(init) = &args.init {
+        config.init = Some(crate::weights::local_path(init)?);
+    }
+    let out = args.out.clone().map_or_else(|| free_folder(&config.data), Ok)?;
+    refuse_existing(&out)?;
+    let splits = open(&config)?;
+    // Before the folder is made: settings that do not fit the data leave nothing behind.
+    config.fit(splits.train.len())?;
+    let mut run = RunFolder::create(&out)?;
+    run.git_commit = option_env!("LA_GIT_COMMIT").map(String::from);
+    show(&description, &config, &splits, &run)?;
+    Ok(Plan { config, run, splits, start: Start::New })
+}
+
+fn resume(args: &TrainArgs, path: &Path) -> anyhow::Result<Plan> {
+    let given = args.given();
+    if !given.is_empty() {
+        bail!(
+            "--resume goes on with the run's own settings: leave out {}, or begin a new run from its weights with --init {}",
+            given.join(", "),
+            path.display()
+        );
+    }
+    let run = RunFolder::open(path).context("--resume")?;
+    let config = run.read_config()?.train;
+    let splits = open(&config)?;
+    show("as the run began", &config, &splits, &run)?;
+    Ok(Plan { config, run, splits, start: Start::Resume })
+}
+
+fn open(config: &TrainConfig) -> anyhow::Result<Splits> {
+    let open_config = OpenConfig { size: config.size, limit: config.limit, seed: config.seed, ..OpenConfig::default() };
+    source::open(&config.data, config.test.as_deref(), &open_config)
+}
+
+/// The first folder `runs/NAME-1`, `runs/NAME-2`, … that is free.
+fn free_folder(data: &str) -> anyhow::Result<PathBuf> {
+    let name: String = data.rsplit(['/', '\\']).find(|part| !part.is_empty()).unwrap_or("run").to_string();
+    let name: String = name.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
+    let name = if name.trim_matches('.').is_empty() { "run".to_string() } else { name };
+    (1..100_000).map(|i| Path::new("runs").join(format!("{name}-{i}"))).find(|path| !path.exists()).context("runs: there is no free name left; give one with --out")
+}
+
+fn refuse_existing(out: &Path) -> anyhow::Result<()> {
+    if out.join("config.json").exists() {
+        bail!(
+            "{}: this run folder exists; go on with it by `la-cli train --resume {}`, or name another one with --out",
+            out.display(),
+            out.display()
+        );
+    }
+    Ok(())
+}
+
+fn show(recipe: &str, config: &TrainConfig, splits: &Splits, run: &RunFolder) -> anyhow::Result<()> {
+    let path = run.path().display();
+    quiet(say!("data       {}", source::describe(splits)))?;
+    quiet(say!(
+        "network    {}, {} stem, width {}, {}-dimensional embeddings, {} px",
+        config.arch,
+        config.stem,
+        config.width,
+        config.embedding_dim,
+        config.size
+    ))?;
+    quiet(say!(
+        "recipe     {recipe}: {} epochs, the first {} of instance recognition, batch {}, lr {}, temperature {}, seed {}",
+        config.epochs,
+        config.ir_epochs.min(config.epochs),
+        config.batch_size,
+        config.lr,
+        config.temperature,
+        config.seed
+    ))?;
+    quiet(say!("run        {path} (if it is stopped, `la-cli train --resume {path}` goes on)"))
+}
+
+/// A reader that has gone does not stop a run: hours of work are worth more than a closed pipe.
+fn quiet(result: anyhow::Result<()>) -> anyhow::Result<()> {
+    match result {
+        Err(error) if error.is::<output::StdoutClosed>() => Ok(()),
+        other => other,
+    }
+}
+
+fn with_way_out(error: la_core::Error, run: &RunFolder) -> anyhow::Error {
+    let path = run.path().display();
+    let hint = if run.checkpoint_path().exists() {
+        format!("the run stopped; its last checkpoint is whole, and `la-cli train --resume {path}` goes on from there once this is mended")
+    } else {
+        format!("the run stopped before its first checkpoint; `la-cli train --resume {path}` begins it again once this is mended")
+    };
+    anyhow::Error::msg(format!("{error}\n{hint}"))
+}
+
+fn finish(plan: &Plan, summary: &Summary, device: &Device) -> anyhow::Result<()> {
+    let path = plan.run.path();
+    if let Err(error) = pictures::draw(&plan.run, &plan.splits, device) {
+        // The weights are there; pictures are an extra.
+        remark!("warning: the pictures of the run are incomplete: {error:#}");
+    }
+    quiet(say!("{}", outcome(summary)))?;
+    quiet(say!("{}: model.safetensors, metrics.jsonl, curves.png, neighbors.png", path.display()))?;
+    quiet(say!("next       la-cli eval {0} --linear\n           la-cli search {0} --data {1} --query PICTURE", path.display(), plan.config.data))
+}
+
+/// The result in a line: accuracy before and after, beside raw pixels.
+fn outcome(summary: &Summary) -> String {
+    let seconds = summary.epochs.last().map_or(0.0, |epoch| epoch.total_seconds);
+    let time = duration(seconds);
+    let Some(top1) = summary.epochs.last().and_then(|epoch| epoch.knn_top1) else {
+        return format!("done in {time}");
+    };
+    let mut text = format!("done in {time}: kNN top-1 {}", output::percent(top1));
+    if let Some(baseline) = &summary.baseline {
+        let levels = [("before training", baseline.random_init), ("raw pixels", baseline.raw_pixels)];
+        for (name, level) in levels.into_iter().filter_map(|(name, level)| Some((name, level?))) {
+            text += &format!(", {name} {}", output::percent(level));
+        }
+        text += &format!(" (K = {}, temperature {})", baseline.knn_k, baseline.knn_temperature);
+    }
+    text
+}

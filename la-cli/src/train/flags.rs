@@ -1,0 +1,238 @@
+//! The flags of `la-cli train` and the settings that they make with a preset.
+
+use la_core::config::{BankInit, Ir, Monitor, ScheduleKind, TrainConfig, PRESETS};
+use la_core::resnet::{Arch, Stem};
+use std::path::PathBuf;
+
+/// Options of `la-cli train`. Each flag that is left out takes its value from the preset; config.json in the run folder
+/// shows all of them.
+#[derive(clap::Args)]
+#[command(after_help = presets_help())]
+pub struct TrainArgs {
+    /// Named settings [default: quick on the sample, one of the data's name where there is one, else the published recipe]
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+    /// Images to learn from
+    #[arg(long, value_name = "SRC", help_heading = "Data")]
+    data: Option<String>,
+    /// Images to evaluate on [default: the data's own test split]
+    #[arg(long, value_name = "SRC", help_heading = "Data")]
+    test: Option<String>,
+    /// Learn from this many images, drawn at random
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    limit: Option<usize>,
+    /// Side of the square images that the network sees
+    #[arg(long, value_name = "PX", help_heading = "Data")]
+    size: Option<usize>,
+    /// Smallest share of a picture's area that a random crop keeps
+    #[arg(long, value_name = "X", help_heading = "Data")]
+    crop_min_area: Option<f32>,
+    /// Folder of the run [default: runs/NAME-1, -2, …]
+    #[arg(long, value_name = "RUN", help_heading = "Run")]
+    pub out: Option<PathBuf>,
+    /// Go on with a run that was stopped, to the same bits
+    #[arg(long, value_name = "RUN", help_heading = "Run")]
+    pub resume: Option<PathBuf>,
+    /// Begin a new run from these weights
+    #[arg(long, value_name = "WEIGHTS", help_heading = "Run")]
+    pub init: Option<String>,
+    /// Seed of every random number
+    #[arg(long, value_name = "S", help_heading = "Run")]
+    seed: Option<u64>,
+    /// Minutes between checkpoints inside an epoch
+    #[arg(long, value_name = "MIN", help_heading = "Run")]
+    checkpoint_minutes: Option<f64>,
+    /// Network
+    #[arg(long, value_name = "resnet18|resnet34|resnet50", help_heading = "Network")]
+    arch: Option<Arch>,
+    /// First layers: 7×7 stride 2 with max-pool, or 3×3 for small images
+    #[arg(long, value_name = "imagenet|small", help_heading = "Network")]
+    stem: Option<Stem>,
+    /// Channels of the first stage; 64 is the standard
+    #[arg(long, value_name = "C", help_heading = "Network")]
+    width: Option<usize>,
+    /// Dimension of the embedding
+    #[arg(long, value_name = "D", help_heading = "Network")]
+    embedding_dim: Option<usize>,
+    /// Epochs in all
+    #[arg(long, value_name = "N", help_heading = "Optimisation")]
+    epochs: Option<usize>,
+    /// Epochs of instance recognition before local aggregation
+    #[arg(long, value_name = "N", help_heading = "Optimisation")]
+    ir_epochs: Option<usize>,
+    /// Images in a step
+    #[arg(long, value_name = "B", help_heading = "Optimisation")]
+    batch_size: Option<usize>,
+    /// Augmented views of an image in a step, 1 or 2
+    #[arg(long, value_name = "V", help_heading = "Optimisation")]
+    views: Option<usize>,
+    /// Highest learning rate
+    #[arg(long, value_name = "X", help_heading = "Optimisation")]
+    lr: Option<f64>,
+    /// How the learning rate falls
+    #[arg(long, value_name = "step|cosine", help_heading = "Optimisation")]
+    schedule: Option<ScheduleKind>,
+    /// Epochs over which the learning rate rises from 0
+    #[arg(long, value_name = "E", help_heading = "Optimisation")]
+    lr_warmup_epochs: Option<f64>,
+    /// Weight decay, which spares batch norm and biases
+    #[arg(long, value_name = "X", help_heading = "Optimisation")]
+    weight_decay: Option<f64>,
+    /// How instance recognition is computed
+    #[arg(long, value_name = "auto|softmax|nce", help_heading = "Objective")]
+    ir: Option<Ir>,
+    /// Temperature of the losses
+    #[arg(long, value_name = "X", help_heading = "Objective")]
+    temperature: Option<f64>,
+    /// Background neighbours of an image [default: fitted to the number of images]
+    #[arg(long, value_name = "K", help_heading = "Objective")]
+    num_background: Option<usize>,
+    /// Clusters of each k-means run [default: fitted to the number of images]
+    #[arg(long, value_name = "M", help_heading = "Objective")]
+    num_clusters: Option<usize>,
+    /// k-means runs [default: fitted to the number of images]
+    #[arg(long, value_name = "H", help_heading = "Objective")]
+    num_clusterings: Option<usize>,
+    /// Epochs between clusterings
+    #[arg(long, value_name = "E", help_heading = "Objective")]
+    cluster_interval: Option<usize>,
+    /// Share of the old row that a bank update keeps
+    #[arg(long, value_name = "X", help_heading = "Objective")]
+    bank_momentum: Option<f64>,
+    /// What the bank holds at first
+    #[arg(long, value_name = "random|forward", help_heading = "Objective")]
+    bank_init: Option<BankInit>,
+    /// Noise samples of an image in noise-contrastive estimation
+    #[arg(long, value_name = "N", help_heading = "Objective")]
+    num_noise: Option<usize>,
+    /// What the kNN monitor embeds after each epoch
+    #[arg(long, value_name = "auto|reembed|bank|none", help_heading = "Monitor")]
+    monitor: Option<Monitor>,
+    /// Neighbours that vote in the kNN monitor
+    #[arg(long, value_name = "K", help_heading = "Monitor")]
+    knn_k: Option<usize>,
+    /// Temperature of their votes
+    #[arg(long, value_name = "X", help_heading = "Monitor")]
+    knn_temperature: Option<f64>,
+}
+
+/// Settings with where they come from.
+pub struct Recipe {
+    /// The settings.
+    pub config: TrainConfig,
+    /// Their source in words.
+    pub description: String,
+}
+
+/// A flag that was given.
+struct Override {
+    flag: &'static str,
+    before: String,
+    after: String,
+}
+
+/// Brings every given flag into the settings and tells which were given, with the values before and after.
+macro_rules! overrides {
+    ($args:ident, $config:ident: $($flag:ident => $($field:ident).+ $(, $wrap:ident)?;)*) => {{
+        let mut given = Vec::new();
+        $(if let Some(value) = &$args.$flag {
+            let before = plain(&format!("{:?}", $config.$($field).+));
+            $config.$($field).+ = overrides!(@wrap value.clone() $(, $wrap)?);
+            given.push(Override { flag: stringify!($flag), before, after: plain(&format!("{:?}", $config.$($field).+)) });
+        })*
+        given
+    }};
+    (@wrap $value:expr, some) => { Some($value) };
+    (@wrap $value:expr) => { $value };
+}
+
+impl TrainArgs {
+    /// The preset's settings with the given flags in them.
+    pub fn recipe(&self) -> anyhow::Result<Recipe> {
+        let (name, mut config) = self.preset()?;
+        let given = self.override_settings(&mut config);
+        // What the data is stands in a line of its own.
+        let changed: Vec<String> = given
+            .iter()
+            .filter(|given| given.before != given.after && given.flag != "data")
+            .map(|given| format!("{} {} (not {})", dashed(given.flag), given.after, given.before))
+            .collect();
+        let description = if changed.is_empty() { name } else { format!("{name} with {}", changed.join(", ")) };
+        Ok(Recipe { config, description })
+    }
+
+    fn preset(&self) -> anyhow::Result<(String, TrainConfig)> {
+        if let Some(name) = &self.preset {
+            return Ok((format!("preset {name}"), TrainConfig::preset(name)?));
+        }
+        let data = self.data.as_deref().unwrap_or("sample");
+        let fitting = PRESETS.iter().find(|preset| preset.name == data || (preset.config)().data == data && preset.name == "quick");
+        match fitting {
+            Some(preset) => Ok((format!("preset {}", preset.name), (preset.config)())),
+            None => Ok(("published settings".to_string(), TrainConfig::default())),
+        }
+    }
+
+    fn override_settings(&self, config: &mut TrainConfig) -> Vec<Override> {
+        overrides!(self, config:
+            data => data;
+            crop_min_area => augment.crop_min_area;
+            test => test, some;
+            limit => limit, some;
+            size => size;
+            seed => seed;
+            checkpoint_minutes => checkpoint_minutes, some;
+            arch => arch;
+            stem => stem;
+            width => width;
+            embedding_dim => embedding_dim;
+            epochs => epochs;
+            ir_epochs => ir_epochs;
+            batch_size => batch_size;
+            views => views;
+            lr => lr;
+            schedule => schedule;
+            lr_warmup_epochs => lr_warmup_epochs;
+            weight_decay => sgd.weight_decay;
+            ir => ir;
+            temperature => temperature;
+            num_background => num_background, some;
+            num_clusters => num_clusters, some;
+            num_clusterings => num_clusterings, some;
+            cluster_interval => cluster_interval;
+            bank_momentum => bank_momentum;
+            bank_init => bank_init;
+            num_noise => num_noise;
+            monitor => monitor;
+            knn_k => knn_k;
+            knn_temperature => knn_temperature;
+        )
+    }
+
+    /// The given flags that settings come from, for `--resume`, which takes none.
+    pub fn given(&self) -> Vec<String> {
+        let named = [("--preset", self.preset.is_some()), ("--out", self.out.is_some()), ("--init", self.init.is_some())];
+        let named = named.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name.to_string());
+        let settings = self.override_settings(&mut TrainConfig::default());
+        named.chain(settings.iter().map(|given| format!("--{}", dashed(given.flag)))).collect()
+    }
+}
+
+/// The flag of a field.
+fn dashed(field: &str) -> String {
+    field.replace('_', "-")
+}
+
+/// A value without Rust's wrapping: `Some(3)` as `3`, `None` as `automatic`, `Small` as `small`.
+fn plain(debug: &str) -> String {
+    let inner = debug.strip_prefix("Some(").and_then(|text| text.strip_suffix(')')).unwrap_or(debug);
+    if inner == "None" {
+        return "automatic".to_string();
+    }
+    inner.trim_matches('"').to_lowercase()
+}
+
+fn presets_help() -> String {
+    let lines = PRESETS.iter().map(|preset| format!("  {:<16} {}", preset.name, preset.about));
+    std::iter::once("Presets:".to_string()).chain(lines).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,81 @@
+//! The pictures of a run, drawn from what its folder holds.
+
+use crate::weights::Encoder;
+use candle_core::Device;
+use la_core::data::{Source, Splits, Subset};
+use la_core::eval::knn;
+use la_core::eval::report::{draw_curves, draw_neighbors, neighbor_panel, CurvePoint, Curves, PanelConfig};
+use la_core::rng::{Rng, Stream};
+use la_core::run_folder::RunFolder;
+use la_core::train::{Baseline, EpochMetrics, Phase};
+use std::sync::Arc;
+
+/// Rows and columns of `neighbors.png`.
+const PANEL_ROWS: usize = 10;
+const PANEL_NEIGHBORS: usize = 10;
+
+/// Draws `curves.png` and `neighbors.png`.
+pub fn draw(run: &RunFolder, splits: &Splits, device: &Device) -> anyhow::Result<()> {
+    draw_learning(run)?;
+    draw_found(run, splits, device)
+}
+
+/// Draws `curves.png`.
+pub fn draw_learning(run: &RunFolder) -> anyhow::Result<()> {
+    Ok(draw_curves(&curves(run)?, &run.file("curves.png"))?)
+}
+
+fn curves(run: &RunFolder) -> anyhow::Result<Curves> {
+    let config = run.read_config()?.train;
+    let baseline = run.read_baseline();
+    Ok(Curves {
+        title: format!("Local Aggregation on {}: {}, width {}, {} px", config.data, config.arch, config.width, config.size),
+        knn_protocol: baseline.map(protocol).unwrap_or_default(),
+        points: run.read_metrics()?.iter().map(point).collect(),
+        raw_pixels: baseline.and_then(|baseline| baseline.raw_pixels).map(f64::from),
+        random_init: baseline.and_then(|baseline| baseline.random_init).map(f64::from),
+    })
+}
+
+fn protocol(baseline: Baseline) -> String {
+    format!("K = {}, τ = {}", baseline.knn_k, baseline.knn_temperature)
+}
+
+fn point(epoch: &EpochMetrics) -> CurvePoint {
+    CurvePoint {
+        epoch: epoch.epoch,
+        is_local_aggregation: epoch.phase == Phase::La,
+        loss: epoch.loss,
+        knn_top1: epoch.knn_top1.map(f64::from),
+    }
+}
+
+fn draw_found(run: &RunFolder, splits: &Splits, device: &Device) -> anyhow::Result<()> {
+    let encoder = Encoder::open(&run.path().to_string_lossy(), device)?;
+    let seed = run.read_config()?.train.seed;
+    let queries = splits.test.clone().unwrap_or_else(|| splits.train.clone());
+    let asked: Arc<dyn Source> = Arc::new(Subset::new(queries.clone(), chosen_queries(queries.as_ref(), seed))?);
+    let bank = encoder.embed(&splits.train, "neighbors.png")?;
+    // Without a test split the queries are in the bank, and each one's nearest is itself.
+    let k = PANEL_NEIGHBORS.min(splits.train.len());
+    let neighbors = knn::nearest(&bank, &encoder.embed(&asked, "neighbors.png")?, k)?;
+    let kind = if splits.test.is_some() { "unseen pictures (left)" } else { "pictures (left)" };
+    let config = PanelConfig {
+        title: format!("{}: {kind} and their nearest neighbours, with cosine similarities", splits.name),
+        queries: (0..asked.len()).map(|row| (row, row)).collect(),
+        num_neighbors: k,
+    };
+    let panel = neighbor_panel(splits.train.as_ref(), asked.as_ref(), &neighbors, &config)?;
+    Ok(draw_neighbors(&panel, &run.file("neighbors.png"))?)
+}
+
+/// Random queries, one of each class where classes are known; chosen without looking at the result.
+fn chosen_queries(queries: &dyn Source, seed: u64) -> Vec<u32> {
+    let order = Rng::new(Stream::Subset, &[seed, queries.len() as u64]).permutation(queries.len());
+    let num_classes = queries.class_names().len();
+    if num_classes == 0 {
+        return order.into_iter().take(PANEL_ROWS).collect();
+    }
+    let of_class = |class: usize| order.iter().copied().find(|&index| queries.label(index as usize) == Some(class as u32));
+    (0..num_classes).filter_map(of_class).take(PANEL_ROWS).collect()
+}

@@ -1,0 +1,101 @@
+//! A run as its user sees it: bars while an epoch lasts, one line when it is over.
+
+use crate::output::{percent, say};
+use crate::progress::{duration, Progress};
+use la_core::config::TrainConfig;
+use la_core::run_folder::RunFolder;
+use la_core::train::{Baseline, EpochMetrics, Event, Phase};
+
+/// Turns the events of a run into lines and bars.
+pub struct Reporter {
+    epochs: usize,
+    run: RunFolder,
+    bar: Option<Progress>,
+    loss: f32,
+}
+
+impl Reporter {
+    /// A reporter for a run.
+    pub fn new(config: &TrainConfig, run: &RunFolder) -> Self {
+        Self { epochs: config.epochs, run: run.clone(), bar: None, loss: f32::NAN }
+    }
+
+    /// Shows one event.
+    pub fn report(&mut self, event: Event) {
+        match event {
+            Event::Note(note) => self.line(&format!("chosen     {note}")),
+            Event::Start { epoch: 0, step: 0, .. } => (),
+            Event::Start { epoch, step, steps, .. } => self.line(&format!("going on   after epoch {epoch}, step {step} of {steps}")),
+            Event::Baseline(baseline) => self.baseline(&baseline),
+            Event::Clustering { num_clusters, num_clusterings } => self.message(format!("clustering {num_clusterings} × {num_clusters}")),
+            Event::Step { epoch, step, steps, phase, loss, .. } => self.step((epoch, step, steps), phase, loss),
+            Event::Evaluating => self.message("measuring kNN accuracy".into()),
+            Event::Epoch(metrics) => self.epoch(&metrics),
+            Event::Checkpoint(_) => (),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&mut self) {
+        self.bar = None;
+    }
+
+    fn baseline(&self, baseline: &Baseline) {
+        let levels = [("raw pixels", baseline.raw_pixels), ("untrained network", baseline.random_init)];
+        let levels: Vec<String> =
+            levels.iter().filter_map(|(name, level)| level.map(|level| format!("{name} {}", percent(level)))).collect();
+        let (k, temperature) = (baseline.knn_k, baseline.knn_temperature);
+        self.line(&format!("to beat    kNN top-1 of {} (K = {k}, temperature {temperature})", levels.join(", ")));
+    }
+
+    fn step(&mut self, (epoch, step, steps): (usize, usize, usize), phase: Phase, loss: f32) {
+        let is_new = step == 1 || self.bar.is_none();
+        // A smooth loss can be read while it runs; the mean of the epoch follows in its line.
+        self.loss = if is_new || !self.loss.is_finite() { loss } else { 0.95 * self.loss + 0.05 * loss };
+        if is_new {
+            let name = format!("epoch {epoch}/{} {phase}", self.epochs);
+            self.bar = Some(Progress::new(&name, steps, "steps"));
+        }
+        let loss = self.loss;
+        if let Some(bar) = &mut self.bar {
+            bar.set(step);
+            bar.message(format!("loss {loss:.3}"));
+        }
+    }
+
+    fn epoch(&mut self, metrics: &EpochMetrics) {
+        self.bar = None;
+        let width = self.epochs.to_string().len();
+        let left = metrics.total_seconds / metrics.epoch as f64 * self.epochs.saturating_sub(metrics.epoch) as f64;
+        let knn = metrics.knn_top1.map_or(String::new(), |top1| format!("   kNN {}", percent(top1)));
+        let empty = metrics.empty_close.map_or(String::new(), |share| format!("   empty {:.1} %", 100.0 * share));
+        self.line(&format!(
+            "epoch {:>width$}/{} {}   loss {:.4}{knn}   lr {:.5}   {:.0} images/s   {}{empty}   {} left",
+            metrics.epoch,
+            self.epochs,
+            metrics.phase,
+            metrics.loss,
+            metrics.lr,
+            metrics.images_per_s,
+            duration(metrics.seconds),
+            duration(left)
+        ));
+        // Best looked at while a run lasts; what fails here is told once, at the end.
+        let _ = super::pictures::draw_learning(&self.run);
+    }
+
+    fn message(&self, text: String) {
+        if let Some(bar) = &self.bar {
+            bar.message(text);
+        }
+    }
+
+    fn line(&self, text: &str) {
+        // A reader that has gone does not stop a run: hours of work are worth more than a closed pipe.
+        let write = || drop(say!("{text}"));
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+}

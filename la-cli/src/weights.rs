@@ -1,0 +1,219 @@
+//! Weights on the command line: a run, a file, a folder or a model of the Hub, with the way its images are prepared.
+
+use crate::output::{remark, thousands};
+use crate::progress::Progress;
+use anyhow::{bail, Context};
+use candle_core::{DType, Device, Tensor};
+use la_core::augment::AugmentConfig;
+use la_core::data::{BatchConfig, Normalization, OpenConfig, Source};
+use la_core::eval::embed::{embed_source, pooled_features};
+use la_core::files::read_tensors;
+use la_core::resnet::{ResNet, Stem};
+use la_core::run_folder::{weights_path, RunConfig, RunFolder};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Which weights a command uses, and how its images are prepared.
+#[derive(clap::Args)]
+pub struct EncoderArgs {
+    /// A run folder, a .safetensors file, a folder with model.safetensors, or hf:owner/name
+    #[arg(value_name = "RUN|WEIGHTS")]
+    pub weights: String,
+    /// Side of the square images that the network sees [default: as the weights were trained]
+    #[arg(long, value_name = "PX")]
+    pub size: Option<usize>,
+    /// Use this many images of the data, drawn at random
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+}
+
+impl EncoderArgs {
+    /// Loads the weights onto `device`.
+    pub fn load(&self, device: &Device) -> anyhow::Result<Encoder> {
+        let mut encoder = Encoder::open(&self.weights, device)?;
+        match self.size {
+            Some(size) if !(1..=4096).contains(&size) => bail!("--size must be in 1 to 4096, got {size}"),
+            Some(size) => encoder.preparation.size = size,
+            None => encoder.preparation.remark(&encoder.name),
+        }
+        Ok(encoder)
+    }
+}
+
+/// How images are brought to what a network was trained on.
+#[derive(Debug, Clone)]
+struct Preparation {
+    size: usize,
+    crop_fraction: f32,
+    normalization: Normalization,
+    /// Nothing beside the weights told.
+    is_guess: bool,
+}
+
+impl Preparation {
+    fn remark(&self, name: &str) {
+        if self.is_guess {
+            remark!(
+                "note: there is no config.json beside {name}; images are prepared as usual for such a network: \
+                 {} px, ImageNet's mean and deviation (--size changes the first)",
+                self.size
+            );
+        }
+    }
+}
+
+/// A network with all that is known about it.
+pub struct Encoder {
+    /// As it was named on the command line.
+    pub name: String,
+    net: ResNet,
+    preparation: Preparation,
+    /// The settings of the run that made it, where known.
+    pub run: Option<RunConfig>,
+}
+
+impl Encoder {
+    /// Opens a run, a weights file, a folder of weights or a model of the Hub.
+    pub fn open(name: &str, device: &Device) -> anyhow::Result<Self> {
+        let path = weights_path(&local_path(name)?)?;
+        let net = load_net(&path, device)?;
+        let config = read_config(&path.with_file_name("config.json"))?;
+        let run = config.as_ref().and_then(|config| serde_json::from_value::<RunConfig>(config.clone()).ok());
+        let preparation = match (&run, &config) {
+            (Some(run), _) => of_run(run),
+            (None, Some(config)) => of_timm(config, &net),
+            (None, None) => guess(&net),
+        };
+        Ok(Self { name: name.to_string(), net, preparation, run })
+    }
+
+    /// One line about the network.
+    pub fn describe(&self) -> String {
+        let config = self.net.config();
+        let num_values: usize = self.net.parameters().iter().map(|parameter| parameter.value().elem_count()).sum();
+        format!(
+            "{}: {}, {} stem, width {}, {}-dimensional embeddings, {} parameters, {} px",
+            self.name,
+            config.arch,
+            config.stem,
+            config.width,
+            config.embedding_dim,
+            thousands(num_values),
+            self.preparation.size
+        )
+    }
+
+    /// The network.
+    pub fn net(&self) -> &ResNet {
+        &self.net
+    }
+
+    /// Side of the images that the network sees.
+    pub fn size(&self) -> usize {
+        self.preparation.size
+    }
+
+    /// What the network was trained on: the data and a test source of its own, where known.
+    pub fn recorded_data(&self) -> (Option<&str>, Option<&str>) {
+        let train = self.run.as_ref().map(|run| &run.train);
+        (train.map(|train| train.data.as_str()), train.and_then(|train| train.test.as_deref()))
+    }
+
+    /// How a data source is opened for this network: the images that it was trained on, where it was on a part of them.
+    pub fn open_config(&self, limit: Option<usize>) -> OpenConfig {
+        let seed = self.run.as_ref().map_or(0, |run| run.train.seed);
+        OpenConfig { size: self.size(), limit, seed, ..OpenConfig::default() }
+    }
+
+    /// Unit-length embeddings `(N, D)` of a source.
+    pub fn embed(&self, source: &Arc<dyn Source>, what: &str) -> anyhow::Result<Tensor> {
+        let mut progress = Progress::new(what, source.len(), "images");
+        Ok(embed_source(&self.net, source, &self.batches(), &mut |done| progress.set(done))?)
+    }
+
+    /// Pooled features `(N, F)` of a source.
+    pub fn features(&self, source: &Arc<dyn Source>, what: &str) -> anyhow::Result<Tensor> {
+        let mut progress = Progress::new(what, source.len(), "images");
+        Ok(pooled_features(&self.net, source, &self.batches(), &mut |done| progress.set(done))?)
+    }
+
+    fn batches(&self) -> BatchConfig {
+        let Preparation { size, crop_fraction, normalization, .. } = self.preparation;
+        BatchConfig {
+            size,
+            batch_size: 1,
+            views: 1,
+            augment: AugmentConfig::default(),
+            normalization,
+            crop_fraction,
+            seed: 0,
+            threads: rayon::current_num_threads(),
+        }
+    }
+}
+
+/// The path itself, or where the files of `hf:owner/name` were downloaded to.
+pub fn local_path(name: &str) -> anyhow::Result<PathBuf> {
+    match name.strip_prefix("hf:") {
+        Some(id) => Ok(la_core::hub::download_weights(id)?),
+        None if Path::new(name).exists() => Ok(PathBuf::from(name)),
+        None => bail!("{name}: there is no such file or folder; expected a run, a .safetensors file, a folder with model.safetensors, or hf:owner/name"),
+    }
+}
+
+/// The network in a weights file, whichever float type holds it.
+fn load_net(path: &Path, device: &Device) -> anyhow::Result<ResNet> {
+    let (tensors, _) = read_tensors(path, device)?;
+    let tensors: HashMap<String, Tensor> =
+        tensors.into_iter().map(|(name, tensor)| Ok((name, tensor.to_dtype(DType::F32)?))).collect::<anyhow::Result<_>>()?;
+    ResNet::from_tensors(&tensors, device).with_context(|| format!("{}: these weights are not of a network that la-cli knows", path.display()))
+}
+
+fn read_config(path: &Path) -> anyhow::Result<Option<Value>> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    serde_json::from_str(&text).map(Some).with_context(|| format!("{}: expected JSON", path.display()))
+}
+
+/// The recorded settings of a run.
+pub fn run_config(path: &Path) -> anyhow::Result<RunConfig> {
+    Ok(RunFolder::open(path)?.read_config()?)
+}
+
+fn of_run(run: &RunConfig) -> Preparation {
+    Preparation {
+        size: run.train.size,
+        crop_fraction: run.train.crop_fraction,
+        normalization: run.train.normalization.unwrap_or_default(),
+        is_guess: false,
+    }
+}
+
+/// timm's `pretrained_cfg`, where `config.json` has one.
+fn of_timm(config: &Value, net: &ResNet) -> Preparation {
+    let Some(timm) = config.get("pretrained_cfg") else { return guess(net) };
+    let triple = |key: &str| -> Option<[f32; 3]> { serde_json::from_value(timm.get(key)?.clone()).ok() };
+    let size = timm.get("input_size").and_then(|shape| shape.get(2)).and_then(Value::as_u64);
+    let usual = guess(net);
+    Preparation {
+        size: size.map_or(usual.size, |size| size as usize),
+        crop_fraction: timm.get("crop_pct").and_then(Value::as_f64).map_or(usual.crop_fraction, |crop| crop as f32),
+        normalization: Normalization {
+            mean: triple("mean").unwrap_or(usual.normalization.mean),
+            std: triple("std").unwrap_or(usual.normalization.std),
+        },
+        is_guess: false,
+    }
+}
+
+fn guess(net: &ResNet) -> Preparation {
+    let (size, crop_fraction) = match net.config().stem {
+        Stem::Small => (32, 1.0),
+        Stem::Imagenet => (224, 0.875),
+    };
+    Preparation { size, crop_fraction, normalization: Normalization::default(), is_guess: true }
+}

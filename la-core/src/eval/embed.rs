@@ -1,0 +1,56 @@
+//! A whole data source through a network in eval mode, un-augmented: the embeddings that kNN and search see, the pooled
+//! features that a linear probe sees.
+
+use crate::data::{eval_batches, BatchConfig, Source};
+use crate::error::bail;
+use crate::ops::host;
+use crate::resnet::ResNet;
+use crate::Result;
+use candle_core::{Device, Tensor};
+use std::sync::Arc;
+
+/// Unit-length embeddings `(N, D)` of every image of `source`, in its order, on the CPU.
+///
+/// `progress` is told how many images are done. Fails where an image cannot be read.
+pub fn embed_source(
+    net: &ResNet,
+    source: &Arc<dyn Source>,
+    config: &BatchConfig,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Tensor> {
+    collect(source, config, progress, |images| net.embed(images))
+}
+
+/// Pooled features `(N, F)` of every image of `source`, in its order, on the CPU.
+///
+/// `progress` is told how many images are done. Fails where an image cannot be read.
+pub fn pooled_features(
+    net: &ResNet,
+    source: &Arc<dyn Source>,
+    config: &BatchConfig,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Tensor> {
+    collect(source, config, progress, |images| Ok(net.forward(images)?.pooled))
+}
+
+fn collect(
+    source: &Arc<dyn Source>,
+    config: &BatchConfig,
+    progress: &mut dyn FnMut(usize),
+    f: impl Fn(&Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let mut rows: Vec<f32> = Vec::new();
+    let mut num_done = 0;
+    for batch in eval_batches(source.clone(), config, config.batch_size) {
+        let batch = batch?;
+        let out = f(&batch.images)?.to_device(&Device::Cpu)?.contiguous()?;
+        num_done += out.dim(0)?;
+        host::read(&out, |values| rows.extend_from_slice(values))?;
+        progress(num_done);
+    }
+    if num_done == 0 {
+        bail!("expected at least one image to embed, got none");
+    }
+    let width = rows.len() / num_done;
+    Ok(host::tensor(rows, (num_done, width)))
+}

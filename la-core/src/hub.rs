@@ -1,0 +1,35 @@
+//! Weights of the Hugging Face Hub by the name of their model, through hf-hub.
+//!
+//! hf-hub's environment variables apply: `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`. What was downloaded once is not again.
+
+use crate::{error::bail, Error, Result};
+use hf_hub::{HFClientSync, HFError, HFRepositorySync, RepoTypeModel};
+use std::path::PathBuf;
+
+/// Downloads `model.safetensors` and, where there is one, `config.json` of the model `owner/name`; gives their folder.
+///
+/// Fails where the name is not of that shape, the Hub does not have it, or the model has no such weights.
+pub fn download_weights(id: &str) -> Result<PathBuf> {
+    let Some((owner, name)) = id.split_once('/').filter(|(owner, name)| !owner.is_empty() && !name.is_empty()) else {
+        bail!("expected hf:owner/name, got hf:{id}");
+    };
+    let failed = |err: HFError| match err {
+        HFError::EntryNotFound { .. } => Error::invalid(format!("hf:{id}: expected a model with model.safetensors, got one without it")),
+        err => Error::invalid(format!("hf:{id}: {err}; check the name and the network; a private model needs HF_TOKEN, another server HF_ENDPOINT")),
+    };
+    let repo = HFClientSync::new().map_err(failed)?.model(owner, name);
+    let weights = download(&repo, "model.safetensors").map_err(failed)?;
+    match download(&repo, "config.json") {
+        Ok(_) | Err(HFError::EntryNotFound { .. }) => Ok(weights.with_file_name("")),
+        Err(err) => Err(failed(err)),
+    }
+}
+
+/// The file's path in the cache, downloaded where it is not there yet.
+fn download(repo: &HFRepositorySync<RepoTypeModel>, name: &str) -> std::result::Result<PathBuf, HFError> {
+    let file = repo.download_file().filename(name);
+    match file.clone().local_files_only(true).send() {
+        Err(HFError::LocalEntryNotFound { .. }) => file.send(),
+        cached => cached,
+    }
+}
