@@ -2,10 +2,10 @@
 
 use crate::output::{percent, say, thousands};
 use crate::progress::duration;
+use crate::source;
 use crate::weights::{Encoder, EncoderArgs};
-use crate::{output, source};
 use anyhow::{bail, Context};
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use la_core::data::{self, Source, Splits};
 use la_core::eval::knn::{self, KnnConfig};
 use la_core::eval::linear::{linear_probe, LabelledFeatures, LinearConfig, LinearResult};
@@ -28,7 +28,7 @@ pub struct EvalArgs {
     knn_k: Option<usize>,
     /// Temperature of their votes, exp(similarity / temperature)
     #[arg(long, value_name = "X", default_value_t = KnnConfig::default().temperature)]
-    knn_temperature: f32,
+    knn_temperature: f64,
     /// Also train a softmax layer on the pooled features of the frozen network
     #[arg(long)]
     linear: bool,
@@ -88,7 +88,7 @@ fn knn_config(args: &EvalArgs, num_rows: usize) -> anyhow::Result<KnnConfig> {
         Some(k) if !(1..=num_rows).contains(&k) => {
             bail!("--knn-k must be in 1 to {num_rows}, the number of training images, got {k}")
         }
-        _ if !(args.knn_temperature > 0.0) => bail!("--knn-temperature must be above 0, got {}", args.knn_temperature),
+        _ if args.knn_temperature.is_nan() || args.knn_temperature <= 0.0 => bail!("--knn-temperature must be above 0, got {}", args.knn_temperature),
         k => Ok(KnnConfig { k: k.unwrap_or(KnnConfig::default().k.min(num_rows)), temperature: args.knn_temperature }),
     }
 }

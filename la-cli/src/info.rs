@@ -47,7 +47,12 @@ fn about_run(path: &Path) -> anyhow::Result<()> {
     let network = (train.arch, train.stem, train.width, train.embedding_dim, train.size);
     say!("network    {}, {} stem, width {}, {}-dimensional embeddings, {} px", network.0, network.1, network.2, network.3, network.4)?;
     say!("settings   {}", serde_json::to_string(train)?)?;
-    say!("made by    la-core {}, candle {}, commit {}", config.versions.la_core, config.versions.candle_core, config.git_commit.as_deref().unwrap_or("unknown"))?;
+    say!(
+        "made by    la-core {}, candle {}, commit {}",
+        config.versions.la_core,
+        config.versions.candle_core,
+        config.git_commit.as_deref().unwrap_or("unknown")
+    )?;
     let epochs = run.read_metrics()?;
     let Some(last) = epochs.last() else { return say!("epochs     0 of {}: it has only begun", train.epochs) };
     say!("epochs     {} of {}, {}", last.epoch, train.epochs, duration(last.total_seconds))?;
@@ -55,7 +60,13 @@ fn about_run(path: &Path) -> anyhow::Result<()> {
     say!("last       loss {:.4}{accuracy}", last.loss)?;
     if let Some(baseline) = run.read_baseline() {
         let level = |level: Option<f32>| level.map_or("unknown".to_string(), percent);
-        say!("to beat    raw pixels {}, untrained network {} (K = {}, temperature {})", level(baseline.raw_pixels), level(baseline.random_init), baseline.knn_k, baseline.knn_temperature)?;
+        say!(
+            "to beat    raw pixels {}, untrained network {} (K = {}, temperature {})",
+            level(baseline.raw_pixels),
+            level(baseline.random_init),
+            baseline.knn_k,
+            baseline.knn_temperature
+        )?;
     }
     if last.epoch < train.epochs {
         say!("next       la-cli train --resume {}", path.display())?;

@@ -86,7 +86,10 @@ fn free_folder(data: &str) -> anyhow::Result<PathBuf> {
     let name: String = data.rsplit(['/', '\\']).find(|part| !part.is_empty()).unwrap_or("run").to_string();
     let name: String = name.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
     let name = if name.trim_matches('.').is_empty() { "run".to_string() } else { name };
-    (1..100_000).map(|i| Path::new("runs").join(format!("{name}-{i}"))).find(|path| !path.exists()).context("runs: there is no free name left; give one with --out")
+    (1..100_000)
+        .map(|i| Path::new("runs").join(format!("{name}-{i}")))
+        .find(|path| !path.exists())
+        .context("runs: there is no free name left; give one with --out")
 }
 
 fn refuse_existing(out: &Path) -> anyhow::Result<()> {
@@ -149,7 +152,11 @@ fn finish(plan: &Plan, summary: &Summary, device: &Device) -> anyhow::Result<()>
     }
     quiet(say!("{}", outcome(summary)))?;
     quiet(say!("{}: model.safetensors, metrics.jsonl, curves.png, neighbors.png", path.display()))?;
-    quiet(say!("next       la-cli eval {0} --linear\n           la-cli search {0} --data {1} --query PICTURE", path.display(), plan.config.data))
+    quiet(say!(
+        "next       la-cli eval {0} --linear\n           la-cli search {0} --data {1} --query PICTURE",
+        path.display(),
+        plan.config.data
+    ))
 }
 
 /// The result in a line: accuracy before and after, beside raw pixels.

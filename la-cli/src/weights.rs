@@ -46,7 +46,7 @@ impl EncoderArgs {
 #[derive(Debug, Clone)]
 struct Preparation {
     size: usize,
-    crop_fraction: f32,
+    crop_fraction: f64,
     normalization: Normalization,
     /// Nothing beside the weights told.
     is_guess: bool,
@@ -92,7 +92,7 @@ impl Encoder {
     /// One line about the network.
     pub fn describe(&self) -> String {
         let config = self.net.config();
-        let num_values: usize = self.net.parameters().iter().map(|parameter| parameter.value().elem_count()).sum();
+        let num_values: usize = self.net.parameters().iter().map(|parameter| parameter.value.elem_count()).sum();
         format!(
             "{}: {}, {} stem, width {}, {}-dimensional embeddings, {} parameters, {} px",
             self.name,
@@ -168,7 +168,8 @@ fn load_net(path: &Path, device: &Device) -> anyhow::Result<ResNet> {
     let (tensors, _) = read_tensors(path, device)?;
     let tensors: HashMap<String, Tensor> =
         tensors.into_iter().map(|(name, tensor)| Ok((name, tensor.to_dtype(DType::F32)?))).collect::<anyhow::Result<_>>()?;
-    ResNet::from_tensors(&tensors, device).with_context(|| format!("{}: these weights are not of a network that la-cli knows", path.display()))
+    ResNet::from_tensors(&tensors, device)
+        .with_context(|| format!("{}: these weights are not of a network that la-cli knows", path.display()))
 }
 
 fn read_config(path: &Path) -> anyhow::Result<Option<Value>> {
@@ -187,7 +188,7 @@ pub fn run_config(path: &Path) -> anyhow::Result<RunConfig> {
 fn of_run(run: &RunConfig) -> Preparation {
     Preparation {
         size: run.train.size,
-        crop_fraction: run.train.crop_fraction,
+        crop_fraction: run.train.crop_fraction as _,
         normalization: run.train.normalization.unwrap_or_default(),
         is_guess: false,
     }
@@ -201,7 +202,7 @@ fn of_timm(config: &Value, net: &ResNet) -> Preparation {
     let usual = guess(net);
     Preparation {
         size: size.map_or(usual.size, |size| size as usize),
-        crop_fraction: timm.get("crop_pct").and_then(Value::as_f64).map_or(usual.crop_fraction, |crop| crop as f32),
+        crop_fraction: timm.get("crop_pct").and_then(Value::as_f64).map_or(usual.crop_fraction, |crop| crop),
         normalization: Normalization {
             mean: triple("mean").unwrap_or(usual.normalization.mean),
             std: triple("std").unwrap_or(usual.normalization.std),

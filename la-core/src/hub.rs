@@ -15,7 +15,9 @@ pub fn download_weights(id: &str) -> Result<PathBuf> {
     };
     let failed = |err: HFError| match err {
         HFError::EntryNotFound { .. } => Error::invalid(format!("hf:{id}: expected a model with model.safetensors, got one without it")),
-        err => Error::invalid(format!("hf:{id}: {err}; check the name and the network; a private model needs HF_TOKEN, another server HF_ENDPOINT")),
+        err => Error::invalid(format!(
+            "hf:{id}: {err}; check the name and the network; a private model needs HF_TOKEN, another server HF_ENDPOINT"
+        )),
     };
     let repo = HFClientSync::new().map_err(failed)?.model(owner, name);
     let weights = download(&repo, "model.safetensors").map_err(failed)?;

@@ -12,24 +12,14 @@ use std::sync::Arc;
 /// Unit-length embeddings `(N, D)` of every image of `source`, in its order, on the CPU.
 ///
 /// `progress` is told how many images are done. Fails where an image cannot be read.
-pub fn embed_source(
-    net: &ResNet,
-    source: &Arc<dyn Source>,
-    config: &BatchConfig,
-    progress: &mut dyn FnMut(usize),
-) -> Result<Tensor> {
+pub fn embed_source(net: &ResNet, source: &Arc<dyn Source>, config: &BatchConfig, progress: &mut dyn FnMut(usize)) -> Result<Tensor> {
     collect(source, config, progress, |images| net.embed(images))
 }
 
 /// Pooled features `(N, F)` of every image of `source`, in its order, on the CPU.
 ///
 /// `progress` is told how many images are done. Fails where an image cannot be read.
-pub fn pooled_features(
-    net: &ResNet,
-    source: &Arc<dyn Source>,
-    config: &BatchConfig,
-    progress: &mut dyn FnMut(usize),
-) -> Result<Tensor> {
+pub fn pooled_features(net: &ResNet, source: &Arc<dyn Source>, config: &BatchConfig, progress: &mut dyn FnMut(usize)) -> Result<Tensor> {
     collect(source, config, progress, |images| Ok(net.forward(images)?.pooled))
 }
 

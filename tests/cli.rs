@@ -1,0 +1,10 @@
+//! The command line as a user runs it.
+
+#[path = "cli/bad_input.rs"]
+mod bad_input;
+#[path = "cli/resume.rs"]
+mod resume;
+#[path = "cli/support.rs"]
+mod support;
+#[path = "cli/use.rs"]
+mod usage;

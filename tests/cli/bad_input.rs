@@ -1,0 +1,223 @@
+//! What goes wrong is said once, with its name and the way out; nothing is lost.
+
+use crate::support::*;
+use std::fs;
+use std::path::Path;
+
+/// Trains on folder `data` for one short epoch.
+fn train_on(folder: &Path, data: &str, more: &[&str]) -> Ended {
+    let short = ["train", "--data", data, "--out", "run", "--stem", "small", "--width", "8", "--size", "16", "--epochs", "1", "--batch-size", "4"];
+    la(folder, &[&short[..], more].concat())
+}
+
+/// A folder with ten good pictures in `data`.
+fn with_pictures() -> tempfile::TempDir {
+    let folder = folder();
+    write_pictures(&folder.path().join("data"), 10);
+    folder
+}
+
+fn jpeg() -> Vec<u8> {
+    let mut out = Vec::new();
+    let picture = image::RgbImage::from_fn(64, 64, |x, y| image::Rgb([(4 * x) as u8, (4 * y) as u8, (x * y) as u8]));
+    picture.write_to(&mut std::io::Cursor::new(&mut out), image::ImageFormat::Jpeg).unwrap();
+    out
+}
+
+/// The header of a bitmap of 10,000 × 10,000 pixels, and no pixels.
+fn huge_bitmap() -> Vec<u8> {
+    let mut header = b"BM".to_vec();
+    header.extend([300_000_054u32, 0, 54, 40, 10_000, 10_000].iter().flat_map(|v| v.to_le_bytes()));
+    header.extend([1u16, 24].iter().flat_map(|v| v.to_le_bytes()));
+    header.extend([0u8; 24]);
+    header
+}
+
+#[test]
+fn an_empty_folder_is_refused() {
+    let folder = folder();
+    fs::create_dir(folder.path().join("data")).unwrap();
+    assert_holds(&train_on(folder.path(), "data", &[]).error(), &["data", "image"]);
+    assert!(!folder.path().join("run").exists(), "a refused run leaves a folder behind");
+}
+
+#[test]
+fn one_image_is_refused() {
+    let folder = folder();
+    write_pictures(&folder.path().join("data"), 1);
+    assert_holds(&train_on(folder.path(), "data", &[]).error(), &["at least 2 images, got 1"]);
+}
+
+#[test]
+fn a_source_that_does_not_exist_is_named() {
+    assert_holds(&train_on(folder().path(), "no/such/folder", &[]).error(), &["no/such/folder", "sample", "hf:owner/name"]);
+}
+
+#[test]
+fn broken_files_among_good_ones_are_left_out_and_listed() {
+    let folder = with_pictures();
+    let data = folder.path().join("data");
+    fs::write(data.join("cut.jpg"), &jpeg()[..jpeg().len() / 2]).unwrap();
+    fs::write(data.join("garbage.jpg"), [7u8; 500]).unwrap();
+    fs::write(data.join("empty.png"), []).unwrap();
+    fs::write(data.join("huge.bmp"), huge_bitmap()).unwrap();
+    fs::create_dir(data.join("folder.jpg")).unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("nowhere.jpg", data.join("dangling.jpg")).unwrap();
+    let out = train_on(folder.path(), "data", &[]);
+    assert_eq!(out.code, Some(0), "{}", out.stderr);
+    assert_holds(&out.stdout, &["10 training images"]);
+    assert_holds(&out.stderr, &["could not be read", "and "]);
+    let list = String::from_utf8(bytes(folder.path().join("run/unreadable.tsv"))).unwrap();
+    assert_holds(&list, &["cut.jpg", "garbage.jpg", "empty.png", "huge.bmp", "dangling.jpg"]);
+}
+
+#[test]
+fn an_image_of_one_pixel_is_learned_from() {
+    let folder = with_pictures();
+    image::RgbImage::new(1, 1).save(folder.path().join("data/dot.png")).unwrap();
+    assert_holds(&train_on(folder.path(), "data", &[]).ok(), &["11 training images"]);
+}
+
+#[test]
+fn counts_above_the_number_of_images_are_refused_by_name() {
+    let folder = with_pictures();
+    for (flag, name) in [("--num-background", "num-background"), ("--num-clusters", "num-clusters")] {
+        let error = train_on(folder.path(), "data", &[flag, "11"]).error();
+        assert_holds(&error, &[name, "at most 10", "got 11"]);
+        assert!(!folder.path().join("run").exists(), "a refused run leaves a folder behind");
+    }
+}
+
+#[test]
+fn settings_out_of_range_are_refused_by_name() {
+    let cases = [
+        (["--bank-momentum", "1.5"], "bank-momentum must be in [0, 1), got 1.5"),
+        (["--lr", "-1"], "lr"),
+        (["--temperature", "0"], "temperature"),
+        (["--epochs", "0"], "epochs"),
+        (["--size", "0"], "size"),
+        (["--arch", "resnet99"], "resnet99"),
+        (["--ir", "triplet"], "triplet"),
+        (["--preset", "slow"], "quick"),
+        (["--threads", "0"], "--threads must be in 1 to 1024, got 0"),
+        (["--device", "tpu"], "--device must be cpu, cuda, cuda:I or metal"),
+    ];
+    let folder = folder();
+    for (flag, words) in cases {
+        let args = [&["train", "--out", "run"], &[&format!("{}={}", flag[0], flag[1]) as &str][..]].concat();
+        assert_holds(&la(folder.path(), &args).error(), &[words]);
+    }
+    assert!(!folder.path().join("run").exists());
+}
+
+#[test]
+fn a_build_without_a_device_says_how_to_build_it() {
+    for device in ["cuda", "metal"] {
+        let error = la(folder().path(), &["train", "--device", device]).error();
+        assert_holds(&error, &[&format!("cargo build --release -p la-cli --features {device}")]);
+    }
+}
+
+#[test]
+fn more_neighbours_than_images_are_refused() {
+    let run = text(shared_run());
+    assert_holds(&la(folder().path(), &["eval", run, "--knn-k", "201"]).error(), &["--knn-k must be in 1 to 200", "got 201"]);
+    let folder = with_pictures();
+    let error = la(folder.path(), &["search", run, "--data", "data", "--query", "data/00.png", "--k", "11"]).error();
+    assert_holds(&error, &["--k must be in 1 to 10", "got 11"]);
+}
+
+#[test]
+fn evaluation_without_labels_or_test_images_says_what_is_missing() {
+    let folder = with_pictures();
+    let run = text(shared_run());
+    assert_holds(&la(folder.path(), &["eval", run, "--data", "data"]).error(), &["no test images", "--test SRC"]);
+    assert_holds(&la(folder.path(), &["eval", run, "--data", "data", "--test", "data"]).error(), &["labels", "sub-folder"]);
+}
+
+#[test]
+fn weights_that_are_none_are_named() {
+    let folder = with_pictures();
+    let at = folder.path();
+    let good = bytes(shared_run().join("model.safetensors"));
+    fs::write(at.join("cut.safetensors"), &good[..good.len() / 2]).unwrap();
+    fs::write(at.join("garbage.safetensors"), [1u8; 100]).unwrap();
+    fs::copy(shared_run().join("bank.safetensors"), at.join("foreign.safetensors")).unwrap();
+    for weights in ["data", "cut.safetensors", "garbage.safetensors", "foreign.safetensors", "none.safetensors"] {
+        for args in [&["eval", weights, "--data", "sample"][..], &["train", "--init", weights, "--out", "run"]] {
+            assert_holds(&la(at, args).error(), &[weights]);
+        }
+        assert!(!at.join("run/model.safetensors").exists());
+        let _ = fs::remove_dir_all(at.join("run"));
+    }
+}
+
+#[test]
+fn weights_of_another_architecture_are_refused() {
+    let folder = folder();
+    let args = ["train", "--limit", "40", "--width", "16", "--size", "16", "--epochs", "1", "--out", "run", "--init", text(shared_run())];
+    assert_holds(&la(folder.path(), &args).error(), &["model.safetensors", "16", "8"]);
+}
+
+#[test]
+fn a_checkpoint_of_another_architecture_is_refused() {
+    let folder = folder();
+    let args = ["train", "--limit", "40", "--width", "4", "--size", "16", "--epochs", "1", "--out", "run"];
+    la(folder.path(), &args).ok();
+    let checkpoint = folder.path().join("run/checkpoint/latest.safetensors");
+    fs::copy(shared_run().join("checkpoint/latest.safetensors"), &checkpoint).unwrap();
+    assert_holds(&la(folder.path(), &["train", "--resume", "run"]).error(), &["latest.safetensors", "width"]);
+}
+
+#[test]
+fn a_run_folder_that_exists_is_refused_and_left_alone() {
+    let folder = folder();
+    train_tiny(folder.path(), "run", &[]).ok();
+    let before = bytes(folder.path().join("run/model.safetensors"));
+    assert_holds(&train_tiny(folder.path(), "run", &["--seed", "9"]).error(), &["run", "--resume", "--out"]);
+    assert_eq!(bytes(folder.path().join("run/model.safetensors")), before);
+}
+
+#[test]
+fn resuming_takes_no_other_settings() {
+    let error = la(folder().path(), &["train", "--resume", text(shared_run()), "--width", "16"]).error();
+    assert_holds(&error, &["--width", "--init"]);
+}
+
+#[test]
+fn resuming_what_is_no_run_is_refused() {
+    let folder = with_pictures();
+    assert_holds(&la(folder.path(), &["train", "--resume", "data"]).error(), &["data", "config.json"]);
+}
+
+#[test]
+fn a_query_that_is_no_picture_is_named() {
+    let folder = with_pictures();
+    fs::write(folder.path().join("words.jpg"), "not a picture").unwrap();
+    for query in ["words.jpg", "data", "none.png"] {
+        let error = la(folder.path(), &["search", text(shared_run()), "--data", "data", "--query", query, "--k", "2"]).error();
+        assert_holds(&error, &[query]);
+    }
+}
+
+#[test]
+fn a_full_disk_stops_a_run_and_loses_nothing() {
+    let folder = folder();
+    let at = folder.path();
+    // Files above 100 KiB fail as on a full disk; the signal that would come with it is ignored.
+    let line = format!("trap '' XFSZ; ulimit -f 100; exec $LA train --out run {}", TINY.join(" "));
+    assert_holds(&bash(at, &line).error(), &["run/", "--resume run"]);
+    la(at, &["train", "--resume", "run"]).ok();
+    assert_eq!(bytes(at.join("run/model.safetensors")), bytes(shared_run().join("model.safetensors")));
+    // The checkpoint of a run that stops so later on stays whole.
+    let line = "trap '' XFSZ; ulimit -f 100; exec $LA embed run --data sample --out e.safetensors";
+    assert_holds(&bash(at, line).error(), &["e.safetensors"]);
+    assert!(!at.join("e.safetensors").exists());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_standard_output_is_an_error() {
+    assert_holds(&bash(folder().path(), "$LA info sample > /dev/full").error(), &["standard output"]);
+}

@@ -1,0 +1,95 @@
+//! Runs that are stopped go on to the same bytes, and threads change nothing.
+
+use crate::support::*;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A tiny run with a checkpoint after every step.
+fn start(folder: &Path, name: &str) -> Child {
+    let mut command = command(folder);
+    command.args(["train", "--out", name, "--checkpoint-minutes", "0"]).args(TINY).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().expect("the program was built with this test")
+}
+
+fn wait_for(path: &Path) {
+    let started = Instant::now();
+    while !path.exists() {
+        assert!(started.elapsed() < Duration::from_secs(120), "{} never came", path.display());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn model(folder: &Path, name: &str) -> Vec<u8> {
+    bytes(folder.join(name).join("model.safetensors"))
+}
+
+fn resume(folder: &Path, name: &str) {
+    la(folder, &["train", "--resume", name]).ok();
+}
+
+#[test]
+fn runs_killed_at_five_moments_end_in_the_bytes_of_one_never_killed() {
+    let folder = folder();
+    let folder = folder.path();
+    let started = Instant::now();
+    let mut whole = start(folder, "whole");
+    wait_for(&folder.join("whole/config.json"));
+    let before = started.elapsed();
+    assert!(whole.wait().unwrap().success());
+    let lasted = started.elapsed() - before;
+    for moment in 0..5 {
+        let name = format!("killed-{moment}");
+        let mut run = start(folder, &name);
+        wait_for(&folder.join(&name).join("config.json"));
+        std::thread::sleep(lasted * moment / 6);
+        run.kill().unwrap(); // SIGKILL
+        run.wait().unwrap();
+        resume(folder, &name);
+        assert_eq!(model(folder, &name), model(folder, "whole"), "killed at {moment}/6 of the run");
+        let metrics = String::from_utf8(bytes(folder.join(&name).join("metrics.jsonl"))).unwrap();
+        assert_eq!(metrics.lines().count(), 2, "killed at {moment}/6 of the run");
+    }
+}
+
+#[test]
+fn a_run_interrupted_from_the_keyboard_goes_on() {
+    let folder = folder();
+    let folder = folder.path();
+    let mut run = start(folder, "run");
+    wait_for(&folder.join("run/checkpoint/latest.safetensors"));
+    let sent = Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    run.wait().unwrap();
+    resume(folder, "run");
+    train_tiny(folder, "whole", &[]).ok();
+    assert_eq!(model(folder, "run"), model(folder, "whole"));
+}
+
+#[test]
+fn a_run_that_is_over_stays_as_it_is() {
+    let folder = folder();
+    train_tiny(folder.path(), "run", &[]).ok();
+    let before = model(folder.path(), "run");
+    resume(folder.path(), "run");
+    assert_eq!(model(folder.path(), "run"), before);
+}
+
+#[test]
+fn the_number_of_threads_changes_no_byte() {
+    let folder = folder();
+    for threads in ["1", "2", "3"] {
+        train_tiny(folder.path(), threads, &["--threads", threads]).ok();
+    }
+    let one = model(folder.path(), "1");
+    assert!(one == model(folder.path(), "2") && one == model(folder.path(), "3"));
+}
+
+#[test]
+fn another_seed_changes_the_weights() {
+    let folder = folder();
+    for seed in ["1", "2"] {
+        train_tiny(folder.path(), seed, &["--seed", seed]).ok();
+    }
+    assert_ne!(model(folder.path(), "1"), model(folder.path(), "2"));
+}

@@ -1,0 +1,197 @@
+//! What each subcommand does when all is well.
+
+use crate::support::*;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
+}
+
+#[test]
+fn a_run_leaves_everything_in_its_folder() {
+    let run = shared_run();
+    let files = ["config.json", "metrics.jsonl", "model.safetensors", "bank.safetensors", "curves.png", "neighbors.png", "unreadable.tsv"];
+    for file in files {
+        assert!(run.join(file).metadata().is_ok_and(|meta| meta.len() > 0), "{file} is missing");
+    }
+    assert!(run.join("checkpoint").read_dir().unwrap().count() > 0, "there is no checkpoint");
+    let is_events = |name: &str| name.contains("tfevents");
+    assert!(run.read_dir().unwrap().any(|entry| is_events(&entry.unwrap().file_name().to_string_lossy())), "there are no TensorBoard events");
+}
+
+#[test]
+fn each_epoch_is_a_line_of_metrics() {
+    let lines: Vec<Value> = String::from_utf8(bytes(shared_run().join("metrics.jsonl"))).unwrap().lines().map(json).collect();
+    assert_eq!(lines.iter().map(|line| line["epoch"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(lines.iter().map(|line| line["phase"].as_str().unwrap()).collect::<Vec<_>>(), ["ir", "la"]);
+    for key in ["loss", "lr", "images_per_s", "knn_top1", "seconds", "peak_rss_mb"] {
+        assert!(lines.iter().all(|line| line[key].is_number()), "{key} is missing");
+    }
+}
+
+#[test]
+fn weights_have_torchvision_names_and_nothing_else() {
+    let file = bytes(shared_run().join("model.safetensors"));
+    let tensors = SafeTensors::deserialize(&file).unwrap();
+    let is_torchvision = |name: &str| ["conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.", "fc."].iter().any(|start| name.starts_with(start));
+    assert!(tensors.names().iter().all(|name| is_torchvision(name)), "{:?}", tensors.names());
+    assert_eq!(tensors.tensor("fc.weight").unwrap().shape(), [128, 64]);
+    assert_eq!(tensors.tensor("layer2.0.downsample.0.weight").unwrap().shape(), [16, 8, 1, 1]);
+}
+
+#[test]
+fn a_run_says_what_it_was_made_of() {
+    let config = json(&String::from_utf8(bytes(shared_run().join("config.json"))).unwrap());
+    assert_eq!(config["train"]["width"], 8);
+    assert!(config["train"]["num_clusters"].is_number(), "the number of clusters is not resolved");
+    assert!(config["versions"].is_object());
+}
+
+#[test]
+fn no_argument_means_the_quick_preset_in_a_folder_of_its_own() {
+    let folder = folder();
+    let few = ["--limit", "32", "--width", "8", "--size", "8", "--epochs", "1"];
+    let first = la(folder.path(), &[&["train"], &few[..]].concat()).ok();
+    assert_holds(&first, &["preset quick", "runs/sample-1"]);
+    let second = la(folder.path(), &[&["train", "--preset", "quick"], &few[..]].concat()).ok();
+    assert_holds(&second, &["preset quick", "runs/sample-2"]);
+    let configs = ["runs/sample-1", "runs/sample-2"].map(|run| bytes(folder.path().join(run).join("config.json")));
+    assert_eq!(configs[0], configs[1]);
+}
+
+#[test]
+fn a_flag_over_a_preset_is_reported_with_both_values() {
+    let folder = folder();
+    let out = train_tiny(folder.path(), "run", &["--epochs=1", "--preset", "quick"]);
+    assert_eq!(out.code, Some(1), "clap takes a flag once");
+    let out = la(folder.path(), &["train", "--preset", "quick", "--width", "8", "--size", "16", "--limit", "40", "--epochs", "1"]).ok();
+    assert_holds(&out, &["preset quick with", "width 8 (not "]);
+}
+
+#[test]
+fn a_run_shows_accuracy_beside_raw_pixels_and_the_untrained_network() {
+    let folder = folder();
+    let out = train_tiny(folder.path(), "run", &[]).ok();
+    assert_holds(&out, &["raw pixels", "untrained network", "K = ", "temperature 0.07", "epoch 1/2 ir", "epoch 2/2 la"]);
+}
+
+#[test]
+fn training_starts_from_given_weights() {
+    let folder = folder();
+    train_tiny(folder.path(), "next", &["--init", text(shared_run())]).ok();
+    assert_ne!(bytes(folder.path().join("next/model.safetensors")), bytes(shared_run().join("model.safetensors")));
+}
+
+#[test]
+fn evaluation_says_k_and_temperature_and_changes_no_weight() {
+    let before = bytes(shared_run().join("model.safetensors"));
+    let out = la(&folder().path().to_path_buf(), &["eval", text(shared_run()), "--linear"]).ok();
+    assert_holds(&out, &["kNN top-1", "K = 200, temperature 0.07", "linear top-1", "70 epochs"]);
+    assert_eq!(bytes(shared_run().join("model.safetensors")), before);
+}
+
+#[test]
+fn evaluation_of_a_run_repeats_its_last_figure() {
+    let out = la(folder().path(), &["eval", text(shared_run()), "--json"]);
+    let report = json(&out.ok());
+    let metrics = String::from_utf8(bytes(shared_run().join("metrics.jsonl"))).unwrap();
+    assert_eq!(report["knn_top1"], json(metrics.lines().last().unwrap())["knn_top1"]);
+    assert_eq!((&report["knn_k"], &report["num_train"], &report["num_test"]), (&200.into(), &200.into(), &1000.into()));
+}
+
+#[test]
+fn more_neighbours_and_another_temperature_can_vote() {
+    let args = ["eval", text(shared_run()), "--knn-k", "5", "--knn-temperature", "0.2", "--json"];
+    let report = json(&la(folder().path(), &args).ok());
+    assert_eq!((&report["knn_k"], &report["knn_temperature"]), (&5.into(), &0.2.into()));
+}
+
+#[test]
+fn embeddings_are_unit_rows_with_labels_and_names() {
+    let folder = folder();
+    let args = ["embed", text(shared_run()), "--data", "sample", "--limit", "50", "--out", "e.safetensors"];
+    la(folder.path(), &args).ok();
+    let file = bytes(folder.path().join("e.safetensors"));
+    let (_, header) = SafeTensors::read_metadata(&file).unwrap();
+    let names: Vec<String> = serde_json::from_str(&header.metadata().as_ref().unwrap()["names"]).unwrap();
+    let tensors = SafeTensors::deserialize(&file).unwrap();
+    let (embeddings, labels) = (tensors.tensor("embeddings").unwrap(), tensors.tensor("labels").unwrap());
+    assert_eq!((embeddings.dtype(), embeddings.shape()), (Dtype::F32, &[50, 128][..]));
+    assert_eq!((labels.dtype(), labels.shape(), names.len()), (Dtype::I64, &[50][..], 50));
+    let values: Vec<f32> = embeddings.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    for row in values.chunks(128) {
+        assert!((row.iter().map(|v| v * v).sum::<f32>() - 1.0).abs() < 1e-4);
+    }
+}
+
+#[test]
+fn embeddings_of_unlabelled_pictures_carry_no_labels() {
+    let folder = folder();
+    write_pictures(&folder.path().join("pictures"), 5);
+    la(folder.path(), &["embed", text(shared_run()), "--data", "pictures", "--out", "e.safetensors"]).ok();
+    let file = bytes(folder.path().join("e.safetensors"));
+    assert_eq!(SafeTensors::deserialize(&file).unwrap().names(), ["embeddings"]);
+}
+
+#[test]
+fn a_picture_is_its_own_nearest_neighbour() {
+    let folder = folder();
+    write_pictures(&folder.path().join("pictures"), 12);
+    let args = ["search", text(shared_run()), "--data", "pictures", "--query", "pictures/03.png", "pictures/07.png", "--k", "4", "--json"];
+    let found = json(&la(folder.path(), &args).ok());
+    for (query, name) in found["queries"].as_array().unwrap().iter().zip(["03.png", "07.png"]) {
+        let neighbors = query["neighbors"].as_array().unwrap();
+        assert_eq!(neighbors.len(), 4);
+        assert_eq!(neighbors[0]["name"], name);
+        assert!((neighbors[0]["score"].as_f64().unwrap() - 1.0).abs() < 1e-5);
+        let scores: Vec<f64> = neighbors.iter().map(|neighbor| neighbor["score"].as_f64().unwrap()).collect();
+        assert!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
+    }
+}
+
+#[test]
+fn a_search_prints_scores_names_and_classes_and_draws_them() {
+    let folder = folder();
+    write_pictures(&folder.path().join("set/spots"), 3);
+    write_pictures(&folder.path().join("set/lines"), 3);
+    let out = la(folder.path(), &["search", text(shared_run()), "--data", "set", "--query", "set/spots/01.png", "--k", "2", "--panel", "p.png"]).ok();
+    assert_holds(&out, &["1.0000", "01.png", "votes"]);
+    assert!(out.contains("spots") || out.contains("lines"));
+    assert!(image::open(folder.path().join("p.png")).is_ok());
+}
+
+#[test]
+fn info_tells_runs_weights_and_sources_apart() {
+    let folder = folder();
+    let run = text(shared_run());
+    assert_holds(&la(folder.path(), &["info", run]).ok(), &["2 of 2", "width 8", "kNN top-1", "raw pixels"]);
+    let weights = format!("{run}/model.safetensors");
+    assert_holds(&la(folder.path(), &["info", &weights]).ok(), &["resnet18", "small stem", "fc.weight", "[128, 64]"]);
+    assert_holds(&la(folder.path(), &["info", "sample"]).ok(), &["9,000 training images", "1,000 test images", "trouser"]);
+    write_pictures(&folder.path().join("plain"), 3);
+    assert_holds(&la(folder.path(), &["info", "plain"]).ok(), &["3 training images", "no labels", "20×20"]);
+}
+
+#[test]
+fn help_is_an_answer_and_not_an_error() {
+    for args in [&["--help"][..], &["train", "--help"], &["--version"]] {
+        la(folder().path(), args).ok();
+    }
+    assert_holds(&la(folder().path(), &["train", "--help"]).ok(), &["Presets:", "quick", "imagenet-paper"]);
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    let out = bash(folder().path(), "$LA info sample | head -n 1; echo ${PIPESTATUS[0]}");
+    assert_holds(&out.stdout, &["training images", "\n0\n"]);
+    assert_eq!(out.stderr, "");
+}
+
+#[test]
+fn a_run_outlives_the_reader_of_its_output() {
+    let folder = folder();
+    let line = format!("$LA train --out run {} | head -n 1 >/dev/null; echo ${{PIPESTATUS[0]}}", TINY.join(" "));
+    assert_eq!(bash(folder.path(), &line).stdout, "0\n");
+    assert!(folder.path().join("run/neighbors.png").exists());
+}
