@@ -58,7 +58,7 @@ pub fn run(args: &EvalArgs, device: &Device) -> anyhow::Result<()> {
     let linear = if args.linear { Some(probe(&encoder, &data)?) } else { None };
     let report = Report { args, encoder: &encoder, data: &data, knn_config, knn_top1, linear, seconds: started.elapsed().as_secs_f64() };
     if args.json {
-        say!("{}", report.json())
+        say!("{}", report.json()?)
     } else {
         report.print()
     }
@@ -71,7 +71,9 @@ fn open(args: &EvalArgs, encoder: &Encoder) -> anyhow::Result<Labelled> {
     };
     // A recorded test set belongs to the recorded data.
     let test = args.test.as_deref().or(if args.data.is_none() { recorded_test } else { None });
-    let splits = source::open(src, test, &encoder.open_config(args.encoder.limit))?;
+    // A run's own data means the images that it learned from, where it did from a part of them.
+    let limit = args.encoder.limit.or(if args.data.is_none() { encoder.recorded_limit() } else { None });
+    let splits = source::open(src, test, &encoder.open_config(limit))?;
     source::warn_unreadable(&splits);
     let test = splits.test.clone().with_context(|| format!("{src} has no test images; name some with --test SRC"))?;
     let labels = |source: &Arc<dyn Source>, what: &str| {
@@ -88,7 +90,9 @@ fn knn_config(args: &EvalArgs, num_rows: usize) -> anyhow::Result<KnnConfig> {
         Some(k) if !(1..=num_rows).contains(&k) => {
             bail!("--knn-k must be in 1 to {num_rows}, the number of training images, got {k}")
         }
-        _ if args.knn_temperature.is_nan() || args.knn_temperature <= 0.0 => bail!("--knn-temperature must be above 0, got {}", args.knn_temperature),
+        _ if args.knn_temperature.is_nan() || args.knn_temperature <= 0.0 => {
+            bail!("--knn-temperature must be above 0, got {}", args.knn_temperature)
+        }
         k => Ok(KnnConfig { k: k.unwrap_or(KnnConfig::default().k.min(num_rows)), temperature: args.knn_temperature }),
     }
 }
@@ -135,23 +139,41 @@ impl Report<'_> {
         say!("time          {}", duration(self.seconds))
     }
 
-    fn json(&self) -> serde_json::Value {
-        let mut object = serde_json::json!({
-            "weights": self.args.encoder.weights,
-            "data": self.data.splits.name,
-            "num_train": self.data.train_labels.len(),
-            "num_test": self.data.test_labels.len(),
-            "num_classes": self.data.num_classes,
-            "knn_top1": self.knn_top1,
-            "knn_k": self.knn_config.k,
-            "knn_temperature": self.knn_config.temperature,
-            "seconds": self.seconds,
-        });
-        if let Some(linear) = self.linear {
-            object["linear_top1"] = linear.top1.into();
-            object["linear_train_top1"] = linear.train_top1.into();
-            object["linear_epochs"] = LinearConfig::default().epochs.into();
-        }
-        object
+    fn json(&self) -> anyhow::Result<String> {
+        let linear = self.linear;
+        Ok(serde_json::to_string(&Json {
+            weights: &self.args.encoder.weights,
+            data: &self.data.splits.name,
+            num_train: self.data.train_labels.len(),
+            num_test: self.data.test_labels.len(),
+            num_classes: self.data.num_classes,
+            knn_top1: self.knn_top1,
+            knn_k: self.knn_config.k,
+            knn_temperature: self.knn_config.temperature,
+            linear_top1: linear.map(|linear| linear.top1),
+            linear_train_top1: linear.map(|linear| linear.train_top1),
+            linear_epochs: linear.map(|_| LinearConfig::default().epochs),
+            seconds: self.seconds,
+        })?)
     }
+}
+
+/// The object that `--json` prints; accuracies in 0–1.
+#[derive(serde::Serialize)]
+struct Json<'a> {
+    weights: &'a str,
+    data: &'a str,
+    num_train: usize,
+    num_test: usize,
+    num_classes: usize,
+    knn_top1: f32,
+    knn_k: usize,
+    knn_temperature: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    linear_top1: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    linear_train_top1: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    linear_epochs: Option<usize>,
+    seconds: f64,
 }

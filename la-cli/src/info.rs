@@ -46,7 +46,10 @@ fn about_run(path: &Path) -> anyhow::Result<()> {
     say!("data       {}: {} training images", train.data, thousands(config.num_images))?;
     let network = (train.arch, train.stem, train.width, train.embedding_dim, train.size);
     say!("network    {}, {} stem, width {}, {}-dimensional embeddings, {} px", network.0, network.1, network.2, network.3, network.4)?;
-    say!("settings   {}", serde_json::to_string(train)?)?;
+    say!("settings")?;
+    if let serde_json::Value::Object(settings) = serde_json::to_value(train)? {
+        settings.iter().try_for_each(|(name, value)| say!("  {name:<20} {value}"))?;
+    }
     say!(
         "made by    la-core {}, candle {}, commit {}",
         config.versions.la_core,

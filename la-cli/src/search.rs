@@ -64,7 +64,7 @@ pub fn run(args: &SearchArgs, device: &Device) -> anyhow::Result<()> {
         found.draw(path)?;
     }
     if args.json {
-        say!("{}", found.json())
+        say!("{}", found.json()?)
     } else {
         found.print()
     }
@@ -101,20 +101,27 @@ impl Found {
         Some(format!("{class}, by {:.0} % of the votes", 100.0 * vote.confidence))
     }
 
-    fn json(&self) -> serde_json::Value {
-        let neighbor = |(index, score): (usize, f32)| {
-            let class = source::class_name(self.bank.as_ref(), index);
-            serde_json::json!({"index": index, "score": score, "name": self.bank.name(index), "label": self.bank.label(index), "class": class})
+    fn json(&self) -> anyhow::Result<String> {
+        let queries = (0..self.queries.len()).map(|i| self.json_of(i)).collect();
+        Ok(serde_json::to_string(&Json { k: self.neighbors.k, num_images: self.bank.len(), queries })?)
+    }
+
+    fn json_of(&self, i: usize) -> JsonQuery<'_> {
+        let bank = self.bank.as_ref();
+        let vote = self.votes.as_ref().and_then(|votes| votes.get(i));
+        let vote = vote.map(|vote| JsonVote {
+            label: vote.predicted,
+            class: bank.class_names().get(vote.predicted as usize).map(String::as_str),
+            confidence: vote.confidence,
+        });
+        let neighbor = |(index, score)| JsonNeighbor {
+            index,
+            score,
+            name: bank.name(index),
+            label: bank.label(index),
+            class: source::class_name(bank, index),
         };
-        let query = |i: usize| {
-            let vote = self.votes.as_ref().and_then(|votes| votes.get(i));
-            let vote = vote.map(|vote| {
-                let class = self.bank.class_names().get(vote.predicted as usize);
-                serde_json::json!({"label": vote.predicted, "class": class, "confidence": vote.confidence})
-            });
-            serde_json::json!({"query": self.queries.name(i), "vote": vote, "neighbors": self.of(i).map(neighbor).collect::<Vec<_>>()})
-        };
-        serde_json::json!({"k": self.neighbors.k, "num_images": self.bank.len(), "queries": (0..self.queries.len()).map(query).collect::<Vec<_>>()})
+        JsonQuery { query: self.queries.name(i), vote, neighbors: self.of(i).map(neighbor).collect() }
     }
 
     fn draw(&self, path: &Path) -> anyhow::Result<()> {
@@ -126,4 +133,35 @@ impl Found {
         let panel = neighbor_panel(self.bank.as_ref(), self.queries.as_ref(), &self.neighbors, &config)?;
         Ok(draw_neighbors(&panel, path)?)
     }
+}
+
+/// The object that `--json` prints.
+#[derive(serde::Serialize)]
+struct Json<'a> {
+    k: usize,
+    num_images: usize,
+    queries: Vec<JsonQuery<'a>>,
+}
+
+#[derive(serde::Serialize)]
+struct JsonQuery<'a> {
+    query: String,
+    vote: Option<JsonVote<'a>>,
+    neighbors: Vec<JsonNeighbor<'a>>,
+}
+
+#[derive(serde::Serialize)]
+struct JsonVote<'a> {
+    label: u32,
+    class: Option<&'a str>,
+    confidence: f32,
+}
+
+#[derive(serde::Serialize)]
+struct JsonNeighbor<'a> {
+    index: usize,
+    score: f32,
+    name: String,
+    label: Option<u32>,
+    class: Option<&'a str>,
 }

@@ -121,7 +121,12 @@ impl Encoder {
         (train.map(|train| train.data.as_str()), train.and_then(|train| train.test.as_deref()))
     }
 
-    /// How a data source is opened for this network: the images that it was trained on, where it was on a part of them.
+    /// How many images the network was trained on, where that was a part of the data.
+    pub fn recorded_limit(&self) -> Option<usize> {
+        self.run.as_ref().and_then(|run| run.train.limit)
+    }
+
+    /// How a data source is opened for this network; `limit` draws the images that training with that limit drew.
     pub fn open_config(&self, limit: Option<usize>) -> OpenConfig {
         let seed = self.run.as_ref().map_or(0, |run| run.train.seed);
         OpenConfig { size: self.size(), limit, seed, ..OpenConfig::default() }

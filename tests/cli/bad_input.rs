@@ -6,7 +6,8 @@ use std::path::Path;
 
 /// Trains on folder `data` for one short epoch.
 fn train_on(folder: &Path, data: &str, more: &[&str]) -> Ended {
-    let short = ["train", "--data", data, "--out", "run", "--stem", "small", "--width", "8", "--size", "16", "--epochs", "1", "--batch-size", "4"];
+    let short =
+        ["train", "--data", data, "--out", "run", "--stem", "small", "--width", "8", "--size", "16", "--epochs", "1", "--batch-size", "4"];
     la(folder, &[&short[..], more].concat())
 }
 
@@ -105,7 +106,8 @@ fn settings_out_of_range_are_refused_by_name() {
     ];
     let folder = folder();
     for (flag, words) in cases {
-        let args = [&["train", "--out", "run"], &[&format!("{}={}", flag[0], flag[1]) as &str][..]].concat();
+        let flag = flag.join("=");
+        let args = ["train", "--out", "run", &flag];
         assert_holds(&la(folder.path(), &args).error(), &[words]);
     }
     assert!(!folder.path().join("run").exists());

@@ -17,7 +17,10 @@ fn a_run_leaves_everything_in_its_folder() {
     }
     assert!(run.join("checkpoint").read_dir().unwrap().count() > 0, "there is no checkpoint");
     let is_events = |name: &str| name.contains("tfevents");
-    assert!(run.read_dir().unwrap().any(|entry| is_events(&entry.unwrap().file_name().to_string_lossy())), "there are no TensorBoard events");
+    assert!(
+        run.read_dir().unwrap().any(|entry| is_events(&entry.unwrap().file_name().to_string_lossy())),
+        "there are no TensorBoard events"
+    );
 }
 
 #[test]
@@ -34,7 +37,8 @@ fn each_epoch_is_a_line_of_metrics() {
 fn weights_have_torchvision_names_and_nothing_else() {
     let file = bytes(shared_run().join("model.safetensors"));
     let tensors = SafeTensors::deserialize(&file).unwrap();
-    let is_torchvision = |name: &str| ["conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.", "fc."].iter().any(|start| name.starts_with(start));
+    let is_torchvision =
+        |name: &str| ["conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.", "fc."].iter().any(|start| name.starts_with(start));
     assert!(tensors.names().iter().all(|name| is_torchvision(name)), "{:?}", tensors.names());
     assert_eq!(tensors.tensor("fc.weight").unwrap().shape(), [128, 64]);
     assert_eq!(tensors.tensor("layer2.0.downsample.0.weight").unwrap().shape(), [16, 8, 1, 1]);
@@ -86,7 +90,7 @@ fn training_starts_from_given_weights() {
 #[test]
 fn evaluation_says_k_and_temperature_and_changes_no_weight() {
     let before = bytes(shared_run().join("model.safetensors"));
-    let out = la(&folder().path().to_path_buf(), &["eval", text(shared_run()), "--linear"]).ok();
+    let out = la(folder().path(), &["eval", text(shared_run()), "--linear"]).ok();
     assert_holds(&out, &["kNN top-1", "K = 200, temperature 0.07", "linear top-1", "70 epochs"]);
     assert_eq!(bytes(shared_run().join("model.safetensors")), before);
 }
@@ -155,7 +159,9 @@ fn a_search_prints_scores_names_and_classes_and_draws_them() {
     let folder = folder();
     write_pictures(&folder.path().join("set/spots"), 3);
     write_pictures(&folder.path().join("set/lines"), 3);
-    let out = la(folder.path(), &["search", text(shared_run()), "--data", "set", "--query", "set/spots/01.png", "--k", "2", "--panel", "p.png"]).ok();
+    let out =
+        la(folder.path(), &["search", text(shared_run()), "--data", "set", "--query", "set/spots/01.png", "--k", "2", "--panel", "p.png"])
+            .ok();
     assert_holds(&out, &["1.0000", "01.png", "votes"]);
     assert!(out.contains("spots") || out.contains("lines"));
     assert!(image::open(folder.path().join("p.png")).is_ok());

@@ -68,7 +68,7 @@ impl Reporter {
         let width = self.epochs.to_string().len();
         let left = metrics.total_seconds / metrics.epoch as f64 * self.epochs.saturating_sub(metrics.epoch) as f64;
         let knn = metrics.knn_top1.map_or(String::new(), |top1| format!("   kNN {}", percent(top1)));
-        let empty = metrics.empty_close.map_or(String::new(), |share| format!("   empty {:.1} %", 100.0 * share));
+        let empty = metrics.empty_close.map_or(String::new(), |share| format!("   {:.1} % without close neighbours", 100.0 * share));
         self.line(&format!(
             "epoch {:>width$}/{} {}   loss {:.4}{knn}   lr {:.5}   {:.0} images/s   {}{empty}   {} left",
             metrics.epoch,

@@ -53,7 +53,7 @@ pub fn draw_curves(curves: &Curves, path: &Path) -> Result<()> {
     let mut pixels = vec![255; (SIZE.0 * SIZE.1 * 3) as usize];
     {
         let root = BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area();
-        let root = root.titled(&curves.title, (FONT, 22).into_font().color(&INK)).map_err(plot_error)?;
+        let root = root.margin(10, 0, 0, 0).titled(&curves.title, (FONT, 22).into_font().color(&INK)).map_err(plot_error)?;
         let has_accuracy = curves.points.iter().any(|point| point.knn_top1.is_some());
         let panels = root.split_evenly((1, if has_accuracy { 2 } else { 1 }));
         draw_loss(curves, &panels[0])?;
