@@ -1,7 +1,10 @@
 //! The linear probe: what one layer can and cannot tell apart, and what it refuses.
 
 use candle_core::{Device, Tensor};
+use la_core::data::{BatchConfig, OpenConfig};
+use la_core::eval::embed::pooled_features;
 use la_core::eval::linear::{linear_probe, LabelledFeatures, LinearConfig};
+use la_core::resnet::{ResNet, ResNetConfig, Stem};
 use la_core::rng::{Rng, Stream};
 
 fn set(rows: &[Vec<f32>], labels: &[u32]) -> LabelledFeatures {
@@ -103,4 +106,19 @@ fn sets_of_two_widths_are_refused() {
     let train = clouds(8, 8, 0.1, 1);
     let wide = set(&[vec![0.0; 4]], &[0]);
     assert_eq!(error(&train, &wide, 8), "test features must be as wide as the training features (3), got 4");
+}
+
+#[test]
+fn a_linear_probe_changes_no_encoder_weight() {
+    let splits = la_core::data::open("sample", &OpenConfig { size: 16, limit: Some(60), ..OpenConfig::default() }).unwrap();
+    let config = ResNetConfig { stem: Stem::Small, width: 8, ..ResNetConfig::default() };
+    let net = ResNet::new(&config, 1, &Device::Cpu).unwrap();
+    let values =
+        || -> Vec<Vec<f32>> { net.tensors().unwrap().iter().map(|(_, tensor)| tensor.flatten_all().unwrap().to_vec1().unwrap()).collect() };
+    let before = values();
+    let batches = BatchConfig { size: 16, ..BatchConfig::default() };
+    let features = pooled_features(&net, &splits.train, &batches, &mut |_| ()).unwrap();
+    let set = LabelledFeatures { features, labels: la_core::data::labels(splits.train.as_ref()).unwrap() };
+    linear_probe(&set, &set, 10, &LinearConfig::default()).unwrap();
+    assert_eq!(values(), before);
 }

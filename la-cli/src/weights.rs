@@ -4,7 +4,6 @@ use crate::output::{remark, thousands};
 use crate::progress::Progress;
 use anyhow::{bail, Context};
 use candle_core::{DType, Device, Tensor};
-use la_core::augment::AugmentConfig;
 use la_core::data::{BatchConfig, Normalization, OpenConfig, Source};
 use la_core::eval::embed::{embed_source, pooled_features};
 use la_core::files::read_tensors;
@@ -146,16 +145,7 @@ impl Encoder {
 
     fn batches(&self) -> BatchConfig {
         let Preparation { size, crop_fraction, normalization, .. } = self.preparation;
-        BatchConfig {
-            size,
-            batch_size: 1,
-            views: 1,
-            augment: AugmentConfig::default(),
-            normalization,
-            crop_fraction,
-            seed: 0,
-            threads: rayon::current_num_threads(),
-        }
+        BatchConfig { size, normalization, crop_fraction, threads: rayon::current_num_threads(), ..BatchConfig::default() }
     }
 }
 

@@ -15,6 +15,8 @@ mod error;
 pub mod eval;
 #[cfg(feature = "train")]
 pub mod files;
+#[cfg(feature = "train")]
+pub mod hub;
 pub mod kmeans;
 pub mod loss;
 pub mod memory_bank;

@@ -9,6 +9,9 @@ use crate::Result;
 use candle_core::{Device, Tensor};
 use std::sync::Arc;
 
+/// Pixels of a batch: enough to keep the processor busy, little enough for its caches.
+const BATCH_PIXELS: usize = 128 * 32 * 32;
+
 /// Unit-length embeddings `(N, D)` of every image of `source`, in its order, on the CPU.
 ///
 /// `progress` is told how many images are done. Fails where an image cannot be read.
@@ -29,9 +32,10 @@ fn collect(
     progress: &mut dyn FnMut(usize),
     f: impl Fn(&Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
+    let batch_size = (BATCH_PIXELS / (config.size * config.size).max(1)).clamp(16, 256);
     let mut rows: Vec<f32> = Vec::new();
     let mut num_done = 0;
-    for batch in eval_batches(source.clone(), config, config.batch_size) {
+    for batch in eval_batches(source.clone(), config, batch_size) {
         let batch = batch?;
         let out = f(&batch.images)?.to_device(&Device::Cpu)?.contiguous()?;
         num_done += out.dim(0)?;
