@@ -35,7 +35,8 @@ pub fn pooled_features(net: &ResNet, source: &Arc<dyn Source>, config: &BatchCon
     collect(source, config, progress, |images| Ok(net.forward(images)?.pooled))
 }
 
-fn collect(
+/// The rows that `f` makes of each batch of images, one below the other.
+pub(crate) fn collect(
     source: &Arc<dyn Source>,
     config: &BatchConfig,
     progress: &mut dyn FnMut(usize),
@@ -49,7 +50,11 @@ fn collect(
         let batch = batch?;
         failed.extend(batch.failed);
         let out = f(&batch.images)?.to_device(&Device::Cpu)?.contiguous()?;
-        num_done += out.dim(0)?;
+        let (batch_rows, width) = out.dims2()?;
+        if rows.is_empty() {
+            rows.reserve_exact(source.len() * width);
+        }
+        num_done += batch_rows;
         host::read(&out, |values| rows.extend_from_slice(values))?;
         progress(num_done);
     }
