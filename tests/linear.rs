@@ -117,7 +117,7 @@ fn a_linear_probe_changes_no_encoder_weight() {
         || -> Vec<Vec<f32>> { net.tensors().unwrap().iter().map(|(_, tensor)| tensor.flatten_all().unwrap().to_vec1().unwrap()).collect() };
     let before = values();
     let batches = BatchConfig { size: 16, ..BatchConfig::default() };
-    let features = pooled_features(&net, &splits.train, &batches, &mut |_| ()).unwrap();
+    let features = pooled_features(&net, &splits.train, &batches, &mut |_| ()).unwrap().values;
     let set = LabelledFeatures { features, labels: la_core::data::labels(splits.train.as_ref()).unwrap() };
     linear_probe(&set, &set, 10, &LinearConfig::default()).unwrap();
     assert_eq!(values(), before);

@@ -1,7 +1,7 @@
 //! Data sources on the command line.
 
 use crate::output::{remark, thousands};
-use la_core::data::{self, OpenConfig, Picture, Source, Splits};
+use la_core::data::{self, OpenConfig, Picture, Source, Splits, Unreadable};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -30,19 +30,23 @@ fn images(n: usize, kind: &str) -> String {
     format!("{} {kind}{}", thousands(n), if n == 1 { "image" } else { "images" })
 }
 
-/// Lists the first few files that could not be read.
+/// Lists the first few files that were left out.
 pub fn warn_unreadable(splits: &Splits) {
+    warn_of_files(&splits.unreadable, "could not be read and are left out");
+}
+
+/// Lists the first few of `files`, of which `note` is true.
+pub fn warn_of_files(files: &[Unreadable], note: &str) {
     const SHOWN: usize = 5;
-    let all = &splits.unreadable;
-    if all.is_empty() {
+    if files.is_empty() {
         return;
     }
-    remark!("warning: {} could not be read and {} left out:", images(all.len(), ""), if all.len() == 1 { "is" } else { "are" });
-    for file in all.iter().take(SHOWN) {
+    remark!("warning: {} {note}:", images(files.len(), ""));
+    for file in files.iter().take(SHOWN) {
         remark!("  {}: {}", file.name, file.reason);
     }
-    if all.len() > SHOWN {
-        remark!("  and {} more", all.len() - SHOWN);
+    if files.len() > SHOWN {
+        remark!("  and {} more", files.len() - SHOWN);
     }
 }
 

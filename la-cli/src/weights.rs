@@ -5,7 +5,7 @@ use crate::progress::Progress;
 use anyhow::{bail, Context};
 use candle_core::{DType, Device, Tensor};
 use la_core::data::{BatchConfig, Normalization, OpenConfig, Source};
-use la_core::eval::embed::{embed_source, pooled_features};
+use la_core::eval::embed::{embed_source, pooled_features, Rows};
 use la_core::files::read_tensors;
 use la_core::resnet::{ResNet, Stem};
 use la_core::run_folder::{weights_path, RunConfig, RunFolder};
@@ -134,19 +134,26 @@ impl Encoder {
     /// Unit-length embeddings `(N, D)` of a source.
     pub fn embed(&self, source: &Arc<dyn Source>, what: &str) -> anyhow::Result<Tensor> {
         let mut progress = Progress::new(what, source.len(), "images");
-        Ok(embed_source(&self.net, source, &self.batches(), &mut |done| progress.set(done))?)
+        Ok(values(embed_source(&self.net, source, &self.batches(), &mut |done| progress.set(done))?))
     }
 
     /// Pooled features `(N, F)` of a source.
     pub fn features(&self, source: &Arc<dyn Source>, what: &str) -> anyhow::Result<Tensor> {
         let mut progress = Progress::new(what, source.len(), "images");
-        Ok(pooled_features(&self.net, source, &self.batches(), &mut |done| progress.set(done))?)
+        Ok(values(pooled_features(&self.net, source, &self.batches(), &mut |done| progress.set(done))?))
     }
 
     fn batches(&self) -> BatchConfig {
         let Preparation { size, crop_fraction, normalization, .. } = self.preparation;
         BatchConfig { size, normalization, crop_fraction, threads: rayon::current_num_threads(), ..BatchConfig::default() }
     }
+}
+
+/// The rows, with a warning where some are those of other images.
+fn values(rows: Rows) -> Tensor {
+    let note = "could not be read any more; the next ones that could stand in for them";
+    crate::source::warn_of_files(&rows.failed, note);
+    rows.values
 }
 
 /// The path itself, or where the files of `hf:owner/name` were downloaded to.

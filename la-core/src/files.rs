@@ -51,7 +51,7 @@ fn explain(source: &io::Error, is_kept: bool) -> io::Error {
     io::Error::new(source.kind(), format!("cannot be written: {source}{kept}"))
 }
 
-/// Writes tensors (f32 or u32) as safetensors, atomically, in the order given: equal tensors give equal bytes.
+/// Writes tensors (f32, u32 or i64) as safetensors, atomically, in the order given: equal tensors give equal bytes.
 ///
 /// `metadata` is at most one pair, because the format's map of more would be written in random order.
 pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: Option<(&str, String)>) -> Result<()> {
@@ -63,9 +63,10 @@ pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: Option
         let dtype = match tensor.dtype() {
             DType::F32 => Dtype::F32,
             DType::U32 => Dtype::U32,
-            other => bail!("{}: tensor {name} must be f32 or u32, got {other:?}", path.display()),
+            DType::I64 => Dtype::I64,
+            other => bail!("{}: tensor {name} must be f32, u32 or i64, got {other:?}", path.display()),
         };
-        let end = offset + 4 * tensor.elem_count();
+        let end = offset + tensor.dtype().size_in_bytes() * tensor.elem_count();
         infos.push(((*name).clone(), TensorInfo { dtype, shape: tensor.dims().to_vec(), data_offsets: (offset, end) }));
         offset = end;
     }
@@ -88,6 +89,10 @@ fn header(metadata: Option<(&str, String)>, infos: Vec<(String, TensorInfo)>) ->
 fn write_values(file: &mut dyn Write, tensor: &Tensor) -> io::Result<()> {
     if tensor.dtype() == DType::U32 {
         let values = tensor.flatten_all().and_then(|flat| flat.to_vec1::<u32>()).map_err(io::Error::other)?;
+        return values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()));
+    }
+    if tensor.dtype() == DType::I64 {
+        let values = tensor.flatten_all().and_then(|flat| flat.to_vec1::<i64>()).map_err(io::Error::other)?;
         return values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()));
     }
     host::read(tensor, |values| {

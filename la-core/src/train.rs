@@ -7,7 +7,6 @@ mod trainer;
 
 pub(crate) use metrics::unix_time;
 pub use metrics::{Baseline, EpochMetrics, Event, Phase, Summary, Totals};
-pub use monitor::embed_source;
 
 use crate::{
     config::TrainConfig,

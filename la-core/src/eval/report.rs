@@ -8,6 +8,7 @@ mod neighbors;
 pub use curves::{draw_curves, CurvePoint, Curves};
 pub use neighbors::{draw_neighbors, neighbor_panel, Mark, NeighborPanel, PanelConfig, Tile};
 
+use crate::files::write_atomically;
 use crate::{Error, Result};
 use plotters::prelude::*;
 use plotters::style::{register_font, FontStyle};
@@ -47,19 +48,5 @@ fn save_png(pixels: &[u8], (width, height): (u32, u32), path: &Path) -> Result<(
     let mut bytes = Vec::new();
     let encoder = image::codecs::png::PngEncoder::new(&mut bytes);
     image::ImageEncoder::write_image(encoder, pixels, width, height, image::ExtendedColorType::Rgb8).map_err(plot_error)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".picture-").tempfile_in(folder).map_err(Error::io(path))?;
-    std::io::Write::write_all(&mut file, &bytes).map_err(Error::io(path))?;
-    make_readable(file.as_file()).map_err(Error::io(path))?;
-    file.persist(path).map_err(|failed| Error::Io { path: path.to_path_buf(), source: failed.error })?;
-    Ok(())
-}
-
-/// Temporary files are private to their owner; a picture is for everyone who may read the folder.
-fn make_readable(file: &std::fs::File) -> std::io::Result<()> {
-    #[cfg(unix)]
-    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-    #[cfg(not(unix))]
-    let _ = file;
-    Ok(())
+    write_atomically(path, |file| file.write_all(&bytes))
 }

@@ -3,15 +3,17 @@
 use super::Baseline;
 use crate::{
     config::{Monitor as Kind, TrainConfig},
-    data::{eval_batches, labels, BatchConfig, Source, Splits},
-    error::bail,
-    eval::knn::{knn_accuracy, KnnConfig},
+    data::{labels, BatchConfig, Source, Splits},
+    eval::{
+        embed::{collect, embed_source},
+        knn::{knn_accuracy, KnnConfig},
+    },
     memory_bank::MemoryBank,
-    ops::{host, normalize::normalize},
+    ops::normalize::normalize,
     resnet::ResNet,
-    Result,
+    Error, Result,
 };
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use std::sync::Arc;
 
 /// Raw pixels are compared at this size at most: a larger one costs memory and adds little.
@@ -20,8 +22,6 @@ const RAW_SIZE: usize = 32;
 const MAX_RAW_VALUES: usize = 1 << 28;
 /// Images that are looked at to tell gray sets from coloured ones.
 const GRAY_SAMPLE: usize = 64;
-/// Pixels of an evaluation batch.
-const EVAL_PIXELS: usize = 128 * 32 * 32;
 
 /// Both splits with their labels.
 pub(super) struct Monitor {
@@ -51,17 +51,17 @@ impl Monitor {
 
     /// Accuracy on the test split with the training split re-embedded, or with the running bank in its place.
     pub(super) fn accuracy(&self, net: &ResNet, bank: &MemoryBank) -> Result<f32> {
-        let queries = embed_source(net, &self.test, &self.batches)?;
+        let queries = embeddings(net, &self.test, &self.batches)?;
         if self.is_bank_reused {
             return self.vote(bank.rows(), &queries);
         }
-        self.vote(&embed_source(net, &self.train, &self.batches)?, &queries)
+        self.vote(&embeddings(net, &self.train, &self.batches)?, &queries)
     }
 
     /// Accuracy before training; `embedded` is the training split as `net` embeds it, where that is known already.
     pub(super) fn baseline(&self, net: &ResNet, embedded: Option<&Tensor>) -> Result<Baseline> {
-        let train = embedded.map_or_else(|| embed_source(net, &self.train, &self.batches), |rows| Ok(rows.clone()))?;
-        let test = embed_source(net, &self.test, &self.batches)?;
+        let train = embedded.map_or_else(|| embeddings(net, &self.train, &self.batches), |rows| Ok(rows.clone()))?;
+        let test = embeddings(net, &self.test, &self.batches)?;
         Ok(Baseline {
             raw_pixels: self.raw_pixels()?,
             random_init: Some(self.vote(&train, &test)?),
@@ -77,8 +77,8 @@ impl Monitor {
             return Ok(None);
         }
         let rows = |images: &Tensor| Ok(normalize(&images.narrow(1, 0, channels)?.contiguous()?.flatten_from(1)?)?.0);
-        let (train, test) = (collect(&self.train, &batches, rows)?, collect(&self.test, &batches, rows)?);
-        Ok(Some(self.vote(&train, &test)?))
+        let pixels = |source| Ok::<_, Error>(collect(source, &batches, &mut |_| (), rows)?.values);
+        Ok(Some(self.vote(&pixels(&self.train)?, &pixels(&self.test)?)?))
     }
 
     fn vote(&self, bank: &Tensor, queries: &Tensor) -> Result<f32> {
@@ -86,29 +86,9 @@ impl Monitor {
     }
 }
 
-/// Embeddings `(N, D)` of every image of a source, un-augmented and in order, on the CPU.
-///
-/// Batch norm is in eval mode. Fails where an image cannot be read.
-pub fn embed_source(net: &ResNet, source: &Arc<dyn Source>, batches: &BatchConfig) -> Result<Tensor> {
-    collect(source, batches, |images| net.embed(images))
-}
-
-/// Rows that `rows_of` makes of each batch, one below the other.
-fn collect(source: &Arc<dyn Source>, batches: &BatchConfig, rows_of: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
-    let batch_size = (EVAL_PIXELS / (batches.size * batches.size)).clamp(16, 256);
-    let mut values: Vec<f32> = Vec::new();
-    for batch in eval_batches(source.clone(), batches, batch_size) {
-        let rows = rows_of(&batch?.images)?.to_device(&Device::Cpu)?.contiguous()?;
-        if values.capacity() == 0 {
-            values.reserve_exact(source.len() * rows.dim(1)?);
-        }
-        host::read(&rows, |rows| values.extend_from_slice(rows))?;
-    }
-    if values.is_empty() {
-        bail!("expected at least one image to embed, got none");
-    }
-    let width = values.len() / source.len();
-    Ok(host::tensor(values, (source.len(), width)))
+/// Unit-length embeddings `(N, D)` of every image of a source, un-augmented and in order, on the CPU.
+pub(super) fn embeddings(net: &ResNet, source: &Arc<dyn Source>, batches: &BatchConfig) -> Result<Tensor> {
+    Ok(embed_source(net, source, batches, &mut |_| ())?.values)
 }
 
 /// Whether the first images have three equal channels: one then says it all, in a third of the memory.

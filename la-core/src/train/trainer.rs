@@ -303,7 +303,7 @@ fn fresh_state(config: &TrainConfig, splits: &Splits, batches: &BatchConfig) -> 
     let num_images = splits.train.len();
     let bank = match config.bank_init {
         BankInit::Random => MemoryBank::random(num_images, config.embedding_dim, config.seed, &config.device)?,
-        BankInit::Forward => MemoryBank::from_tensor(super::embed_source(&net, &splits.train, batches)?.to_device(&config.device)?)?,
+        BankInit::Forward => MemoryBank::from_tensor(super::monitor::embeddings(&net, &splits.train, batches)?.to_device(&config.device)?)?,
     };
     let position =
         Position { config: config.clone(), num_images, epoch: 0, step: 0, totals: Totals::default(), baseline: None, epochs: Vec::new() };
