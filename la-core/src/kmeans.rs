@@ -76,7 +76,7 @@ pub struct ClusterLabels {
 impl ClusterLabels {
     /// Labels `(H, N)`, row by row; fails where there is no clustering or their number is not a multiple of `num_clusterings`.
     pub fn new(labels: Vec<u32>, num_clusterings: usize) -> Result<Self> {
-        if num_clusterings == 0 || labels.len() % num_clusterings != 0 {
+        if num_clusterings == 0 || !labels.len().is_multiple_of(num_clusterings) {
             bail!("cluster labels must be a multiple of the number of clusterings, at least 1; got {} for {num_clusterings}", labels.len());
         }
         Ok(Self { labels, num_clusterings })

@@ -163,7 +163,7 @@ pub fn instance_recognition_nce(
 }
 
 fn check_noise(noise_indices: &[u32], batch: usize, bank: &MemoryBank, config: &NceConfig) -> Result<()> {
-    if noise_indices.is_empty() || noise_indices.len() % batch != 0 {
+    if noise_indices.is_empty() || !noise_indices.len().is_multiple_of(batch) {
         bail!("noise indices must be as many for each of {batch} images, at least one, got {} in all", noise_indices.len());
     }
     if let Some(index) = noise_indices.iter().find(|&&index| index as usize >= bank.len()) {

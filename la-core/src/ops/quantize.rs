@@ -109,6 +109,7 @@ fn encode(row: &[f32], codes: &mut [u8]) -> (f32, Bound) {
     (scale, Bound { norm: dot(row, row).sqrt() * 1.0001, error: squared_error.sqrt() * 1.0001 })
 }
 
+#[allow(clippy::extra_unused_type_parameters)] // The compiler vectorises it for each instruction set.
 #[inline(always)]
 unsafe fn encode_kernel<S: Simd>(row: *const f32, codes: *mut u8, len: usize) -> (f32, f32) {
     // SAFETY: the caller gives `len` values behind each pointer.
