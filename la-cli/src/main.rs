@@ -49,6 +49,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    la_core::ops::memory::keep_freed_pages();
     output::silence_panics();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

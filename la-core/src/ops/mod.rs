@@ -5,6 +5,8 @@ pub mod batch_norm;
 pub mod color;
 pub mod conv2d;
 pub(crate) mod host;
+#[cfg(feature = "train")]
+pub mod memory;
 pub(crate) mod nearest;
 pub mod normalize;
 pub mod parallel;
