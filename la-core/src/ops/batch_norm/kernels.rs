@@ -1,144 +1,19 @@
-//! Batch normalisation over `(…, C)` tensors, fused with the residual sum and the ReLU that follow it in a ResNet.
-//!
-//! Ioffe, Szegedy 2015, <https://arxiv.org/abs/1502.03167>; statistics as torchvision keeps them (eps 1e-5, unbiased running variance).
+//! The passes of batch normalisation over memory: each cut into blocks by shape, each block in vectors of channels.
 
-use super::{
-    host::{read, scratch, tensor, write},
-    parallel::{for_each, SharedMut},
-    simd::{dispatch, One, Simd},
+use super::{channels, Affine, BatchStats, Epilogue};
+use crate::{
+    error::bail,
+    ops::{
+        host::{read, scratch, write},
+        parallel::{for_each, SharedMut},
+        simd::{dispatch, One, Simd},
+    },
+    Result,
 };
-use crate::{error::bail, Result};
-use candle_core::{Device, Tensor};
-
-/// Added to the variance.
-pub const EPSILON: f64 = 1e-5;
+use candle_core::Tensor;
 
 /// Values of one block of pixels: they stay in the second-level cache between two passes.
 const BLOCK_VALUES: usize = 32 * 1024;
-
-/// Mean and inverse standard deviation of each channel over a batch.
-#[derive(Debug, Clone)]
-pub struct BatchStats {
-    /// `C` means.
-    pub mean: Vec<f32>,
-    /// `C` unbiased variances, what the running variance is moved by.
-    pub unbiased_variance: Vec<f32>,
-    inv_std: Vec<f32>,
-}
-
-/// The gradients of a batch norm in training mode.
-pub struct BatchNormGrads {
-    /// To the input; the shape of the input.
-    pub input: Tensor,
-    /// To the residual that was added, if one was.
-    pub residual: Option<Tensor>,
-    /// `C` gradients to the weight and to the bias.
-    pub weight: Vec<f32>,
-    /// See `weight`.
-    pub bias: Vec<f32>,
-}
-
-/// What follows the normalisation: `relu(norm(x) + residual)`, each part optional.
-#[derive(Default, Clone, Copy)]
-pub struct Epilogue<'a> {
-    /// Added before the ReLU; the shape of the input.
-    pub residual: Option<&'a Tensor>,
-    /// Whether negative results become 0.
-    pub relu: bool,
-}
-
-/// Statistics of `x` `(…, C)` over all but the last dimension.
-///
-/// Refuses a single value per channel: its variance says nothing and its gradient is 0.
-pub fn batch_stats(x: &Tensor) -> Result<BatchStats> {
-    let channels = channels(x)?;
-    let pixels = x.elem_count() / channels;
-    if pixels < 2 {
-        bail!("batch norm: expected at least 2 values per channel in training, got {pixels} (batch size 1 on 1x1 features)");
-    }
-    let (mean, squares) = read(x, |x| moments(x, channels))?;
-    let variance = |count: usize| squares.iter().map(|s| (s / count as f64) as f32).collect::<Vec<f32>>();
-    Ok(BatchStats {
-        inv_std: squares.iter().map(|s| (1.0 / (s / pixels as f64 + EPSILON).sqrt()) as f32).collect(),
-        mean: mean.iter().map(|&m| m as f32).collect(),
-        unbiased_variance: variance(pixels - 1),
-    })
-}
-
-/// `(x − mean) / std · weight + bias`, then the epilogue; a new tensor.
-pub fn batch_norm(x: &Tensor, stats: &BatchStats, (weight, bias): (&Tensor, &Tensor), epilogue: Epilogue) -> Result<Tensor> {
-    let affine = Affine::new(&stats.mean, &stats.inv_std, weight, bias)?;
-    let out = tensor(scratch(x.elem_count()), x.shape());
-    apply(Some(x), &out, &affine, epilogue)?;
-    Ok(out)
-}
-
-/// The same with running statistics (eval mode), over `x` in place.
-pub fn batch_norm_eval(x: &Tensor, running: (&Tensor, &Tensor), (weight, bias): (&Tensor, &Tensor), epilogue: Epilogue) -> Result<()> {
-    let inv_std: Vec<f32> = running.1.to_vec1::<f32>()?.iter().map(|&v| (1.0 / (v as f64 + EPSILON).sqrt()) as f32).collect();
-    apply(None, x, &Affine::new(&running.0.to_vec1::<f32>()?, &inv_std, weight, bias)?, epilogue)
-}
-
-/// Backward of [`batch_norm`]: `grad` is overwritten.
-///
-/// - `x`, `y`: input and output of the forward pass; `y` gates the gradient where `epilogue.relu`.
-/// - With a residual, its gradient is `grad` gated, in `grad`'s own memory.
-pub fn batch_norm_backward(
-    grad: Tensor,
-    (x, y): (&Tensor, &Tensor),
-    stats: &BatchStats,
-    weight: &Tensor,
-    epilogue: Epilogue,
-) -> Result<BatchNormGrads> {
-    let channels = channels(x)?;
-    let pixels = (x.elem_count() / channels) as f64;
-    let keep = epilogue.residual.is_some();
-    let (sum, dot) = write(&grad, |g| read(x, |x| read(y, |y| sums(g, x, y, stats, epilogue.relu, keep))))???;
-    // dx = w/σ · (g − mean(g) − x̂ · mean(g · x̂)), written as a·g + b·(x − mean) + c.
-    let (mut a, mut b, mut c) = (vec![0f32; channels], vec![0f32; channels], vec![0f32; channels]);
-    let weights = weight.to_vec1::<f32>()?;
-    for i in 0..channels {
-        let scale = weights[i] as f64 * stats.inv_std[i] as f64;
-        let slope = -scale * stats.inv_std[i] as f64 * dot[i] / pixels;
-        (a[i], b[i]) = (scale as f32, slope as f32);
-        c[i] = (-scale * sum[i] / pixels) as f32;
-    }
-    let input = if keep { tensor(scratch(x.elem_count()), x.shape()) } else { grad.clone() };
-    let gate = epilogue.relu && !keep;
-    write(&input, |out| {
-        let out = SharedMut(out.as_mut_ptr());
-        let terms = Terms { a: &a, b: &b, c: &c, mean: &stats.mean };
-        let from = |g: *const f32| read(x, |x| read(y, |y| input_grad(g, x, y, &terms, gate, out)));
-        if keep {
-            read(&grad, |g| from(g.as_ptr()))?
-        } else {
-            from(out.get())
-        }
-    })???;
-    let narrow = |v: &[f64]| v.iter().map(|&v| v as f32).collect();
-    Ok(BatchNormGrads { input, residual: keep.then_some(grad), weight: narrow(&dot), bias: narrow(&sum) })
-}
-
-fn channels(x: &Tensor) -> Result<usize> {
-    if !matches!(x.device(), Device::Cpu) {
-        bail!("batch norm: no implementation for device {:?}", x.device().location());
-    }
-    Ok(x.dim(candle_core::D::Minus1)?)
-}
-
-/// `(x − mean) · scale + bias` per channel; the mean goes first, since `x` may be small against it.
-struct Affine {
-    mean: Vec<f32>,
-    scale: Vec<f32>,
-    bias: Vec<f32>,
-}
-
-impl Affine {
-    fn new(mean: &[f32], inv_std: &[f32], weight: &Tensor, bias: &Tensor) -> Result<Self> {
-        let scale = read(weight, |w| w.iter().zip(inv_std).map(|(w, s)| w * s).collect())?;
-        Ok(Self { mean: mean.to_vec(), scale, bias: bias.to_vec1()? })
-    }
-}
 
 /// Pixels of a block: fixed by the shape, so that sums have one order for any number of threads.
 fn block_pixels(channels: usize) -> usize {
@@ -146,7 +21,7 @@ fn block_pixels(channels: usize) -> usize {
 }
 
 /// Mean and sum of squared deviations of each channel: per block in f32, joined in f64 (Chan, Golub, LeVeque 1979).
-fn moments(x: &[f32], channels: usize) -> (Vec<f64>, Vec<f64>) {
+pub(super) fn moments(x: &[f32], channels: usize) -> (Vec<f64>, Vec<f64>) {
     let len = block_pixels(channels) * channels;
     let blocks = x.len().div_ceil(len);
     let mut parts = scratch(blocks * 2 * channels);
@@ -214,7 +89,7 @@ unsafe fn moments_column<S: Simd>(x: *const f32, pixels: usize, stride: usize, m
 }
 
 /// `out = affine(x) (+ residual), (relu)`; `x` absent means `out` itself.
-fn apply(x: Option<&Tensor>, out: &Tensor, affine: &Affine, epilogue: Epilogue) -> Result<()> {
+pub(super) fn apply(x: Option<&Tensor>, out: &Tensor, affine: &Affine, epilogue: Epilogue) -> Result<()> {
     let channels = channels(out)?;
     if affine.scale.len() != channels {
         bail!("batch norm: expected {channels} channels, got weights for {}", affine.scale.len());
@@ -289,7 +164,7 @@ unsafe fn apply_at<S: Simd>(job: &Apply, row: usize, c: usize) {
 }
 
 /// Per channel, Σ g and Σ g · x̂ with g gated by the ReLU; with `keep`, the gated gradient is written back.
-fn sums(grad: &mut [f32], x: &[f32], y: &[f32], stats: &BatchStats, relu: bool, keep: bool) -> (Vec<f64>, Vec<f64>) {
+pub(super) fn sums(grad: &mut [f32], x: &[f32], y: &[f32], stats: &BatchStats, relu: bool, keep: bool) -> (Vec<f64>, Vec<f64>) {
     let channels = stats.mean.len();
     let len = block_pixels(channels) * channels;
     let blocks = x.len().div_ceil(len);
@@ -365,15 +240,16 @@ unsafe fn sums_column<S: Simd>(job: &Sums, channels: usize, c: usize) {
     }
 }
 
-struct Terms<'a> {
-    a: &'a [f32],
-    b: &'a [f32],
-    c: &'a [f32],
-    mean: &'a [f32],
+/// The coefficients of [`input_grad`], one each a channel.
+pub(super) struct Terms<'a> {
+    pub a: &'a [f32],
+    pub b: &'a [f32],
+    pub c: &'a [f32],
+    pub mean: &'a [f32],
 }
 
 /// `out = a · g + b · (x − mean) + c`, with g gated by `y > 0` where `gate`; `out` may be `grad` itself.
-fn input_grad(grad: *const f32, x: &[f32], y: &[f32], terms: &Terms, gate: bool, out: SharedMut) {
+pub(super) fn input_grad(grad: *const f32, x: &[f32], y: &[f32], terms: &Terms, gate: bool, out: SharedMut) {
     let channels = terms.a.len();
     let (len, total, grad) = (block_pixels(channels) * channels, x.len(), SharedMut(grad.cast_mut()));
     for_each(total.div_ceil(len), |i| {
