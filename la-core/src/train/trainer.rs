@@ -45,6 +45,7 @@ impl<'a> Trainer<'a> {
     ) -> Result<Self> {
         let mut fit = config.fit(splits.train.len())?;
         measure_normalization(&mut fit, splits)?;
+        fit.notes.iter().for_each(|note| progress(Event::Note(note.clone())));
         let batches = batch_config(&fit.config);
         let state = if start == Start::Resume && run.checkpoint_path().exists() {
             TrainState::load(&run.checkpoint_path(), &fit.config, splits.train.len())?
@@ -61,9 +62,6 @@ impl<'a> Trainer<'a> {
     }
 
     fn announce(&mut self) -> Result<()> {
-        for note in self.fit.notes.clone() {
-            (self.progress)(Event::Note(note));
-        }
         self.run.start_metrics(&self.state.position.epochs)?;
         self.measure_baseline()?;
         let Position { num_images, epoch, step, .. } = self.state.position;
@@ -94,7 +92,8 @@ impl<'a> Trainer<'a> {
     /// Clusters the bank before the first epoch of local aggregation and every `cluster_interval` epochs.
     pub(super) fn cluster_if_due(&mut self) -> Result<()> {
         let Position { epoch, step, .. } = self.state.position;
-        let is_due = self.phase() == Phase::La && step == 0 && (epoch - self.fit.config.ir_epochs) % self.fit.config.cluster_interval == 0;
+        let is_due =
+            self.phase() == Phase::La && step == 0 && (epoch - self.fit.config.ir_epochs).is_multiple_of(self.fit.config.cluster_interval);
         if !is_due {
             return Ok(());
         }
