@@ -141,6 +141,45 @@ fn labels_survive_the_way_through_a_tensor() {
     assert_eq!(ClusterLabels::from_tensor(&tensor).unwrap(), labels);
 }
 
+/// A line of `faiss_kmeans.tsv`, which `faiss_kmeans.py` wrote.
+struct Faiss {
+    spread: f32,
+    checksum: f64,
+    k: usize,
+    inertia: f64,
+}
+
+fn faiss_figures() -> Vec<Faiss> {
+    let lines = include_str!("faiss_kmeans.tsv").lines().skip(1);
+    let of = |line: &str| {
+        let fields: Vec<f64> = line.split('\t').map(|field| field.parse().unwrap()).collect();
+        Faiss { spread: fields[0] as f32, checksum: fields[1], k: fields[2] as usize, inertia: fields[4] }
+    };
+    lines.map(of).collect()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[test]
+fn inertia_is_within_a_hundredth_of_that_of_faiss() {
+    let figures = faiss_figures();
+    for spread in [1.0, 2.0] {
+        let rows = unit_rows(60_000, 128, 500, spread, 1);
+        let checksum: f64 = rows.chunks(128).map(|row| f64::from(row[0])).sum();
+        let rows = tensor(rows, 128);
+        for k in [300, 1000] {
+            let faiss: Vec<&Faiss> = figures.iter().filter(|line| line.spread == spread && line.k == k).collect();
+            assert!((checksum - faiss[0].checksum).abs() < 1e-2, "these are not the rows that faiss clustered");
+            let ours = median((0..3).map(|seed| kmeans(&rows, &config(k, 20, seed)).unwrap().inertia).collect());
+            let theirs = median(faiss.iter().map(|line| line.inertia).collect());
+            assert!(ours <= 1.01 * theirs, "spread {spread}, k = {k}: inertia {ours}, faiss {theirs}");
+        }
+    }
+}
+
 #[track_caller]
 fn refused<T>(result: la_core::Result<T>, message: &str) {
     let error = result.err().expect("should be refused").to_string();
