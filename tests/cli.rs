@@ -2,6 +2,8 @@
 
 #[path = "cli/bad_input.rs"]
 mod bad_input;
+#[path = "cli/hub.rs"]
+mod hub;
 #[path = "cli/resume.rs"]
 mod resume;
 #[path = "cli/support.rs"]

@@ -1,9 +1,9 @@
 //! `la-cli embed`: the embeddings of a data source as a safetensors file.
 
 use crate::output::{say, thousands};
-use crate::source;
 use crate::weights::EncoderArgs;
-use anyhow::{bail, Context};
+use crate::{output, source};
+use anyhow::Context;
 use candle_core::{Device, Tensor};
 use la_core::data::Source;
 use la_core::files::write_tensors;
@@ -29,9 +29,7 @@ pub struct EmbedArgs {
 
 /// Runs `la-cli embed`.
 pub fn run(args: &EmbedArgs, device: &Device) -> anyhow::Result<()> {
-    if args.out.is_dir() {
-        bail!("--out {}: expected the name of a file, got a folder", args.out.display());
-    }
+    output::check_writable("--out", &args.out)?;
     let encoder = args.encoder.load(device)?;
     let splits = source::open(&args.data, None, &encoder.open_config(args.encoder.limit))?;
     source::warn_unreadable(&splits);

@@ -1,7 +1,9 @@
 //! What reaches the user: lines on standard output, each error once on standard error, never a panic.
 
+use anyhow::bail;
 use std::fmt;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Mutex;
 
@@ -78,6 +80,16 @@ pub fn fail_after_panic() -> ExitCode {
     let what = PANIC.lock().ok().and_then(|mut first| first.take()).unwrap_or_default();
     write_remark(format_args!("error: la-cli has a defect: {what}; please report it with the command that you ran"));
     ExitCode::FAILURE
+}
+
+/// Fails, before any work is done, where a file cannot be made at `path` for want of its folder.
+pub fn check_writable(flag: &str, path: &Path) -> anyhow::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder {
+        _ if path.is_dir() => bail!("{flag} {}: expected the name of a file, got a folder", path.display()),
+        Some(folder) if !folder.is_dir() => bail!("{flag} {}: there is no folder {}; make it first", path.display(), folder.display()),
+        _ => Ok(()),
+    }
 }
 
 /// `9000` as `9,000`.

@@ -12,6 +12,7 @@ const INTERVAL: Duration = Duration::from_secs(30);
 pub struct Progress {
     what: String,
     total: usize,
+    first: usize,
     done: usize,
     bar: Option<ProgressBar>,
     started: Instant,
@@ -22,7 +23,17 @@ impl Progress {
     /// Begins `total` units of `what`.
     pub fn new(what: &str, total: usize, unit: &str) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| bar(what, total, unit));
-        Self { what: what.to_string(), total, done: 0, bar, started: Instant::now(), last_line: Instant::now() }
+        Self { what: what.to_string(), total, first: 0, done: 0, bar, started: Instant::now(), last_line: Instant::now() }
+    }
+
+    /// `done` units were done before: they count as progress, but not towards the rate.
+    pub fn start_at(&mut self, done: usize) {
+        self.first = done;
+        self.done = done;
+        if let Some(bar) = &self.bar {
+            bar.set_position(done as u64);
+            bar.reset_eta();
+        }
     }
 
     /// `done` units are done.
@@ -59,7 +70,7 @@ impl Progress {
 
     fn line(&mut self) {
         self.last_line = Instant::now();
-        let rate = self.done as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
+        let rate = (self.done - self.first) as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
         let left = (self.total.saturating_sub(self.done)) as f64 / rate.max(1e-9);
         remark!("{}: {} of {}, {rate:.1}/s, {} left", self.what, self.done, self.total, duration(left));
     }

@@ -1,6 +1,6 @@
 //! `la-cli search`: the images of a data source that lie nearest to a picture.
 
-use crate::output::say;
+use crate::output::{self, say};
 use crate::query::Queries;
 use crate::source::{self, Split};
 use crate::weights::EncoderArgs;
@@ -47,6 +47,7 @@ struct Found {
 
 /// Runs `la-cli search`.
 pub fn run(args: &SearchArgs, device: &Device) -> anyhow::Result<()> {
+    args.panel.iter().try_for_each(|path| output::check_writable("--panel", path))?;
     let encoder = args.encoder.load(device)?;
     let queries = Arc::new(Queries::open(&args.query, encoder.size())?);
     let splits = source::open(&args.data, None, &encoder.open_config(args.encoder.limit))?;
@@ -126,7 +127,7 @@ impl Found {
 
     fn draw(&self, path: &Path) -> anyhow::Result<()> {
         let config = PanelConfig {
-            title: format!("Nearest of {} images, with cosine similarities", crate::output::thousands(self.bank.len())),
+            title: format!("Nearest of {} images, with cosine similarities", output::thousands(self.bank.len())),
             queries: (0..self.queries.len()).map(|i| (i, i)).collect(),
             num_neighbors: self.neighbors.k,
         };

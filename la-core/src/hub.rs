@@ -14,7 +14,9 @@ pub fn download_weights(id: &str) -> Result<PathBuf> {
         bail!("expected hf:owner/name, got hf:{id}");
     };
     let failed = |err: HFError| match err {
-        HFError::EntryNotFound { .. } => Error::invalid(format!("hf:{id}: expected a model with model.safetensors, got one without it")),
+        HFError::EntryNotFound { .. } => {
+            Error::invalid(format!("hf:{id}: expected a model that has model.safetensors, got no such file; check the name"))
+        }
         err => Error::invalid(format!(
             "hf:{id}: {err}; check the name and the network; a private model needs HF_TOKEN, another server HF_ENDPOINT"
         )),

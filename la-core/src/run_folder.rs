@@ -65,6 +65,8 @@ impl Default for Versions {
 
 impl RunFolder {
     /// A new run's folder; one that exists must be empty, so that no run is overwritten.
+    ///
+    /// What a run leaves that was stopped before it wrote its settings counts as empty.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         if path.exists() && !is_empty_folder(&path) {
@@ -208,7 +210,12 @@ pub fn weights_path(path: &Path) -> Result<PathBuf> {
 }
 
 fn is_empty_folder(path: &Path) -> bool {
-    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+    let holds_nothing = |path: &Path| fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    let is_remnant = |entry: fs::DirEntry| match entry.file_name().to_str() {
+        Some("checkpoint") => holds_nothing(&entry.path()),
+        name => name == Some(".config.json.tmp"),
+    };
+    fs::read_dir(path).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(is_remnant)))
 }
 
 fn one_field(text: &str) -> String {

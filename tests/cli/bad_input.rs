@@ -204,6 +204,25 @@ fn a_query_that_is_no_picture_is_named() {
 }
 
 #[test]
+fn a_file_that_cannot_be_made_is_refused_before_the_work() {
+    let run = text(shared_run());
+    let embed = |out: &str| la(folder().path(), &["embed", run, "--data", "sample", "--out", out]).error();
+    assert_holds(&embed("no/such/e.safetensors"), &["--out no/such/e.safetensors", "no folder no/such"]);
+    assert_holds(&embed("."), &["expected the name of a file, got a folder"]);
+}
+
+#[test]
+fn a_run_stopped_before_its_settings_were_written_can_begin_again() {
+    let folder = folder();
+    fs::create_dir_all(folder.path().join("run/checkpoint")).unwrap();
+    fs::write(folder.path().join("run/.config.json.tmp"), "{").unwrap();
+    train_tiny(folder.path(), "run", &[]).ok();
+    fs::create_dir(folder.path().join("other")).unwrap();
+    fs::write(folder.path().join("other/letter.txt"), "dear").unwrap();
+    assert_holds(&train_tiny(folder.path(), "other", &[]).error(), &["other", "expected a new run folder"]);
+}
+
+#[test]
 fn a_full_disk_stops_a_run_and_loses_nothing() {
     let folder = folder();
     let at = folder.path();

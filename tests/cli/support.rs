@@ -34,7 +34,8 @@ pub fn bash(folder: &Path, line: &str) -> Ended {
     ended(command.output().expect("these tests need bash"))
 }
 
-fn ended(output: Output) -> Ended {
+/// How a command ended.
+pub fn ended(output: Output) -> Ended {
     let text = |bytes| String::from_utf8(bytes).expect("the program writes UTF-8");
     Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }

@@ -223,11 +223,11 @@ fn dashed(field: &str) -> String {
     field.replace('_', "-")
 }
 
-/// A value without Rust's wrapping: `Some(3)` as `3`, `None` as `automatic`, `Small` as `small`.
+/// A value without Rust's wrapping: `Some(3)` as `3`, `None` as `unset`, `Small` as `small`.
 fn plain(debug: &str) -> String {
     let inner = debug.strip_prefix("Some(").and_then(|text| text.strip_suffix(')')).unwrap_or(debug);
     if inner == "None" {
-        return "automatic".to_string();
+        return "unset".to_string();
     }
     inner.trim_matches('"').to_lowercase()
 }

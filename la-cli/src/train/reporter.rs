@@ -9,6 +9,7 @@ use la_core::train::{Baseline, EpochMetrics, Event, Phase};
 /// Turns the events of a run into lines and bars.
 pub struct Reporter {
     epochs: usize,
+    batch_size: usize,
     run: RunFolder,
     bar: Option<Progress>,
     loss: f32,
@@ -17,7 +18,7 @@ pub struct Reporter {
 impl Reporter {
     /// A reporter for a run.
     pub fn new(config: &TrainConfig, run: &RunFolder) -> Self {
-        Self { epochs: config.epochs, run: run.clone(), bar: None, loss: f32::NAN }
+        Self { epochs: config.epochs, batch_size: config.batch_size, run: run.clone(), bar: None, loss: f32::NAN }
     }
 
     /// Shows one event.
@@ -52,14 +53,15 @@ impl Reporter {
         let is_new = step == 1 || self.bar.is_none();
         // A smooth loss can be read while it runs; the mean of the epoch follows in its line.
         self.loss = if is_new || !self.loss.is_finite() { loss } else { 0.95 * self.loss + 0.05 * loss };
+        let (done, total) = (step * self.batch_size, steps * self.batch_size);
         if is_new {
-            let name = format!("epoch {epoch}/{} {phase}", self.epochs);
-            self.bar = Some(Progress::new(&name, steps, "steps"));
+            let mut bar = Progress::new(&format!("epoch {epoch}/{} {phase}", self.epochs), total, "images");
+            bar.start_at(done);
+            self.bar = Some(bar);
         }
-        let loss = self.loss;
         if let Some(bar) = &mut self.bar {
-            bar.set(step);
-            bar.message(format!("loss {loss:.3}"));
+            bar.set(done);
+            bar.message(format!("loss {:.3}", self.loss));
         }
     }
 
