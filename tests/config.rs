@@ -62,7 +62,7 @@ fn a_small_set_gets_counts_below_its_size_and_the_full_softmax() {
 #[test]
 fn every_choice_is_reported_with_its_reason() {
     let notes = fit(&TrainConfig::default(), 9000).notes.join("\n");
-    for name in ["num-background 600:", "num-clusters 210:", "num-clusterings 3:", "ir softmax:"] {
+    for name in ["num-background 600:", "num-clusters 500:", "num-clusterings 3:", "ir softmax:"] {
         assert!(notes.contains(name), "{name} is missing in\n{notes}");
     }
 }

@@ -190,7 +190,7 @@ pub fn run_config(path: &Path) -> anyhow::Result<RunConfig> {
 fn of_run(run: &RunConfig) -> Preparation {
     Preparation {
         size: run.train.size,
-        crop_fraction: run.train.crop_fraction as _,
+        crop_fraction: run.train.crop_fraction.unwrap_or(1.0),
         normalization: run.train.normalization.unwrap_or_default(),
         is_guess: false,
     }

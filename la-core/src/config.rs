@@ -35,8 +35,8 @@ pub struct TrainConfig {
     pub limit: Option<usize>,
     /// Side of the square images that the network sees, in pixels.
     pub size: usize,
-    /// Share of the shorter side that evaluation's centre crop keeps.
-    pub crop_fraction: f64,
+    /// Share of the shorter side that evaluation's centre crop keeps; all of small images, 0.875 of others, if `None`.
+    pub crop_fraction: Option<f64>,
     /// Mean and deviation of the channels; measured on the training images if `None`.
     pub normalization: Option<Normalization>,
     /// Random changes of each training image.
@@ -119,7 +119,7 @@ impl Default for TrainConfig {
             test: None,
             limit: None,
             size: 224,
-            crop_fraction: 0.875,
+            crop_fraction: None,
             normalization: Some(Normalization::default()),
             augment: AugmentConfig::default(),
             arch: Arch::Resnet18,
@@ -225,8 +225,8 @@ impl TrainConfig {
         if !(0.0..1.0).contains(&self.bank_momentum) {
             bail!("bank-momentum must be in [0, 1), got {}", self.bank_momentum);
         }
-        if !(self.crop_fraction > 0.0 && self.crop_fraction <= 1.0) {
-            bail!("crop-fraction must be in (0, 1], got {}", self.crop_fraction);
+        if let Some(fraction) = self.crop_fraction.filter(|&fraction| !(fraction > 0.0 && fraction <= 1.0)) {
+            bail!("crop-fraction must be in (0, 1], got {fraction}");
         }
         if !(self.lr_warmup_epochs >= 0.0 && self.lr_warmup_epochs.is_finite()) {
             bail!("lr-warmup-epochs must be at least 0, got {}", self.lr_warmup_epochs);

@@ -82,7 +82,7 @@ pub fn config() -> TrainConfig {
     TrainConfig {
         data: "blobs".into(),
         size: SIDE,
-        crop_fraction: 1.0,
+        crop_fraction: Some(1.0),
         normalization: Some(Normalization { mean: [0.3; 3], std: [0.25; 3] }),
         stem: Stem::Small,
         width: 4,

@@ -27,6 +27,9 @@ pub struct TrainArgs {
     /// Smallest share of a picture's area that a random crop keeps
     #[arg(long, value_name = "X", help_heading = "Data")]
     crop_min_area: Option<f32>,
+    /// Share of the shorter side that evaluation's centre crop keeps [default: 1 below 96 px, else 0.875]
+    #[arg(long, value_name = "X", help_heading = "Data")]
+    crop_fraction: Option<f64>,
     /// Folder of the run [default: runs/NAME-1, -2, …]
     #[arg(long, value_name = "RUN", help_heading = "Run")]
     pub out: Option<PathBuf>,
@@ -177,6 +180,7 @@ impl TrainArgs {
         overrides!(self, config:
             data => data;
             crop_min_area => augment.crop_min_area;
+            crop_fraction => crop_fraction, some;
             test => test, some;
             limit => limit, some;
             size => size;

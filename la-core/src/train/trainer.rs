@@ -277,7 +277,7 @@ fn batch_config(config: &TrainConfig) -> BatchConfig {
         views: config.views,
         augment: config.augment,
         normalization: config.normalization.unwrap_or_default(),
-        crop_fraction: config.crop_fraction,
+        crop_fraction: config.crop_fraction.unwrap_or(1.0),
         seed: config.seed,
         threads: if config.threads == 0 { rayon::current_num_threads() } else { config.threads },
     }
