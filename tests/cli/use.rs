@@ -180,6 +180,16 @@ fn info_tells_runs_weights_and_sources_apart() {
 }
 
 #[test]
+fn fashion_mnist_of_the_system_has_its_splits_and_classes() {
+    if !std::path::Path::new("/usr/share/datasets/fashion-mnist").exists() {
+        eprintln!("passed over: Debian's package dataset-fashion-mnist is not installed");
+        return;
+    }
+    let out = la(folder().path(), &["info", "fashion-mnist"]).ok();
+    assert_holds(&out, &["60,000 training images, 10,000 test images, 10 classes", "6,000  trouser", "28×28"]);
+}
+
+#[test]
 fn help_is_an_answer_and_not_an_error() {
     for args in [&["--help"][..], &["train", "--help"], &["--version"]] {
         la(folder().path(), args).ok();
