@@ -1,6 +1,12 @@
 //! Scratch timing of k-means, kNN and losses.
 use candle_core::{Device, Tensor};
-use la_core::{eval::knn::nearest, kmeans::*, loss::*, memory_bank::MemoryBank, rng::{Rng, Stream}};
+use la_core::{
+    eval::knn::nearest,
+    kmeans::*,
+    loss::*,
+    memory_bank::MemoryBank,
+    rng::{Rng, Stream},
+};
 use std::time::Instant;
 
 fn unit_rows(n: usize, dim: usize, num_groups: usize, spread: f32, seed: u64) -> Tensor {
@@ -33,22 +39,42 @@ fn main() {
     let spread: f32 = args.get(3).map_or(1.0, |x| x.parse().unwrap());
     let rows = unit_rows(n, 128, 500, spread, 1);
     match args[1].as_str() {
-        "kmeans" => for k in [300, 1000] { for seed in 0..3 {
-            let r = timed(&format!("kmeans k={k}"), || kmeans(&rows, &KmeansConfig { num_clusters: k, max_iters: 20, seed }).unwrap());
-            println!("   inertia {} iters {}", r.inertia, r.iters);
-        }},
-        "knn" => { let q = unit_rows(10_000, 128, 500, spread, 1); for _ in 0..3 { timed("knn 200", || nearest(&rows, &q, 200).unwrap()); } }
+        "kmeans" => {
+            for k in [300, 1000] {
+                for seed in 0..3 {
+                    let r =
+                        timed(&format!("kmeans k={k}"), || kmeans(&rows, &KmeansConfig { num_clusters: k, max_iters: 20, seed }).unwrap());
+                    println!("   inertia {} iters {}", r.inertia, r.iters);
+                }
+            }
+        }
+        "knn" => {
+            let q = unit_rows(10_000, 128, 500, spread, 1);
+            for _ in 0..3 {
+                timed("knn 200", || nearest(&rows, &q, 200).unwrap());
+            }
+        }
         _ => {
             let bank = MemoryBank::random(n, 128, 0, &Device::Cpu).unwrap();
             let b = 128;
             let e = MemoryBank::random(b, 128, 1, &Device::Cpu).unwrap();
             let idx: Vec<u32> = (0..b as u32).collect();
-            let clusters = ClusterLabels::new((0..10 * n as u64).map(|i| (i.wrapping_mul(0x9E3779B97F4A7C15) >> 40) as u32 % 1000).collect(), 10).unwrap();
+            let clusters =
+                ClusterLabels::new((0..10 * n as u64).map(|i| (i.wrapping_mul(0x9E3779B97F4A7C15) >> 40) as u32 % 1000).collect(), 10)
+                    .unwrap();
             let noise: Vec<u32> = (0..b * 4096).map(|i| ((i as u64).wrapping_mul(0x9E3779B97F4A7C15) >> 20) as u32 % n as u32).collect();
-            for _ in 0..5 { timed("background", || background_neighbors(e.rows(), &bank, 4096).unwrap()); }
-            for _ in 0..5 { timed("la", || local_aggregation(e.rows(), &bank, &idx, &clusters, &LaConfig::default()).unwrap()); }
-            for _ in 0..5 { timed("softmax", || instance_recognition(e.rows(), &bank, &idx, 0.07).unwrap()); }
-            for _ in 0..5 { timed("nce", || instance_recognition_nce(e.rows(), &bank, &idx, &noise, &NceConfig::default()).unwrap()); }
+            for _ in 0..5 {
+                timed("background", || background_neighbors(e.rows(), &bank, 4096).unwrap());
+            }
+            for _ in 0..5 {
+                timed("la", || local_aggregation(e.rows(), &bank, &idx, &clusters, &LaConfig::default()).unwrap());
+            }
+            for _ in 0..5 {
+                timed("softmax", || instance_recognition(e.rows(), &bank, &idx, 0.07).unwrap());
+            }
+            for _ in 0..5 {
+                timed("nce", || instance_recognition_nce(e.rows(), &bank, &idx, &noise, &NceConfig::default()).unwrap());
+            }
         }
     }
 }
