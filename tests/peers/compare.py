@@ -5,13 +5,14 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-HERE = Path(__file__).parent
+HERE = Path("tests/peers")
+SCRATCH = Path("target/peers")
 LA = "target/release/la-cli"
 
 # name, what, figure, floor, goal; a figure that is better when it is lower counts as peer / ours
@@ -39,15 +40,17 @@ LOWER_IS_BETTER = {"median_s", "peak_rss_mb"}
 
 def main():
     args = arguments()
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bench_peers") as scratch, args.out.open("w") as out:
+    for folder in (SCRATCH, args.out.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    with args.out.open("w") as out:
         keep(out, {"machine": machine(args)})
+        warn_if_busy()
         results = []
         for row in args.rows:
             if row == "loader" and not args.data:
                 note("loader: left out, name a folder of JPEGs with --data")
                 continue
-            commands = [command + ["--threads", str(args.threads)] for command in commands_of(row, args, Path(scratch))]
+            commands = [command + ["--threads", str(args.threads)] for command in commands_of(row, args)]
             for result in compare(row, commands, args):
                 keep(out, result)
                 results.append(result)
@@ -74,7 +77,7 @@ def arguments():
     return args
 
 
-def commands_of(row, args, scratch):
+def commands_of(row, args):
     """The command of each side, without --threads."""
     ours, peer = [LA, "bench"], [sys.executable]
     if row in NETWORKS:
@@ -82,9 +85,9 @@ def commands_of(row, args, scratch):
         flags = [kind, *NETWORKS[row].split()]
         return ours + flags, peer + [str(HERE / "network.py"), *flags]
     if row == "loader":
-        flags = ["loader", "--data", str(sample_of(args, scratch)), "--size", "224", "--batch-size", "128"]
+        flags = ["loader", "--data", str(sample_of(args)), "--size", "224", "--batch-size", "128"]
         return ours + flags + ["--stream"], peer + [str(HERE / "loader.py"), *flags[1:]]
-    rows, queries = points(row, scratch)
+    rows, queries = points(row)
     if row.startswith("kmeans"):
         flags = ["kmeans", "--points", rows, "--num-clusters", "1000", "--iters", "20", "--rounds", "1"]
     else:
@@ -92,36 +95,34 @@ def commands_of(row, args, scratch):
     return ours + flags, peer + [str(HERE / "search.py"), *flags]
 
 
-def sample_of(args, scratch):
+def sample_of(args):
     """A folder with links to some of the images, spread over the classes: both sides read the same files."""
-    folder = scratch / "images"
-    if not folder.exists():
-        root = Path(args.data).resolve()
-        files = sorted(path for path in root.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg"})
-        if not files:
-            sys.exit(f"tests/bench_peers: --data {args.data}: no JPEG in it")
-        step = max(len(files) // args.limit, 1)
-        for path in files[::step][: args.limit]:
-            link = folder / path.relative_to(root)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(path)
+    root, folder = Path(args.data).resolve(), SCRATCH / "images"
+    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg"})
+    if not files:
+        sys.exit(f"tests/bench_peers: --data {args.data}: no JPEG in it")
+    shutil.rmtree(folder, ignore_errors=True)
+    step = max(len(files) // args.limit, 1)
+    for path in files[::step][: args.limit]:
+        link = folder / path.relative_to(root)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path)
     return folder
 
 
-def points(row, scratch):
+def points(row):
     """Files of 60,000 unit rows and 10,000 queries, random or around 1,000 directions."""
     import numpy as np
 
     kind = "uniform" if row.endswith("uniform") else "clouds"
-    paths = [scratch / f"{kind}_{name}.npy" for name in ("rows", "queries")]
+    paths = [SCRATCH / f"{kind}_{name}.npy" for name in ("rows", "queries")]
     random = np.random.default_rng(0)
     centers = random.standard_normal((1000, 128), dtype=np.float32)
     for path, n in zip(paths, (60_000, 10_000)):
         x = random.standard_normal((n, 128), dtype=np.float32)
         if kind == "clouds":
             x += centers[np.arange(n) % 1000]
-        if not path.exists():
-            np.save(path, x / np.linalg.norm(x, axis=1, keepdims=True))
+        np.save(path, x / np.linalg.norm(x, axis=1, keepdims=True))
     return [str(path) for path in paths]
 
 
@@ -195,6 +196,13 @@ def machine(args):
         "date": datetime.date.today().isoformat(), "cpu": names[0] if names else platform.processor(), "cores": os.cpu_count(),
         "load": list(os.getloadavg()), "torch": torch.__version__, "faiss": faiss.__version__, "rounds": args.rounds, "threads": args.threads,
     }
+
+
+def warn_if_busy():
+    """Threads that wait for each other suffer more from other work than those that do not: ratios are wrong, not just noisy."""
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        note(f"warning: the machine is busy (load {load:.1f}), so the ratios say little; run this when nothing else runs")
 
 
 def read(path):
