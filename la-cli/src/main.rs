@@ -1,5 +1,6 @@
 //! `la-cli`: learn embeddings from unlabelled images by Local Aggregation, evaluate them and search with them.
 
+mod bench;
 mod device;
 mod embed;
 mod eval;
@@ -46,6 +47,8 @@ enum Command {
     Search(search::SearchArgs),
     /// Say what a run, a weights file or a data source holds.
     Info(info::InfoArgs),
+    /// Measure how fast this machine trains, embeds, clusters, searches and loads.
+    Bench(bench::BenchArgs),
 }
 
 fn main() -> ExitCode {
@@ -71,6 +74,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Embed(args) => embed::run(&args, &device),
         Command::Search(args) => search::run(&args, &device),
         Command::Info(args) => info::run(&args),
+        Command::Bench(args) => bench::run(&args, &device),
     }
 }
 

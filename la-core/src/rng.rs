@@ -28,6 +28,8 @@ pub enum Stream {
     Subset = 7,
     /// The linear probe.
     Probe = 8,
+    /// Made-up data of benchmarks.
+    Bench = 9,
 }
 
 impl Rng {

@@ -6,7 +6,7 @@ mod objective;
 mod trainer;
 
 pub(crate) use metrics::unix_time;
-pub use metrics::{Baseline, EpochMetrics, Event, Phase, Summary, Totals};
+pub use metrics::{peak_rss_mb, Baseline, EpochMetrics, Event, Phase, Summary, Totals};
 
 use crate::{
     config::TrainConfig,

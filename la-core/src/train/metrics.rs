@@ -168,7 +168,7 @@ pub(crate) fn unix_time() -> f64 {
 }
 
 /// Largest resident memory of this process in MiB, where the system tells (Linux).
-pub(crate) fn peak_rss_mb() -> Option<f64> {
+pub fn peak_rss_mb() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;

@@ -1,0 +1,35 @@
+//! `la-cli bench embed`: the network in eval mode, on random images.
+
+use super::figures::{Figures, Times};
+use super::{count, made_up, NetworkArgs};
+use candle_core::Device;
+use la_core::resnet::ResNet;
+
+/// Options of `la-cli bench embed`.
+#[derive(clap::Args)]
+pub struct EmbedArgs {
+    #[command(flatten)]
+    network: NetworkArgs,
+    /// Images a batch
+    #[arg(long, value_name = "B", default_value_t = 32, value_parser = count)]
+    batch_size: usize,
+    /// Batches that are measured
+    #[arg(long, value_name = "R", default_value_t = 10, value_parser = count)]
+    rounds: usize,
+}
+
+/// Runs `la-cli bench embed`.
+pub fn run(args: &EmbedArgs, device: &Device) -> anyhow::Result<Figures> {
+    let network = &args.network;
+    let net = ResNet::new(&network.config(), 0, device)?;
+    let images = made_up::images(args.batch_size, network.size, device)?;
+    let times = Times::measure(2, args.rounds, || Ok(drop(net.embed(&images)?)))?;
+    let figures = Figures::of("embed")
+        .with("arch", network.arch.to_string())
+        .with("stem", network.stem.to_string())
+        .with("width", network.width)
+        .with("size", network.size)
+        .with("batch_size", args.batch_size)
+        .with("images_per_s", args.batch_size as f64 / times.median());
+    Ok(times.add_to(figures).with_peak())
+}

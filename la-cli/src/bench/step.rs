@@ -1,0 +1,151 @@
+//! `la-cli bench step`: the step of `la_core::train`, on random images and with random clusters.
+
+use super::figures::{Figures, Times};
+use super::{count, made_up, NetworkArgs};
+use candle_core::{Device, Tensor};
+use la_core::config::TrainConfig;
+use la_core::kmeans::ClusterLabels;
+use la_core::loss::{local_aggregation, LaConfig};
+use la_core::memory_bank::MemoryBank;
+use la_core::ops::normalize::{normalize, normalize_backward};
+use la_core::optim::{Sgd, SgdConfig};
+use la_core::resnet::ResNet;
+use std::time::Instant;
+
+/// Steps before the first that counts: memory is fresh and code is cold in them.
+const WARMUPS: usize = 2;
+
+/// Options of `la-cli bench step`.
+#[derive(clap::Args)]
+pub struct StepArgs {
+    #[command(flatten)]
+    network: NetworkArgs,
+    /// Images a step
+    #[arg(long, value_name = "B", default_value_t = TrainConfig::default().batch_size, value_parser = count)]
+    batch_size: usize,
+    /// Rows of the memory bank
+    #[arg(long, value_name = "N", default_value_t = 60_000, value_parser = count)]
+    num_images: usize,
+    /// Background neighbours of each image
+    #[arg(long, value_name = "K", default_value_t = LaConfig::default().num_background, value_parser = count)]
+    num_background: usize,
+    /// Clusterings that give the close neighbours
+    #[arg(long, value_name = "H", default_value_t = 3, value_parser = count)]
+    num_clusterings: usize,
+    /// Clusters of each
+    #[arg(long, value_name = "M", default_value_t = 1000, value_parser = count)]
+    num_clusters: usize,
+    /// Steps that are measured
+    #[arg(long, value_name = "R", default_value_t = 10, value_parser = count)]
+    rounds: usize,
+}
+
+/// Runs `la-cli bench step`.
+pub fn run(args: &StepArgs, device: &Device) -> anyhow::Result<Figures> {
+    let mut workload = Workload::new(args, device)?;
+    let mut parts = Vec::new();
+    for step in 0..WARMUPS + args.rounds {
+        let indices = workload.indices(step, args.batch_size);
+        let seconds = workload.step(&indices)?;
+        if step >= WARMUPS {
+            parts.push(seconds);
+        }
+    }
+    let times = Times::of(parts.iter().map(Seconds::total).collect());
+    let network = &args.network;
+    let figures = Figures::of("step")
+        .with("arch", network.arch.to_string())
+        .with("stem", network.stem.to_string())
+        .with("width", network.width)
+        .with("size", network.size)
+        .with("batch_size", args.batch_size)
+        .with("num_images", args.num_images)
+        .with("images_per_s", args.batch_size as f64 / times.median());
+    Ok(times.add_to(figures).with("shares", shares(&parts)).with_peak())
+}
+
+struct Workload {
+    net: ResNet,
+    sgd: Sgd,
+    bank: MemoryBank,
+    clusters: ClusterLabels,
+    images: Tensor,
+    recipe: TrainConfig,
+    loss: LaConfig,
+    order: Vec<u32>,
+}
+
+impl Workload {
+    fn new(args: &StepArgs, device: &Device) -> anyhow::Result<Self> {
+        let net = ResNet::new(&args.network.config(), 0, device)?;
+        Ok(Self {
+            sgd: Sgd::new(SgdConfig::default(), &net)?,
+            net,
+            bank: made_up::bank(args.num_images, args.network.embedding_dim, device)?,
+            clusters: made_up::clusters(args.num_images, args.num_clusterings, args.num_clusters)?,
+            images: made_up::images(args.batch_size, args.network.size, device)?,
+            recipe: TrainConfig::default(),
+            loss: LaConfig { num_background: args.num_background, ..LaConfig::default() },
+            order: made_up::indices(args.num_images, args.num_images)?,
+        })
+    }
+
+    /// The images of a step: the order goes round.
+    fn indices(&self, step: usize, batch_size: usize) -> Vec<u32> {
+        self.order.iter().cycle().skip(step * batch_size % self.order.len()).take(batch_size).copied().collect()
+    }
+
+    fn step(&mut self, indices: &[u32]) -> anyhow::Result<Seconds> {
+        let mut watch = Watch(Instant::now());
+        let (outputs, cache) = self.net.forward_train(&self.images)?;
+        let (embeddings, norms) = normalize(&outputs)?;
+        let forward = watch.lap();
+        let loss = local_aggregation(&embeddings, &self.bank, indices, &self.clusters, &self.loss)?;
+        let grad_outputs = normalize_backward(&embeddings, &norms, &loss.grad_embeddings)?;
+        let loss = watch.lap();
+        self.net.backward(cache, &grad_outputs)?;
+        let backward = watch.lap();
+        self.sgd.step(&mut self.net, self.recipe.lr)?;
+        let optimiser = watch.lap();
+        self.bank.update(indices, &embeddings, self.recipe.bank_momentum as f32)?;
+        Ok(Seconds { forward, loss, backward, optimiser, bank: watch.lap() })
+    }
+}
+
+struct Watch(Instant);
+
+impl Watch {
+    /// Seconds since the last call.
+    fn lap(&mut self) -> f64 {
+        let before = std::mem::replace(&mut self.0, Instant::now());
+        (self.0 - before).as_secs_f64()
+    }
+}
+
+/// What the parts of one step took.
+struct Seconds {
+    forward: f64,
+    loss: f64,
+    backward: f64,
+    optimiser: f64,
+    bank: f64,
+}
+
+impl Seconds {
+    fn total(&self) -> f64 {
+        self.forward + self.loss + self.backward + self.optimiser + self.bank
+    }
+}
+
+/// Each part's share of all the time.
+fn shares(steps: &[Seconds]) -> serde_json::Value {
+    let total: f64 = steps.iter().map(Seconds::total).sum();
+    let share = |part: fn(&Seconds) -> f64| steps.iter().map(part).sum::<f64>() / total;
+    serde_json::json!({
+        "forward": share(|s| s.forward),
+        "loss": share(|s| s.loss),
+        "backward": share(|s| s.backward),
+        "optimiser": share(|s| s.optimiser),
+        "bank": share(|s| s.bank),
+    })
+}
