@@ -2,6 +2,8 @@
 //!
 //! `cargo bench -p la-core --bench network -- conv2d`; `RAYON_NUM_THREADS` sets the threads.
 
+#![allow(missing_docs)] // Of the function that criterion_group! writes.
+
 use candle_core::{Device, Tensor};
 use criterion::{criterion_group, criterion_main, BatchSize, BenchmarkId, Criterion, Throughput};
 use la_core::ops::batch_norm::{batch_norm, batch_norm_backward, batch_stats, Epilogue};
@@ -86,6 +88,8 @@ fn pooling(c: &mut Criterion) {
 
 /// Ten samples of half a second: enough to see a tenth.
 fn quick() -> Criterion {
+    // As la-cli does: else each sample pays for fresh pages.
+    la_core::ops::memory::keep_freed_pages();
     Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(500))
 }
 

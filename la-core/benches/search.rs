@@ -2,6 +2,8 @@
 //!
 //! `cargo bench -p la-core --bench search -- kmeans`; `RAYON_NUM_THREADS` sets the threads.
 
+#![allow(missing_docs)] // Of the function that criterion_group! writes.
+
 #[path = "../../tests/support/clouds.rs"]
 #[allow(dead_code)]
 mod clouds;
@@ -78,6 +80,8 @@ fn losses(c: &mut Criterion) {
 
 /// Ten samples of half a second, or of one call where that takes longer.
 fn quick() -> Criterion {
+    // As la-cli does: else each sample pays for fresh pages.
+    la_core::ops::memory::keep_freed_pages();
     Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(500))
 }
 

@@ -23,7 +23,7 @@ pub fn run(args: &EmbedArgs, device: &Device) -> anyhow::Result<Figures> {
     let network = &args.network;
     let net = ResNet::new(&network.config(), 0, device)?;
     let images = made_up::images(args.batch_size, network.size, device)?;
-    let times = Times::measure(2, args.rounds, || Ok(drop(net.embed(&images)?)))?;
+    let times = Times::measure(2, args.rounds, || net.embed(&images).map(drop).map_err(Into::into))?;
     let figures = Figures::of("embed")
         .with("arch", network.arch.to_string())
         .with("stem", network.stem.to_string())

@@ -36,7 +36,7 @@ pub struct KnnArgs {
 /// Runs `la-cli bench knn`.
 pub fn run(args: &KnnArgs) -> anyhow::Result<Figures> {
     let (rows, queries) = data(args)?;
-    let times = Times::measure(1, args.rounds, || Ok(drop(nearest(&rows, &queries, args.k)?)))?;
+    let times = Times::measure(1, args.rounds, || nearest(&rows, &queries, args.k).map(drop).map_err(Into::into))?;
     let num_queries = queries.dim(0)?;
     let figures = Figures::of("knn")
         .with("num_queries", num_queries)
