@@ -1,18 +1,22 @@
 //! Exact nearest rows by dot product: blocks of products, coarse where the processor multiplies bytes, running selection.
 
 use super::{
-    parallel,
-    products::{panel_width, Panels},
-    quantize::{self, Bound, CodePanels, Codes},
-    row_sums::dot,
+    parallel, quantize,
+    row_sums::dots,
+    scores::{Columns, Rows},
     top_k::{largest, rescore, TopK},
 };
+use crate::rng::{Rng, Stream};
+use std::ops::Range;
 
 /// Rows of a block: their scores against a panel stay in the first-level cache.
 const BLOCK_ROWS: usize = 96;
 
 /// How many times as many rows as results there must be for the coarse pass to pay: each result costs a gathered row.
 const COARSE_FROM: usize = 64;
+
+/// One row in this many is looked at first, to know what a score must exceed.
+const SAMPLE: usize = 16;
 
 /// The rows found for each query.
 pub(crate) struct Found {
@@ -26,10 +30,13 @@ pub(crate) struct Found {
 ///
 /// - `rows` `(N, dim)`, `queries` `(Q, dim)`, all finite; `1 <= k <= N`.
 pub(crate) fn top_k(rows: &[f32], queries: &[f32], dim: usize, k: usize, is_sorted: bool) -> Found {
-    let search = Search { rows, queries, dim, k, is_sorted };
-    let num_queries = queries.len() / dim;
-    let found =
-        if quantize::is_available() && rows.len() / dim >= COARSE_FROM * k && num_queries > 1 { search.coarse() } else { search.exact() };
+    let (n, num_queries) = (rows.len() / dim, queries.len() / dim);
+    let is_coarse = quantize::is_available() && n >= COARSE_FROM * k && num_queries > 1;
+    let prepare = if is_coarse { Rows::coarse } else { Rows::exact };
+    let sampled = sample(rows, dim);
+    let search = Search { rows: prepare(rows, dim), sample: prepare(&sampled, dim), queries: prepare(queries, dim), k, is_sorted };
+    let width = Columns::panel_width(&search.queries);
+    let found = parallel::map(num_queries.div_ceil(width), |panel| search.panel(panel * width..((panel + 1) * width).min(num_queries)));
     let mut all = Found { indices: Vec::with_capacity(num_queries * k), scores: Vec::with_capacity(num_queries * k) };
     for (index, score) in found.into_iter().flatten() {
         all.indices.push(index);
@@ -38,63 +45,70 @@ pub(crate) fn top_k(rows: &[f32], queries: &[f32], dim: usize, k: usize, is_sort
     all
 }
 
+/// A row of each `SAMPLE`, at random within them: rows may come in a periodic order.
+fn sample(rows: &[f32], dim: usize) -> Vec<f32> {
+    let mut rng = Rng::new(Stream::Subset, &[SAMPLE as u64]);
+    rows.chunks(SAMPLE * dim).flat_map(|rows| &rows[rng.below(rows.len() / dim) * dim..][..dim]).copied().collect()
+}
+
 struct Search<'a> {
-    rows: &'a [f32],
-    queries: &'a [f32],
-    dim: usize,
+    rows: Rows<'a>,
+    sample: Rows<'a>,
+    queries: Rows<'a>,
     k: usize,
     is_sorted: bool,
 }
 
 impl Search<'_> {
-    /// Selection over products that are final as they come.
-    fn exact(&self) -> Vec<Vec<(u32, f32)>> {
-        let width = panel_width();
-        parallel::map((self.queries.len() / self.dim).div_ceil(width), |group| {
-            let queries = &self.queries[group * width * self.dim..((group + 1) * width * self.dim).min(self.queries.len())];
-            let panels = Panels::pack(queries, self.dim, |_| 0.0);
-            let mut top = TopK::new(self.k, &vec![0.0; queries.len() / self.dim], width);
-            let mut scores = vec![0.0; BLOCK_ROWS * width];
-            for (block, rows) in self.rows.chunks(BLOCK_ROWS * self.dim).enumerate() {
-                let scores = &mut scores[..rows.len() / self.dim * width];
-                panels.products(rows, 0..1, scores);
-                top.push(scores, block * BLOCK_ROWS);
-            }
-            top.finish().flat_map(|keys| largest(keys, self.k, self.is_sorted)).collect()
-        })
+    /// The nearest rows of one panel of queries, one query after the other.
+    fn panel(&self, queries: Range<usize>) -> Vec<(u32, f32)> {
+        let bound = self.rows.bound_of_all();
+        let slacks: Vec<f32> = queries.clone().map(|query| self.queries.bound(query).slack(bound, 0.0)).collect();
+        let columns = Columns::pack(&self.queries, queries.clone(), |_| 0.0);
+        let kept = match self.floors(&columns, &slacks).and_then(|floors| self.select(&columns, &slacks, &floors)) {
+            Some(kept) => kept,
+            None => self.select(&columns, &slacks, &vec![f32::NEG_INFINITY; slacks.len()]).expect("nothing lies under the floor"),
+        };
+        kept.into_iter().zip(queries).flat_map(|(keys, query)| self.refine(query, keys)).collect()
     }
 
-    /// Selection over coarse products, then exact products of what is left.
-    fn coarse(&self) -> Vec<Vec<(u32, f32)>> {
-        let (rows, queries) = (Codes::new(self.rows, self.dim), Codes::new(self.queries, self.dim));
-        let bound = rows.bound_of_all();
-        let num_queries = self.queries.len() / self.dim;
-        parallel::map(num_queries.div_ceil(quantize::PANEL_WIDTH), |group| {
-            let first = group * quantize::PANEL_WIDTH;
-            let range = first..(first + quantize::PANEL_WIDTH).min(num_queries);
-            let candidates = self.candidates(&rows, bound, &queries, range);
-            candidates.into_iter().enumerate().flat_map(|(i, keys)| self.refine(first + i, keys)).collect()
-        })
-    }
-
-    fn candidates(&self, rows: &Codes, bound: Bound, queries: &Codes, range: std::ops::Range<usize>) -> Vec<Vec<u64>> {
-        let slacks: Vec<f32> = range.clone().map(|query| queries.bound(query).slack(bound, 0.0)).collect();
-        let panels = CodePanels::pack(queries, range, |_| 0.0);
-        let mut top = TopK::new(self.k, &slacks, quantize::PANEL_WIDTH);
-        let mut scores = vec![0.0; BLOCK_ROWS * quantize::PANEL_WIDTH];
-        let num_rows = self.rows.len() / self.dim;
-        for first in (0..num_rows).step_by(BLOCK_ROWS) {
-            let range = first..(first + BLOCK_ROWS).min(num_rows);
-            let scores = &mut scores[..range.len() * quantize::PANEL_WIDTH];
-            panels.products(rows, range, 0..1, scores);
-            top.push(scores, first);
+    /// What the `k`-th score of each query very likely exceeds, less the slack: a low rank in the sample.
+    fn floors(&self, columns: &Columns, slacks: &[f32]) -> Option<Vec<f32>> {
+        let expected = self.k as f64 / SAMPLE as f64;
+        let rank = (expected + 4.0 * expected.sqrt() + 4.0) as usize;
+        if rank * 2 > self.sample.len() {
+            return None;
         }
-        top.finish().collect()
+        let exact = vec![0.0; slacks.len()];
+        let mut top = TopK::new(rank, &exact, columns.len());
+        scan(&self.sample, columns, &mut top);
+        Some(top.thresholds().zip(slacks).map(|(score, slack)| (score - 2.0 * slack).next_down()).collect())
     }
 
+    /// The rows that may be among each query's nearest, as keys; none where a floor turned out too high.
+    fn select(&self, columns: &Columns, slacks: &[f32], floors: &[f32]) -> Option<Vec<Vec<u64>>> {
+        let mut top = TopK::new(self.k, slacks, columns.len());
+        top.raise(floors);
+        scan(&self.rows, columns, &mut top);
+        top.finish(floors)
+    }
+
+    /// The nearest of one query's candidates, by exact products.
     fn refine(&self, query: usize, mut keys: Vec<u64>) -> impl Iterator<Item = (u32, f32)> {
-        let query = &self.queries[query * self.dim..][..self.dim];
-        rescore(&mut keys, |index| dot(query, &self.rows[index as usize * self.dim..][..self.dim]));
+        if self.rows.is_coarse() {
+            let query = self.queries.row(query);
+            rescore(&mut keys, |indices, scores| dots(query, self.rows.values(), indices, scores));
+        }
         largest(keys, self.k, self.is_sorted)
+    }
+}
+
+fn scan(rows: &Rows, columns: &Columns, top: &mut TopK) {
+    let mut scores = vec![0.0; BLOCK_ROWS * columns.len()];
+    for first in (0..rows.len()).step_by(BLOCK_ROWS) {
+        let range = first..(first + BLOCK_ROWS).min(rows.len());
+        let scores = &mut scores[..range.len() * columns.len()];
+        columns.products(rows, range, scores);
+        top.push(scores, first);
     }
 }

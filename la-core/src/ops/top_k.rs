@@ -70,24 +70,37 @@ impl TopK {
         }
         for (column, threshold) in self.columns.iter_mut().zip(&mut self.thresholds) {
             if column.keys.len() > column.limit {
-                *threshold = column.shrink();
+                *threshold = threshold.max(column.shrink());
             }
         }
     }
 
-    /// Each column's kept indices and scores: the `k` largest where scores are exact, else all that may be among them.
-    pub fn finish(self) -> impl Iterator<Item = Vec<u64>> {
-        self.columns.into_iter().map(|mut column| {
-            column.shrink();
-            column.keys
-        })
+    /// Keeps only what exceeds these scores from here on.
+    pub fn raise(&mut self, floors: &[f32]) {
+        self.thresholds[..floors.len()].copy_from_slice(floors);
+    }
+
+    /// Each column's threshold: its `k`-th score so far, less the slack.
+    pub fn thresholds(&mut self) -> impl Iterator<Item = f32> + '_ {
+        self.columns.iter_mut().map(Column::shrink)
+    }
+
+    /// Each column's kept scores as keys: the `k` largest where scores are exact, else all that may be among them.
+    ///
+    /// None where some may have been missed because a floor was too high.
+    pub fn finish(self, floors: &[f32]) -> Option<Vec<Vec<u64>>> {
+        let finish = |(mut column, floor): (Column, &f32)| {
+            let threshold = column.shrink();
+            (column.keys.len() >= column.k && threshold >= *floor).then_some(column.keys)
+        };
+        self.columns.into_iter().zip(floors).map(finish).collect()
     }
 }
 
 impl Column {
     /// Drops what cannot be among the `k` largest; gives the threshold for what comes.
     fn shrink(&mut self) -> f32 {
-        if self.keys.len() <= self.k {
+        if self.keys.len() < self.k {
             return f32::NEG_INFINITY;
         }
         let (above, &mut kth, _) = self.keys.select_nth_unstable_by(self.k - 1, |a, b| b.cmp(a));
@@ -112,12 +125,13 @@ impl Column {
 unsafe fn scan<S: Simd>(scores: *const f32, thresholds: *const f32, hits: *mut Hit, num_rows: usize, width: usize, first: usize) -> usize {
     let mut len = 0;
     // SAFETY: the caller gives `num_rows * width` scores, `width` thresholds and room for as many hits as scores;
-    // `width` is a multiple of the vector's lanes.
+    // `width` is a multiple of two vectors.
     unsafe {
-        for row in 0..num_rows {
-            for column in (0..width).step_by(S::LANES) {
+        for column in (0..width).step_by(2 * S::LANES) {
+            let low = [S::load(thresholds.add(column)), S::load(thresholds.add(column + S::LANES))];
+            for row in 0..num_rows {
                 let at = scores.add(row * width + column);
-                let mut above = S::greater(S::load(at), S::load(thresholds.add(column)));
+                let mut above = S::greater(S::load(at), low[0]) | S::greater(S::load(at.add(S::LANES)), low[1]) << S::LANES;
                 while above != 0 {
                     let lane = above.trailing_zeros();
                     let key = key(*at.add(lane as usize), (first + row) as u32);
@@ -206,11 +220,14 @@ pub(crate) fn largest(mut keys: Vec<u64>, k: usize, is_sorted: bool) -> impl Ite
     keys.into_iter().map(|key| (index_of(key), score_of(key)))
 }
 
-/// Replaces the score of each key by `score(index)`.
-pub(crate) fn rescore(keys: &mut [u64], score: impl Fn(u32) -> f32) {
-    for entry in keys {
-        *entry = key(score(index_of(*entry)), index_of(*entry));
-    }
+/// Replaces the score of each key by what `score` writes for all their indices.
+pub(crate) fn rescore(keys: &mut [u64], score: impl FnOnce(&[u32], &mut Vec<f32>)) {
+    // In the order of the rows, memory is read forwards.
+    keys.sort_unstable_by_key(|&key| index_of(key));
+    let indices: Vec<u32> = keys.iter().map(|&key| index_of(key)).collect();
+    let mut scores = Vec::new();
+    score(&indices, &mut scores);
+    keys.iter_mut().zip(&indices).zip(&scores).for_each(|((entry, &index), &score)| *entry = key(score, index));
 }
 
 /// The indices and values of the `k` largest of `scores`, in decreasing order; equal scores go to the lower index.
