@@ -4,7 +4,7 @@ use super::{
     parallel, quantize,
     row_sums::dots,
     scores::{Columns, Rows},
-    top_k::{largest, rescore, TopK},
+    top_k::{largest, least, rescore, score_of, split, TopK},
 };
 use crate::rng::{Rng, Stream};
 use std::ops::Range;
@@ -65,41 +65,55 @@ impl Search<'_> {
         let bound = self.rows.bound_of_all();
         let slacks: Vec<f32> = queries.clone().map(|query| self.queries.bound(query).slack(bound, 0.0)).collect();
         let columns = Columns::pack(&self.queries, queries.clone(), |_| 0.0);
-        let kept = match self.floors(&columns, &slacks).and_then(|floors| self.select(&columns, &slacks, &floors)) {
-            Some(kept) => kept,
-            None => self.select(&columns, &slacks, &vec![f32::NEG_INFINITY; slacks.len()]).expect("nothing lies under the floor"),
-        };
-        kept.into_iter().zip(queries).flat_map(|(keys, query)| self.refine(query, keys)).collect()
+        let select = |floors: &[f32]| self.select(&columns, &slacks, floors, queries.start);
+        let found = self.floors(&columns, &slacks).and_then(|floors| select(&floors));
+        found.unwrap_or_else(|| select(&vec![f32::NEG_INFINITY; slacks.len()]).expect("every score exceeds this floor"))
     }
 
-    /// What the `k`-th score of each query very likely exceeds, less the slack: a low rank in the sample.
+    /// What the coarse scores of each query's nearest rows very likely exceed: a low rank in the sample, less the slack.
     fn floors(&self, columns: &Columns, slacks: &[f32]) -> Option<Vec<f32>> {
         let expected = self.k as f64 / SAMPLE as f64;
         let rank = (expected + 4.0 * expected.sqrt() + 4.0) as usize;
         if rank * 2 > self.sample.len() {
             return None;
         }
-        let exact = vec![0.0; slacks.len()];
-        let mut top = TopK::new(rank, &exact, columns.len());
+        let mut top = TopK::new(rank, &vec![0.0; slacks.len()], columns.len());
         scan(&self.sample, columns, &mut top);
-        Some(top.thresholds().zip(slacks).map(|(score, slack)| (score - 2.0 * slack).next_down()).collect())
+        Some(top.thresholds().zip(slacks).map(|(score, slack)| (score - 1.25 * slack).next_down()).collect())
     }
 
-    /// The rows that may be among each query's nearest, as keys; none where a floor turned out too high.
-    fn select(&self, columns: &Columns, slacks: &[f32], floors: &[f32]) -> Option<Vec<Vec<u64>>> {
+    /// Each query's nearest rows among those above its floor; none where a floor turns out too high.
+    fn select(&self, columns: &Columns, slacks: &[f32], floors: &[f32], first: usize) -> Option<Vec<(u32, f32)>> {
         let mut top = TopK::new(self.k, slacks, columns.len());
         top.raise(floors);
         scan(&self.rows, columns, &mut top);
-        top.finish(floors)
+        let mut found = Vec::with_capacity(slacks.len() * self.k);
+        for (i, keys) in top.finish().enumerate() {
+            let (keys, least) = self.refine(first + i, keys, slacks[i])?;
+            if least < floors[i] {
+                return None;
+            }
+            found.extend(largest(keys, self.k, self.is_sorted));
+        }
+        Some(found)
     }
 
-    /// The nearest of one query's candidates, by exact products.
-    fn refine(&self, query: usize, mut keys: Vec<u64>) -> impl Iterator<Item = (u32, f32)> {
-        if self.rows.is_coarse() {
-            let query = self.queries.row(query);
-            rescore(&mut keys, |indices, scores| dots(query, self.rows.values(), indices, scores));
+    /// Candidates that may be among a query's nearest, with exact scores, and the least coarse score that such may have.
+    ///
+    /// The least exact score of any `k` rows is one that the `k` nearest reach; coarse scores fall short by the slack at most.
+    fn refine(&self, query: usize, mut keys: Vec<u64>, slack: f32) -> Option<(Vec<u64>, f32)> {
+        let mut others = split(&mut keys, self.k)?;
+        if !self.rows.is_coarse() {
+            let least = least(&keys);
+            return Some((keys, least));
         }
-        largest(keys, self.k, self.is_sorted)
+        let exact = |indices: &[u32], scores: &mut Vec<f32>| dots(self.queries.row(query), self.rows.values(), indices, scores);
+        rescore(&mut keys, exact);
+        let least = least(&keys) - slack;
+        others.retain(|&key| score_of(key) >= least);
+        rescore(&mut others, exact);
+        keys.append(&mut others);
+        Some((keys, least))
     }
 }
 

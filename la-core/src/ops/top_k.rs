@@ -34,7 +34,8 @@ fn key(score: f32, index: u32) -> u64 {
     u64::from(ordered) << 32 | u64::from(!index)
 }
 
-fn score_of(key: u64) -> f32 {
+/// The score in a key.
+pub(crate) fn score_of(key: u64) -> f32 {
     let ordered = (key >> 32) as u32;
     f32::from_bits(if ordered >> 31 == 1 { ordered & !(1 << 31) } else { !ordered })
 }
@@ -85,15 +86,9 @@ impl TopK {
         self.columns.iter_mut().map(Column::shrink)
     }
 
-    /// Each column's kept scores as keys: the `k` largest where scores are exact, else all that may be among them.
-    ///
-    /// None where some may have been missed because a floor was too high.
-    pub fn finish(self, floors: &[f32]) -> Option<Vec<Vec<u64>>> {
-        let finish = |(mut column, floor): (Column, &f32)| {
-            let threshold = column.shrink();
-            (column.keys.len() >= column.k && threshold >= *floor).then_some(column.keys)
-        };
-        self.columns.into_iter().zip(floors).map(finish).collect()
+    /// Each column's kept scores as keys: all that may be among the `k` largest.
+    pub fn finish(self) -> impl Iterator<Item = Vec<u64>> {
+        self.columns.into_iter().map(|column| column.keys)
     }
 }
 
@@ -220,10 +215,24 @@ pub(crate) fn largest(mut keys: Vec<u64>, k: usize, is_sorted: bool) -> impl Ite
     keys.into_iter().map(|key| (index_of(key), score_of(key)))
 }
 
+/// Leaves the `k` largest of `keys` there and gives the others; none where there are fewer.
+pub(crate) fn split(keys: &mut Vec<u64>, k: usize) -> Option<Vec<u64>> {
+    if keys.len() < k {
+        return None;
+    }
+    if keys.len() > k {
+        keys.select_nth_unstable_by(k - 1, |a, b| b.cmp(a));
+    }
+    Some(keys.split_off(k))
+}
+
+/// The least score of some keys.
+pub(crate) fn least(keys: &[u64]) -> f32 {
+    keys.iter().min().map_or(f32::NEG_INFINITY, |&key| score_of(key))
+}
+
 /// Replaces the score of each key by what `score` writes for all their indices.
 pub(crate) fn rescore(keys: &mut [u64], score: impl FnOnce(&[u32], &mut Vec<f32>)) {
-    // In the order of the rows, memory is read forwards.
-    keys.sort_unstable_by_key(|&key| index_of(key));
     let indices: Vec<u32> = keys.iter().map(|&key| index_of(key)).collect();
     let mut scores = Vec::new();
     score(&indices, &mut scores);
