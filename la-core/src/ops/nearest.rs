@@ -1,7 +1,8 @@
 //! Exact nearest rows by dot product: blocks of products, coarse where the processor multiplies bytes, running selection.
 
 use super::{
-    parallel, quantize,
+    parallel,
+    quantize::{self, Bound},
     row_sums::dots,
     scores::{Columns, Rows},
     top_k::{largest, least, rescore, score_of, split, TopK},
@@ -34,7 +35,8 @@ pub(crate) fn top_k(rows: &[f32], queries: &[f32], dim: usize, k: usize, is_sort
     let is_coarse = quantize::is_available() && n >= COARSE_FROM * k && num_queries > 1;
     let prepare = if is_coarse { Rows::coarse } else { Rows::exact };
     let sampled = sample(rows, dim);
-    let search = Search { rows: prepare(rows, dim), sample: prepare(&sampled, dim), queries: prepare(queries, dim), k, is_sorted };
+    let (rows, sample, queries) = (prepare(rows, dim), prepare(&sampled, dim), prepare(queries, dim));
+    let search = Search { bound: rows.bound_of_all(), rows, sample, queries, k, is_sorted };
     let width = Columns::panel_width(&search.queries);
     let found = parallel::map(num_queries.div_ceil(width), |panel| search.panel(panel * width..((panel + 1) * width).min(num_queries)));
     let mut all = Found { indices: Vec::with_capacity(num_queries * k), scores: Vec::with_capacity(num_queries * k) };
@@ -48,11 +50,16 @@ pub(crate) fn top_k(rows: &[f32], queries: &[f32], dim: usize, k: usize, is_sort
 /// A row of each `SAMPLE`, at random within them: rows may come in a periodic order.
 fn sample(rows: &[f32], dim: usize) -> Vec<f32> {
     let mut rng = Rng::new(Stream::Subset, &[SAMPLE as u64]);
-    rows.chunks(SAMPLE * dim).flat_map(|rows| &rows[rng.below(rows.len() / dim) * dim..][..dim]).copied().collect()
+    let mut sampled = Vec::with_capacity(rows.len().div_ceil(SAMPLE) + dim);
+    for rows in rows.chunks(SAMPLE * dim) {
+        sampled.extend_from_slice(&rows[rng.below(rows.len() / dim) * dim..][..dim]);
+    }
+    sampled
 }
 
 struct Search<'a> {
     rows: Rows<'a>,
+    bound: Bound,
     sample: Rows<'a>,
     queries: Rows<'a>,
     k: usize,
@@ -62,8 +69,7 @@ struct Search<'a> {
 impl Search<'_> {
     /// The nearest rows of one panel of queries, one query after the other.
     fn panel(&self, queries: Range<usize>) -> Vec<(u32, f32)> {
-        let bound = self.rows.bound_of_all();
-        let slacks: Vec<f32> = queries.clone().map(|query| self.queries.bound(query).slack(bound, 0.0)).collect();
+        let slacks: Vec<f32> = queries.clone().map(|query| self.queries.bound(query).slack(self.bound, 0.0)).collect();
         let columns = Columns::pack(&self.queries, queries.clone(), |_| 0.0);
         let select = |floors: &[f32]| self.select(&columns, &slacks, floors, queries.start);
         let found = self.floors(&columns, &slacks).and_then(|floors| select(&floors));
