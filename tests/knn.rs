@@ -4,6 +4,7 @@ mod support;
 
 use candle_core::{Device, Tensor};
 use la_core::eval::knn::{classify, knn_accuracy, nearest, KnnConfig, Neighbors};
+use la_core::rng::{Rng, Stream};
 use support::clouds::{on_threads, tensor, unit_rows};
 use support::golden;
 
@@ -74,6 +75,21 @@ fn neighbors_are_those_of_a_full_sort_where_a_coarse_pass_comes_first() {
         assert_nearest(&unit_rows(n, dim, 40, 0.4, 3), &unit_rows(40, dim, 40, 0.4, 4), dim, k);
         assert_nearest(&unit_rows(n, dim, n, 1.0, 3), &unit_rows(40, dim, 40, 1.0, 4), dim, k);
     }
+}
+
+#[test]
+fn a_sample_that_misleads_loses_no_neighbor() {
+    // The search looks at one row of each 16 first; here these are the only near ones, and fewer than k.
+    let (n, k) = (9000, 600);
+    let mut rng = Rng::new(Stream::Subset, &[16]);
+    let mut bank = unit_rows(n, 8, n, 1.0, 7);
+    for first in (0..n).step_by(16) {
+        let chosen = first + rng.below(16.min(n - first));
+        bank[chosen * 8..(chosen + 1) * 8].copy_from_slice(&[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    }
+    let query = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0].repeat(2);
+    assert_nearest(&bank, &query, 8, k);
+    assert_nearest(&bank, &query, 8, 140);
 }
 
 #[test]

@@ -6,7 +6,6 @@
 
 use super::{
     parallel,
-    row_sums::dot,
     simd::{self, dispatch, Level, Simd},
 };
 #[cfg(target_arch = "x86_64")]
@@ -60,9 +59,15 @@ impl Bound {
 pub(crate) struct Codes {
     /// `code + 128`, each row padded with zeros to whole groups.
     codes: Vec<u8>,
-    scales: Vec<f32>,
-    bounds: Vec<Bound>,
+    rows: Vec<Coded>,
     stride: usize,
+}
+
+/// What a row's codes stand for.
+#[derive(Debug, Clone, Copy, Default)]
+struct Coded {
+    scale: f32,
+    bound: Bound,
 }
 
 impl Codes {
@@ -70,64 +75,68 @@ impl Codes {
     pub fn new(rows: &[f32], dim: usize) -> Self {
         const BLOCK: usize = 1024;
         let (n, stride) = (rows.len() / dim, dim.next_multiple_of(GROUP));
-        let mut coded = Self { codes: vec![ZERO; n * stride], scales: vec![0.0; n], bounds: vec![Bound::default(); n], stride };
-        let blocks = parallel::map(n.div_ceil(BLOCK), |block| {
-            let rows = &rows[block * BLOCK * dim..((block + 1) * BLOCK * dim).min(rows.len())];
-            let mut codes = vec![ZERO; rows.len() / dim * stride];
-            let row_of = rows.chunks_exact(dim).zip(codes.chunks_exact_mut(stride));
-            let coded: Vec<_> = row_of.map(|(row, codes)| encode(row, &mut codes[..dim])).collect();
-            (codes, coded)
+        let (mut codes, mut coded) = (vec![ZERO; n * stride], vec![Coded::default(); n]);
+        let mut blocks: Vec<_> = codes.chunks_mut(BLOCK * stride).zip(coded.chunks_mut(BLOCK)).zip(rows.chunks(BLOCK * dim)).collect();
+        parallel::for_each_chunk(&mut blocks, 1, |_, blocks| {
+            let ((codes, coded), rows) = &mut blocks[0];
+            let rows = rows.chunks_exact(dim).zip(codes.chunks_exact_mut(stride));
+            coded.iter_mut().zip(rows).for_each(|(coded, (row, codes))| *coded = encode(row, &mut codes[..dim]));
         });
-        for (block, (codes, rows)) in blocks.into_iter().enumerate() {
-            coded.codes[block * BLOCK * stride..][..codes.len()].copy_from_slice(&codes);
-            for (i, (scale, bound)) in rows.into_iter().enumerate() {
-                coded.scales[block * BLOCK + i] = scale;
-                coded.bounds[block * BLOCK + i] = bound;
-            }
-        }
-        coded
+        Self { codes, rows: coded, stride }
     }
 
     /// The bound of row `i`.
     pub fn bound(&self, i: usize) -> Bound {
-        self.bounds[i]
+        self.rows[i].bound
     }
 
     /// The bound that holds for every row.
     pub fn bound_of_all(&self) -> Bound {
-        self.bounds.iter().fold(Bound::default(), |all, &row| all.max(row))
+        self.rows.iter().fold(Bound::default(), |all, row| all.max(row.bound))
     }
 }
 
-/// Codes one row; gives its scale and bound.
-fn encode(row: &[f32], codes: &mut [u8]) -> (f32, Bound) {
+/// Codes one row.
+fn encode(row: &[f32], codes: &mut [u8]) -> Coded {
     assert_eq!(row.len(), codes.len());
     let (from, to, len) = (row.as_ptr(), codes.as_mut_ptr(), row.len());
     // SAFETY: both hold `len` values.
-    let (scale, squared_error) = unsafe { dispatch!(encode_kernel(from: *const f32, to: *mut u8, len: usize) -> (f32, f32)) };
+    let [scale, squares, squared_error] = unsafe { dispatch!(encode_kernel(from: *const f32, to: *mut u8, len: usize) -> [f32; 3]) };
     // The sums of squares are rounded; the bound must not be.
-    (scale, Bound { norm: dot(row, row).sqrt() * 1.0001, error: squared_error.sqrt() * 1.0001 })
+    Coded { scale, bound: Bound { norm: squares.sqrt() * 1.0001, error: squared_error.sqrt() * 1.0001 } }
 }
 
-#[allow(clippy::extra_unused_type_parameters)] // The compiler vectorises it for each instruction set.
+/// Adding 1.5 * 2^23 to a small number leaves it, rounded, in the low bits.
+const ROUND: f32 = 12_582_912.0;
+
+/// Codes one row; gives its scale, its sum of squares and that of what was lost.
 #[inline(always)]
-unsafe fn encode_kernel<S: Simd>(row: *const f32, codes: *mut u8, len: usize) -> (f32, f32) {
+#[allow(clippy::extra_unused_type_parameters)] // The compiler vectorises it for each instruction set.
+unsafe fn encode_kernel<S: Simd>(row: *const f32, codes: *mut u8, len: usize) -> [f32; 3] {
+    const LANES: usize = 16;
     // SAFETY: the caller gives `len` values behind each pointer.
     let (row, codes) = unsafe { (std::slice::from_raw_parts(row, len), std::slice::from_raw_parts_mut(codes, len)) };
-    let largest = row.iter().fold(0.0f32, |max, x| if x.abs() > max { x.abs() } else { max });
+    let (mut largest, mut squares, mut errors) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
+    for chunk in row.chunks(LANES) {
+        for (i, x) in chunk.iter().enumerate() {
+            largest[i] = if x.abs() > largest[i] { x.abs() } else { largest[i] };
+            squares[i] += x * x;
+        }
+    }
+    let (largest, squares) = (largest.into_iter().fold(0.0, f32::max), squares.iter().sum());
     if largest < f32::MIN_POSITIVE * 256.0 {
-        return (0.0, row.iter().map(|x| x * x).sum());
+        return [0.0, squares, squares];
     }
     let (scale, inverse) = (largest / 127.0, 127.0 / largest);
-    let mut errors = [0.0f32; 16];
-    for (at, (x, code)) in row.iter().zip(codes).enumerate() {
-        // Adding 1.5 * 2^23 leaves the rounded value in the low bits.
-        let shifted = x * inverse + 12_582_912.0;
-        *code = (shifted.to_bits() as u8).wrapping_add(ZERO);
-        let error = x - (shifted - 12_582_912.0) * scale;
-        errors[at % 16] += error * error;
+    for (chunk, codes) in row.chunks(LANES).zip(codes.chunks_mut(LANES)) {
+        for (i, (x, code)) in chunk.iter().zip(codes).enumerate() {
+            let shifted = x * inverse + ROUND;
+            *code = (shifted.to_bits() as u8).wrapping_add(ZERO);
+            let error = x - (shifted - ROUND) * scale;
+            errors[i] += error * error;
+        }
     }
-    (scale, errors.iter().sum())
+    [scale, squares, errors.iter().sum()]
 }
 
 /// Coded rows, packed: the columns of the product.
@@ -161,7 +170,7 @@ impl CodePanels {
                 packed.groups[first + g * PANEL_WIDTH] = i32::from_le_bytes(signed);
             }
             packed.starts[i] = codes.iter().map(|&c| i32::from(c) - i32::from(ZERO)).sum::<i32>() * -i32::from(ZERO);
-            packed.scales[i] = rows.scales[row];
+            packed.scales[i] = rows.rows[row].scale;
         }
         packed
     }
@@ -174,13 +183,13 @@ impl CodePanels {
     /// Writes `out[i * stride + c] ≈ row range.start + i · column c + bias[c]`, as [`super::products::Panels::products`].
     pub fn products(&self, rows: &Codes, range: Range<usize>, panels: Range<usize>, out: &mut [f32]) {
         let (num_rows, stride) = (range.len(), panels.len() * PANEL_WIDTH);
-        assert!(is_available() && rows.stride == self.num_groups * GROUP && range.end <= rows.scales.len());
+        assert!(is_available() && rows.stride == self.num_groups * GROUP && range.end <= rows.rows.len());
         assert!(panels.end <= self.len() && out.len() >= num_rows * stride);
         for (at, panel) in panels.enumerate() {
             let columns = panel * PANEL_WIDTH;
             let tile = Tile {
                 rows: rows.codes[range.start * rows.stride..].as_ptr(),
-                row_scales: rows.scales[range.start..].as_ptr(),
+                coded: rows.rows[range.start..].as_ptr(),
                 num_rows,
                 num_groups: self.num_groups,
                 panel: self.groups[columns * self.num_groups..].as_ptr(),
@@ -207,7 +216,7 @@ impl CodePanels {
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 struct Tile {
     rows: *const u8,
-    row_scales: *const f32,
+    coded: *const Coded,
     num_rows: usize,
     num_groups: usize,
     panel: *const i32,
@@ -257,7 +266,7 @@ unsafe fn tile_products<const R: usize>(tile: Tile, first: usize) {
             let scales = _mm512_loadu_ps(tile.scales.add(16 * v));
             let bias = _mm512_loadu_ps(tile.bias.add(16 * v));
             for (r, sum) in sums.iter().enumerate() {
-                let scale = _mm512_mul_ps(scales, _mm512_set1_ps(*tile.row_scales.add(first + r)));
+                let scale = _mm512_mul_ps(scales, _mm512_set1_ps((*tile.coded.add(first + r)).scale));
                 let score = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[v]), scale, bias);
                 _mm512_storeu_ps(tile.out.add((first + r) * tile.stride + 16 * v), score);
             }

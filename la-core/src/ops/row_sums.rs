@@ -5,13 +5,46 @@ use super::simd::{dispatch, Simd};
 /// The widest vector, for buffers that hold one.
 const MAX_LANES: usize = 16;
 
+/// Chosen rows lie anywhere in memory: this many ahead are asked for, so that they arrive in time.
+const AHEAD: usize = 4;
+
+/// Asks for the memory of a row of `dim` values that is read soon.
+#[inline(always)]
+fn prefetch(row: *const f32, dim: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..dim.min(256)).step_by(16) {
+        use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+        // SAFETY: a prefetch reads nothing, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(line).cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (row, dim);
+}
+
 /// Writes `out[i] = x · rows[indices[i]]`.
 pub(crate) fn dots(x: &[f32], rows: &[f32], indices: &[u32], out: &mut Vec<f32>) {
-    let dim = x.len();
+    let (dim, len) = (x.len(), indices.len());
+    let num_rows = rows.len() / dim;
+    assert!(indices.iter().all(|&i| (i as usize) < num_rows));
     out.clear();
-    for &index in indices {
-        let row = &rows[index as usize * dim..][..dim];
-        out.push(dot(x, row));
+    out.resize(len, 0.0);
+    let chosen = Chosen { weights: x.as_ptr(), rows: rows.as_ptr(), indices: indices.as_ptr(), len, dim };
+    let to = out.as_mut_ptr();
+    // SAFETY: every index names a row of `dim` values; `x` holds `dim`, `out` holds `len`.
+    unsafe { dispatch!(dots_kernel(chosen: Chosen, to: *mut f32)) }
+}
+
+#[inline(always)]
+unsafe fn dots_kernel<S: Simd>(chosen: Chosen, out: *mut f32) {
+    // SAFETY: the caller gives `dim` values of `x` in the place of weights, `len` indices of rows and room for `len` products.
+    unsafe {
+        let row = |i: usize| chosen.rows.add(*chosen.indices.add(i) as usize * chosen.dim);
+        for i in 0..chosen.len {
+            if i + AHEAD < chosen.len {
+                prefetch(row(i + AHEAD), chosen.dim);
+            }
+            out.add(i).write(dot_kernel::<S>(chosen.weights, row(i), chosen.dim));
+        }
     }
 }
 
@@ -77,6 +110,7 @@ pub(crate) fn add_chosen_rows(weights: &[f32], rows: &[f32], indices: &[u32], su
 
 #[derive(Clone, Copy)]
 struct Chosen {
+    /// One weight a chosen row, or what each is multiplied with.
     weights: *const f32,
     rows: *const f32,
     indices: *const u32,
@@ -114,6 +148,9 @@ unsafe fn chosen_columns<S: Simd, const V: usize>(chosen: Chosen, at: usize, out
             *sum = S::load(out.add(at + v * S::LANES));
         }
         for i in 0..chosen.len {
+            if i + AHEAD < chosen.len {
+                prefetch(chosen.rows.add(*chosen.indices.add(i + AHEAD) as usize * chosen.dim + at), V * S::LANES);
+            }
             let row = chosen.rows.add(*chosen.indices.add(i) as usize * chosen.dim + at);
             let weight = S::splat(*chosen.weights.add(i));
             for (v, sum) in sums.iter_mut().enumerate() {

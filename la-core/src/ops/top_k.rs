@@ -34,7 +34,8 @@ fn key(score: f32, index: u32) -> u64 {
     u64::from(ordered) << 32 | u64::from(!index)
 }
 
-fn score_of(key: u64) -> f32 {
+/// The score in a key.
+pub(crate) fn score_of(key: u64) -> f32 {
     let ordered = (key >> 32) as u32;
     f32::from_bits(if ordered >> 31 == 1 { ordered & !(1 << 31) } else { !ordered })
 }
@@ -70,24 +71,31 @@ impl TopK {
         }
         for (column, threshold) in self.columns.iter_mut().zip(&mut self.thresholds) {
             if column.keys.len() > column.limit {
-                *threshold = column.shrink();
+                *threshold = threshold.max(column.shrink());
             }
         }
     }
 
-    /// Each column's kept indices and scores: the `k` largest where scores are exact, else all that may be among them.
+    /// Keeps only what exceeds these scores from here on.
+    pub fn raise(&mut self, floors: &[f32]) {
+        self.thresholds[..floors.len()].copy_from_slice(floors);
+    }
+
+    /// Each column's threshold: its `k`-th score so far, less the slack.
+    pub fn thresholds(&mut self) -> impl Iterator<Item = f32> + '_ {
+        self.columns.iter_mut().map(Column::shrink)
+    }
+
+    /// Each column's kept scores as keys: all that may be among the `k` largest.
     pub fn finish(self) -> impl Iterator<Item = Vec<u64>> {
-        self.columns.into_iter().map(|mut column| {
-            column.shrink();
-            column.keys
-        })
+        self.columns.into_iter().map(|column| column.keys)
     }
 }
 
 impl Column {
     /// Drops what cannot be among the `k` largest; gives the threshold for what comes.
     fn shrink(&mut self) -> f32 {
-        if self.keys.len() <= self.k {
+        if self.keys.len() < self.k {
             return f32::NEG_INFINITY;
         }
         let (above, &mut kth, _) = self.keys.select_nth_unstable_by(self.k - 1, |a, b| b.cmp(a));
@@ -112,12 +120,13 @@ impl Column {
 unsafe fn scan<S: Simd>(scores: *const f32, thresholds: *const f32, hits: *mut Hit, num_rows: usize, width: usize, first: usize) -> usize {
     let mut len = 0;
     // SAFETY: the caller gives `num_rows * width` scores, `width` thresholds and room for as many hits as scores;
-    // `width` is a multiple of the vector's lanes.
+    // `width` is a multiple of two vectors.
     unsafe {
-        for row in 0..num_rows {
-            for column in (0..width).step_by(S::LANES) {
+        for column in (0..width).step_by(2 * S::LANES) {
+            let low = [S::load(thresholds.add(column)), S::load(thresholds.add(column + S::LANES))];
+            for row in 0..num_rows {
                 let at = scores.add(row * width + column);
-                let mut above = S::greater(S::load(at), S::load(thresholds.add(column)));
+                let mut above = S::greater(S::load(at), low[0]) | S::greater(S::load(at.add(S::LANES)), low[1]) << S::LANES;
                 while above != 0 {
                     let lane = above.trailing_zeros();
                     let key = key(*at.add(lane as usize), (first + row) as u32);
@@ -206,11 +215,28 @@ pub(crate) fn largest(mut keys: Vec<u64>, k: usize, is_sorted: bool) -> impl Ite
     keys.into_iter().map(|key| (index_of(key), score_of(key)))
 }
 
-/// Replaces the score of each key by `score(index)`.
-pub(crate) fn rescore(keys: &mut [u64], score: impl Fn(u32) -> f32) {
-    for entry in keys {
-        *entry = key(score(index_of(*entry)), index_of(*entry));
+/// Leaves the `k` largest of `keys` there and gives the others; none where there are fewer.
+pub(crate) fn split(keys: &mut Vec<u64>, k: usize) -> Option<Vec<u64>> {
+    if keys.len() < k {
+        return None;
     }
+    if keys.len() > k {
+        keys.select_nth_unstable_by(k - 1, |a, b| b.cmp(a));
+    }
+    Some(keys.split_off(k))
+}
+
+/// The least score of some keys.
+pub(crate) fn least(keys: &[u64]) -> f32 {
+    keys.iter().min().map_or(f32::NEG_INFINITY, |&key| score_of(key))
+}
+
+/// Replaces the score of each key by what `score` writes for all their indices.
+pub(crate) fn rescore(keys: &mut [u64], score: impl FnOnce(&[u32], &mut Vec<f32>)) {
+    let indices: Vec<u32> = keys.iter().map(|&key| index_of(key)).collect();
+    let mut scores = Vec::new();
+    score(&indices, &mut scores);
+    keys.iter_mut().zip(&indices).zip(&scores).for_each(|((entry, &index), &score)| *entry = key(score, index));
 }
 
 /// The indices and values of the `k` largest of `scores`, in decreasing order; equal scores go to the lower index.
