@@ -35,7 +35,7 @@ fn picture(label: u32, rng: &mut Rng) -> Picture {
     let mut pixels = vec![0; SIDE * SIDE * 3];
     for (at, value) in pixels.iter_mut().enumerate() {
         let (row, channel) = (at / 3 / SIDE, at % 3);
-        let is_bright = channel == label as usize && (row < SIDE / 2) == (label % 2 == 0);
+        let is_bright = channel == label as usize && (row < SIDE / 2) == label.is_multiple_of(2);
         *value = (rng.below(120) + if is_bright { 130 } else { 0 }) as u8;
     }
     Picture { width: SIDE, height: SIDE, pixels }

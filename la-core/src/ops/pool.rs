@@ -138,6 +138,7 @@ impl Geometry<'_> {
 
 // Plain loops over channels: compiled under each instruction set, they vectorise as they stand.
 #[inline(always)]
+#[allow(clippy::extra_unused_type_parameters)]
 unsafe fn keep_larger<S: Simd>(best: *mut f32, value: *const f32, taps: *mut u8, tap: u8, channels: usize) {
     for c in 0..channels {
         // SAFETY: the caller gives `channels` values at each pointer.
@@ -152,6 +153,7 @@ unsafe fn keep_larger<S: Simd>(best: *mut f32, value: *const f32, taps: *mut u8,
 }
 
 #[inline(always)]
+#[allow(clippy::extra_unused_type_parameters)]
 unsafe fn add_where_tap<S: Simd>(from: *const f32, taps: *const u8, to: *mut f32, tap: u8, channels: usize) {
     for c in 0..channels {
         // SAFETY: the caller gives `channels` values at each pointer.

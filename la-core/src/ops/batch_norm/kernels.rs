@@ -119,7 +119,10 @@ pub(super) fn apply(x: Option<&Tensor>, out: &Tensor, affine: &Affine, epilogue:
         let own = out.as_ptr();
         let with_x = |x: *const f32, out: &mut [f32]| match epilogue.residual {
             Some(residual) => read(residual, |r| run(out, x, r.as_ptr())),
-            None => Ok(run(out, x, std::ptr::null())),
+            None => {
+                run(out, x, std::ptr::null());
+                Ok(())
+            }
         };
         match x {
             Some(x) => read(x, |x| with_x(x.as_ptr(), out))?,

@@ -334,7 +334,7 @@ impl OuterPiece<'_> {
         if vectors > 0 {
             self.tiles(rows, (grads, self.columns), (weight, self.columns), vectors);
         }
-        if used % lanes() > 0 {
+        if !used.is_multiple_of(lanes()) {
             self.narrow(rows, pixel, start + vectors * lanes(), tap, tail);
         }
     }

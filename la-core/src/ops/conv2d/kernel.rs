@@ -45,10 +45,10 @@ unsafe fn gather<S: Simd, const R: usize, const V: usize>(job: &Gather) {
             for c in 0..job.channels {
                 let b: [S::V; V] = std::array::from_fn(|v| S::load(panel.add(v * S::LANES)));
                 panel = panel.add(V * S::LANES);
-                for r in 0..R {
-                    let a = S::splat(*rows[r].add(c));
+                for (acc, row) in acc.iter_mut().zip(rows) {
+                    let a = S::splat(*row.add(c));
                     for v in 0..V {
-                        acc[r][v] = S::mul_add(a, b[v], acc[r][v]);
+                        acc[v] = S::mul_add(a, b[v], acc[v]);
                     }
                 }
             }
@@ -72,10 +72,10 @@ unsafe fn outer<S: Simd, const R: usize, const V: usize>(job: &Outer) {
             let row = *job.rows.add(p);
             let grad = job.grads.add(p * job.grad_stride);
             let b: [S::V; V] = std::array::from_fn(|v| S::load(grad.add(v * S::LANES)));
-            for r in 0..R {
+            for (r, acc) in acc.iter_mut().enumerate() {
                 let a = S::splat(*row.add(r));
                 for v in 0..V {
-                    acc[r][v] = S::mul_add(a, b[v], acc[r][v]);
+                    acc[v] = S::mul_add(a, b[v], acc[v]);
                 }
             }
         }

@@ -147,13 +147,13 @@ impl Shape {
     fn winograd(&self, output: (usize, usize), input: (usize, usize), channels: usize) -> Option<Tiling> {
         let tiling = Tiling { batch: self.batch, input, output, padding: self.conv.padding };
         let fits = self.conv.kernel == (3, 3) && self.conv.stride == 1 && self.conv.padding <= 2;
-        let pays = channels >= 16 && channels <= winograd::MAX_CHANNELS && tiling.tiles() >= WINOGRAD_TILES && tiling.used() > 0.5;
+        let pays = (16..=winograd::MAX_CHANNELS).contains(&channels) && tiling.tiles() >= WINOGRAD_TILES && tiling.used() > 0.5;
         (fits && pays).then_some(tiling)
     }
 
     /// The same for the weight gradient, whose tiles must fill whole vectors.
     fn winograd_weight(&self) -> Option<Tiling> {
-        let whole = self.out_channels % lanes() == 0 && self.out_channels <= winograd::MAX_CHANNELS;
+        let whole = self.out_channels.is_multiple_of(lanes()) && self.out_channels <= winograd::MAX_CHANNELS;
         self.winograd(self.output, self.input, self.channels).filter(|_| whole)
     }
 

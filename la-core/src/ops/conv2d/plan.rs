@@ -52,7 +52,7 @@ impl Plan {
     pub fn backward(conv: &Conv2d, input: (usize, usize), channels: usize, out_channels: usize, phase: (usize, usize)) -> Self {
         let output = conv.output_size(input).unwrap_or((0, 0));
         let s = conv.stride;
-        let hits = |r: usize, k: usize| (r + conv.padding + s * k - k) % s == 0;
+        let hits = |r: usize, k: usize| (r + conv.padding + s * k - k).is_multiple_of(s);
         let taps =
             (0..conv.kernel.0 * conv.kernel.1).filter(|t| hits(phase.0, t / conv.kernel.1) && hits(phase.1, t % conv.kernel.1)).collect();
         let at = |i: usize, k: usize, size: usize| (i + conv.padding).checked_sub(k).map(|j| j / s).filter(|&o| o < size);

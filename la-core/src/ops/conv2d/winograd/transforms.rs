@@ -26,8 +26,8 @@ unsafe fn combine<S: Simd, const N: usize>(terms: [(f32, S::V); N]) -> S::V {
         let mut sum = if terms[0].0 == 1.0 { terms[0].1 } else { S::mul(S::splat(terms[0].0), terms[0].1) };
         for &(factor, value) in &terms[1..] {
             sum = match factor {
-                f if f == 1.0 => S::add(sum, value),
-                f if f == -1.0 => S::sub(sum, value),
+                1.0 => S::add(sum, value),
+                -1.0 => S::sub(sum, value),
                 f => S::mul_add(S::splat(f), value, sum),
             };
         }
