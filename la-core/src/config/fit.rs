@@ -93,9 +93,11 @@ fn fit_background(num_images: usize, notes: &mut Vec<String>) -> usize {
 fn fit_clusters(num_images: usize, notes: &mut Vec<String>) -> usize {
     let published = num_images * PUBLISHED_NUM_CLUSTERS / PUBLISHED_NUM_IMAGES;
     if num_images < MANY_IMAGES {
-        let m = (num_images / IMAGES_PER_CLUSTER).clamp(2, MOST_CLUSTERS_OF_FEW).max(published);
-        notes.push(format!("num-clusters {m}: {num_images} images / {IMAGES_PER_CLUSTER}, at most {MOST_CLUSTERS_OF_FEW}"));
-        return m;
+        let m = (num_images / IMAGES_PER_CLUSTER).clamp(2, MOST_CLUSTERS_OF_FEW);
+        if m >= published {
+            notes.push(format!("num-clusters {m}: {num_images} images / {IMAGES_PER_CLUSTER}, at most {MOST_CLUSTERS_OF_FEW}"));
+            return m;
+        }
     }
     notes.push(format!("num-clusters {published}: the published {PUBLISHED_NUM_CLUSTERS} scaled to {num_images} images"));
     published
