@@ -128,3 +128,17 @@ fn weights_of_other_channels_are_refused() {
     let error = conv2d(&x, &w, &Conv2d::square(3, 1, 1)).unwrap_err().to_string();
     assert!(error.contains("expected weights (3, 3, 4, O), got [3, 3, 5, 4]"), "{error}");
 }
+
+#[test]
+fn convolution_equals_the_layer_of_candle_nn() {
+    use candle_nn::{Conv2dConfig, Module};
+    for (size, conv) in [((9, 12), Conv2d::square(3, 1, 1)), ((13, 8), Conv2d::square(7, 2, 3)), ((6, 7), Conv2d::square(1, 2, 0))] {
+        let case = Case::new([2, size.0, size.1, 5], 7, conv);
+        let (x, w) = (case.tensor(&case.x, &case.dims), case.tensor(&case.w, &[conv.kernel.0, conv.kernel.1, 5, 7]));
+        let config = Conv2dConfig { padding: conv.padding, stride: conv.stride, ..Conv2dConfig::default() };
+        let layer = candle_nn::Conv2d::new(w.permute((3, 2, 0, 1)).unwrap().contiguous().unwrap(), None, config);
+        let theirs = layer.forward(&x.permute((0, 3, 1, 2)).unwrap().contiguous().unwrap()).unwrap();
+        let theirs = theirs.permute((0, 2, 3, 1)).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        close(&conv2d(&x, &w, &conv).unwrap(), &theirs.iter().map(|&v| v as f64).collect::<Vec<_>>(), "candle-nn");
+    }
+}

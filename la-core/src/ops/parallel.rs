@@ -5,11 +5,11 @@
 /// Calls `f(i)` for every `i` in `0..n`, in any order.
 pub fn for_each(n: usize, f: impl Fn(usize) + Sync + Send) {
     #[cfg(feature = "train")]
-    {
+    if n > 1 {
         use rayon::prelude::*;
-        (0..n).into_par_iter().with_max_len(1).for_each(f);
+        return (0..n).into_par_iter().with_max_len(1).for_each(f);
     }
-    #[cfg(not(feature = "train"))]
+    // One piece is not worth waking a thread for.
     (0..n).for_each(f);
 }
 

@@ -112,6 +112,22 @@ macro_rules! dispatch {
 }
 pub(crate) use dispatch;
 
+/// Calls `$function::<S>` at every multiple of its lanes below `$count`, then `$function::<One>` at each value that is left.
+macro_rules! over_lanes {
+    ($s:ident, $count:expr, $at:ident, $function:ident($($arg:expr),*)) => {{
+        let mut $at = 0;
+        while $at + $s::LANES <= $count {
+            $function::<$s>($($arg),*);
+            $at += $s::LANES;
+        }
+        while $at < $count {
+            $function::<$crate::ops::simd::One>($($arg),*);
+            $at += 1;
+        }
+    }};
+}
+pub(crate) use over_lanes;
+
 /// Sixteen lanes of AVX-512.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]

@@ -6,7 +6,7 @@ use crate::{
     ops::{
         host::{read, scratch, write},
         parallel::{for_each, SharedMut},
-        simd::{dispatch, One, Simd},
+        simd::{dispatch, over_lanes, Simd},
     },
     Result,
 };
@@ -48,25 +48,10 @@ pub(super) fn moments(x: &[f32], channels: usize) -> (Vec<f64>, Vec<f64>) {
     (mean, squares)
 }
 
-/// Runs `$body` for vectors of `S` over `0..$channels`, then for the values that are left, one at a time.
-macro_rules! over_channels {
-    ($s:ident, $channels:expr, $c:ident, $function:ident($($arg:expr),*)) => {{
-        let mut $c = 0;
-        while $c + $s::LANES <= $channels {
-            $function::<$s>($($arg),*);
-            $c += $s::LANES;
-        }
-        while $c < $channels {
-            $function::<One>($($arg),*);
-            $c += 1;
-        }
-    }};
-}
-
 #[inline(always)]
 unsafe fn moments_block<S: Simd>(x: *const f32, pixels: usize, channels: usize, mean: *mut f32, squares: *mut f32) {
     // SAFETY: the caller gives pixels · channels values and `channels` results of each kind.
-    unsafe { over_channels!(S, channels, c, moments_column(x.add(c), pixels, channels, mean.add(c), squares.add(c))) }
+    unsafe { over_lanes!(S, channels, c, moments_column(x.add(c), pixels, channels, mean.add(c), squares.add(c))) }
 }
 
 #[inline(always)]
@@ -145,7 +130,7 @@ unsafe fn apply_block<S: Simd>(job: &Apply) {
     let channels = job.affine.scale.len();
     for p in 0..job.pixels {
         // SAFETY: pixel `p` has `channels` values in each buffer.
-        unsafe { over_channels!(S, channels, c, apply_at(job, p * channels, c)) }
+        unsafe { over_lanes!(S, channels, c, apply_at(job, p * channels, c)) }
     }
 }
 
@@ -217,7 +202,7 @@ struct Sums<'a> {
 unsafe fn sums_block<S: Simd>(job: &Sums) {
     let channels = job.stats.mean.len();
     // SAFETY: every buffer of the job has pixels · channels values, `out` has 2 · channels.
-    unsafe { over_channels!(S, channels, c, sums_column(job, channels, c)) }
+    unsafe { over_lanes!(S, channels, c, sums_column(job, channels, c)) }
 }
 
 #[inline(always)]
@@ -290,7 +275,7 @@ unsafe fn input_grad_block<S: Simd>(job: &InputGrad) {
     let channels = job.terms.a.len();
     for p in 0..job.pixels {
         // SAFETY: pixel `p` has `channels` values in each buffer.
-        unsafe { over_channels!(S, channels, c, input_grad_at(job, p * channels, c)) }
+        unsafe { over_lanes!(S, channels, c, input_grad_at(job, p * channels, c)) }
     }
 }
 

@@ -1,22 +1,7 @@
 //! The small matrices of F(4×4, 3×3), applied to vectors of channels.
 
 use super::{IN, OUT, POINTS};
-use crate::ops::simd::{One, Simd};
-
-/// Runs a column function over vectors of S, then over single values.
-macro_rules! over_columns {
-    ($s:ident, $count:expr, $c:ident, $function:ident($($arg:expr),*)) => {{
-        let mut $c = 0;
-        while $c + $s::LANES <= $count {
-            $function::<$s>($($arg),*);
-            $c += $s::LANES;
-        }
-        while $c < $count {
-            $function::<One>($($arg),*);
-            $c += 1;
-        }
-    }};
-}
+use crate::ops::simd::{over_lanes, Simd};
 
 /// A small expression language over vectors: sums of constants times values.
 #[inline(always)]
@@ -131,7 +116,7 @@ macro_rules! both_ways {
 #[inline(always)]
 pub(super) unsafe fn inputs_to_points<S: Simd>(from: &[*const f32; POINTS], to: *mut f32, stride: usize, channels: usize) {
     // SAFETY: the caller gives `channels` values at each pointer and 36 output rows.
-    unsafe { over_columns!(S, channels, c, inputs_column(from, to, stride, c)) }
+    unsafe { over_lanes!(S, channels, c, inputs_column(from, to, stride, c)) }
 }
 
 #[inline(always)]
@@ -149,7 +134,7 @@ unsafe fn inputs_column<S: Simd>(from: &[*const f32; POINTS], to: *mut f32, stri
 #[inline(always)]
 pub(super) unsafe fn grads_to_points<S: Simd>(from: &[*const f32; OUT * OUT], to: *mut f32, stride: usize, columns: usize) {
     // SAFETY: the caller gives `columns` values at each pointer and 36 output rows.
-    unsafe { over_columns!(S, columns, c, grads_column(from, to, stride, c)) }
+    unsafe { over_lanes!(S, columns, c, grads_column(from, to, stride, c)) }
 }
 
 #[inline(always)]
@@ -167,7 +152,7 @@ unsafe fn grads_column<S: Simd>(from: &[*const f32; OUT * OUT], to: *mut f32, st
 #[inline(always)]
 pub(super) unsafe fn weights_to_points<S: Simd>(from: *const f32, to: *mut f32, stride: usize, width: usize) {
     // SAFETY: the caller gives nine rows to read and 36 to write, `width` values each, `stride` apart.
-    unsafe { over_columns!(S, width, c, weights_column(from, to, stride, c)) }
+    unsafe { over_lanes!(S, width, c, weights_column(from, to, stride, c)) }
 }
 
 #[inline(always)]
@@ -185,7 +170,7 @@ unsafe fn weights_column<S: Simd>(from: *const f32, to: *mut f32, stride: usize,
 #[inline(always)]
 pub(super) unsafe fn points_to_taps<S: Simd>(from: *const f32, to: *mut f32, stride: usize, count: usize) {
     // SAFETY: the caller gives 36 rows to read and nine to write, `count` values each, `stride` apart.
-    unsafe { over_columns!(S, count, c, taps_column(from, to, stride, c)) }
+    unsafe { over_lanes!(S, count, c, taps_column(from, to, stride, c)) }
 }
 
 #[inline(always)]
@@ -209,7 +194,7 @@ pub(super) unsafe fn points_to_outputs<S: Simd>(
     accumulate: bool,
 ) {
     // SAFETY: the caller gives 36 rows to read and `columns` values at each pointer that is not null.
-    unsafe { over_columns!(S, columns, c, outputs_column(from, stride, to, c, accumulate)) }
+    unsafe { over_lanes!(S, columns, c, outputs_column(from, stride, to, c, accumulate)) }
 }
 
 #[inline(always)]
