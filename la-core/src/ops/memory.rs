@@ -2,8 +2,8 @@
 
 /// Tells mimalloc to keep freed pages for the next step instead of giving them back to the system.
 ///
-/// Measured on a ResNet-18 step at 224 px: page faults fall from a tenth of the time to a fiftieth. Has an effect only in
-/// programs whose global allocator is mimalloc.
+/// Ten ResNet-18 steps at 224 px, batch 16: system time falls from 1.8 s to 0.4 s. Has an effect only in programs whose
+/// global allocator is mimalloc.
 pub fn keep_freed_pages() {
     /// `mi_option_purge_delay`; -1 means never. The bindings do not name it.
     const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
