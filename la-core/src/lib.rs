@@ -26,6 +26,7 @@ pub mod resnet;
 pub mod rng;
 #[cfg(feature = "train")]
 pub mod run_folder;
+pub mod search;
 #[cfg(feature = "train")]
 mod tensorboard;
 #[cfg(feature = "train")]

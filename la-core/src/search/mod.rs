@@ -1,0 +1,9 @@
+//! The exported bundle and the search over its bank: what the command line writes and the browser reads.
+//!
+//! Nothing here needs threads, files or data sources, so it compiles for the browser.
+
+mod manifest;
+
+pub use manifest::{
+    BankEntry, FileEntry, LabelsEntry, Manifest, MapEntry, ModelEntry, Precision, Preprocessing, ThumbnailsEntry, FORMAT, VERSION,
+};
