@@ -186,6 +186,41 @@ fn gradients_are_those_of_finite_differences() {
     assert_gradient(&embeddings, dim, |e| instance_recognition_nce(e, &bank, &indices, &noise, &nce).unwrap());
 }
 
+/// The noise-contrastive loss in f64, term by term as its formula stands.
+fn plain_noise(embeddings: &[f32], rows: &[f32], dim: usize, (indices, noise): (&[u32], &[u32]), config: &NceConfig) -> f64 {
+    let (n, batch) = ((rows.len() / dim) as f64, indices.len());
+    let m = (noise.len() / batch) as f64;
+    let mut loss = 0.0;
+    for ((embedding, &index), noise) in embeddings.chunks(dim).zip(indices).zip(noise.chunks(noise.len() / batch)) {
+        let probability = |row: u32| {
+            let score: f64 = rows[row as usize * dim..][..dim].iter().zip(embedding).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+            (score / config.temperature).exp() / (config.z_over_n * n)
+        };
+        let own = probability(index);
+        loss -= (own / (own + m / n + 1e-7)).ln();
+        loss -= noise.iter().map(|&row| (m / n / (probability(row) + m / n + 1e-7)).ln()).sum::<f64>();
+    }
+    loss / batch as f64
+}
+
+#[test]
+fn noise_costs_what_the_formula_says_whether_the_bank_is_small_or_large() {
+    for (n, num_noise) in [(40, 64), (900, 300), (2600, 700), (5000, 64)] {
+        let (dim, batch) = (36, 7);
+        let bank = bank_of(&unit_rows(n, dim, 9, 0.5, 5), dim);
+        let embeddings = unit_rows(batch, dim, 9, 0.5, 6);
+        let indices: Vec<u32> = (0..batch as u32).map(|b| b * 91 % n as u32).collect();
+        // Quadratic residues, so that some rows are drawn often.
+        let noise: Vec<u32> = (0..(batch * num_noise) as u32).map(|i| i * i % 1013 % n as u32).collect();
+        let config = NceConfig { temperature: 0.2, z_over_n: z_over_n(dim, 0.2) };
+        let expected = plain_noise(&embeddings, &values(bank.rows()), dim, (&indices, &noise), &config);
+        let nce = |e: &Tensor| instance_recognition_nce(e, &bank, &indices, &noise, &config).unwrap();
+        let found = nce(&tensor(embeddings.clone(), dim));
+        assert!((f64::from(found.loss) / expected - 1.0).abs() < 1e-6, "N {n}: {} against {expected}", found.loss);
+        assert_gradient(&embeddings, dim, nce);
+    }
+}
+
 /// Softmax loss and gradient in f64, by definition.
 fn plain_softmax(embeddings: &[f32], rows: &[f32], dim: usize, indices: &[u32], temperature: f64) -> (f64, Vec<f64>) {
     let batch = indices.len();

@@ -1,6 +1,7 @@
 //! The two objectives, as pure functions of embeddings, memory bank and neighbours; gradients flow into embeddings only.
 
 mod instance;
+mod noise;
 
 use crate::{
     error::bail,
@@ -12,7 +13,8 @@ use crate::{
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-pub use instance::{instance_recognition, instance_recognition_nce, z_over_n, NceConfig};
+pub use instance::instance_recognition;
+pub use noise::{instance_recognition_nce, z_over_n, NceConfig};
 
 /// Added inside the logarithm, as published: an empty close set costs `-ln 1e-7 = 16.1`.
 const EPSILON: f64 = 1e-7;

@@ -2,27 +2,22 @@
 
 use super::{check_temperature, is_finite, not_a_number, values, LossOutput};
 use crate::{
-    error::bail,
     memory_bank::MemoryBank,
     ops::{
         host, parallel,
         products::Panels,
-        row_sums::{add_chosen_rows, add_weighted_rows, dot, dots},
+        row_sums::{add_weighted_rows, dot},
         softmax::Columns,
     },
     Result,
 };
 use candle_core::Tensor;
-use serde::{Deserialize, Serialize};
 
 /// Bank rows whose scores are held at once.
-const BLOCK_ROWS: usize = 192;
+pub(super) const BLOCK_ROWS: usize = 192;
 
 /// The bank is cut into at most this many parts, each with sums of its own.
 const MAX_PARTS: usize = 64;
-
-/// Keeps the denominators from 0, as published.
-const EPSILON: f64 = 1e-7;
 
 /// Instance recognition by the full softmax over the bank: `-ln(exp(V_i · v / τ) / Σ_j exp(V_j · v / τ))`, batch mean.
 ///
@@ -69,7 +64,7 @@ fn softmax_sums(rows: &[f32], queries: &[f32], dim: usize, scale: f32) -> Softma
     // Missing columns score 0 · scale and are never read.
     let panels = Panels::pack_padded(queries, dim);
     let num_rows = rows.len() / dim;
-    let part = num_rows.div_ceil(MAX_PARTS).next_multiple_of(BLOCK_ROWS).max(8 * BLOCK_ROWS);
+    let part = part_rows(num_rows);
     let parts = parallel::map(num_rows.div_ceil(part), |p| {
         let rows = &rows[p * part * dim..((p + 1) * part * dim).min(rows.len())];
         part_sums(rows, &panels, dim, scale)
@@ -83,6 +78,11 @@ fn softmax_sums(rows: &[f32], queries: &[f32], dim: usize, scale: f32) -> Softma
         }
     }
     all
+}
+
+/// Rows of a part of the bank, by the bank's length alone.
+pub(super) fn part_rows(num_rows: usize) -> usize {
+    num_rows.div_ceil(MAX_PARTS).next_multiple_of(BLOCK_ROWS).max(8 * BLOCK_ROWS)
 }
 
 fn part_sums(rows: &[f32], panels: &Panels, dim: usize, scale: f32) -> SoftmaxSums {
@@ -99,118 +99,4 @@ fn part_sums(rows: &[f32], panels: &Panels, dim: usize, scale: f32) -> SoftmaxSu
         add_weighted_rows(scores, rows, dim, &mut sums.weighted);
     }
     sums
-}
-
-/// Settings of [`instance_recognition_nce`].
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct NceConfig {
-    /// `τ`.
-    pub temperature: f64,
-    /// The softmax denominator over the number of images, `Z / N`; see [`z_over_n`].
-    pub z_over_n: f64,
-}
-
-impl Default for NceConfig {
-    fn default() -> Self {
-        Self { temperature: 0.07, z_over_n: 2876934.2 / 1281167.0 }
-    }
-}
-
-/// `Z / N` of random unit rows: `exp(1 / (2 D τ²))`, the mean of `exp(s / τ)` for `s` of variance `1 / D`.
-///
-/// At `D = 128`, `τ = 0.07` this is 2.2, where 2876934.2 / 1281167 = 2.2455 was published.
-pub fn z_over_n(dim: usize, temperature: f64) -> f64 {
-    (1.0 / (2.0 * dim as f64 * temperature * temperature)).exp()
-}
-
-/// Instance recognition by noise-contrastive estimation, as published, averaged over the batch.
-///
-/// `-ln(P_i / (P_i + m P_n)) - Σ_noise ln(m P_n / (P_j + m P_n))`, `P_j = exp(V_j · v / τ) / Z`, `P_n = 1 / N`,
-/// 1e-7 added to each denominator.
-///
-/// - `embeddings` `(B, D)`: unit rows; `indices` `(B,)`: their images.
-/// - `noise_indices` `(B, m)`: rows drawn uniformly with replacement.
-///
-/// Fails where sizes do not fit, an index is beyond the bank, or a setting is not above 0.
-pub fn instance_recognition_nce(
-    embeddings: &Tensor,
-    bank: &MemoryBank,
-    indices: &[u32],
-    noise_indices: &[u32],
-    config: &NceConfig,
-) -> Result<LossOutput> {
-    check_temperature(config.temperature)?;
-    bank.check_batch(indices, embeddings)?;
-    check_noise(noise_indices, indices.len(), bank, config)?;
-    if !is_finite(embeddings)? {
-        return not_a_number(embeddings);
-    }
-    let (batch, dim) = (indices.len(), bank.dim());
-    let (queries, num_noise) = (values(embeddings)?, noise_indices.len() / batch);
-    let nce = Nce::new(bank.len(), num_noise, config);
-    let found = host::read(bank.rows(), |rows| {
-        parallel::map(batch, |b| {
-            let noise = &noise_indices[b * num_noise..(b + 1) * num_noise];
-            nce.row(&queries[b * dim..][..dim], rows, indices[b], noise, 1.0 / batch as f64)
-        })
-    })?;
-    Ok(LossOutput {
-        loss: (found.iter().map(|row| row.0).sum::<f64>() / batch as f64) as f32,
-        grad_embeddings: host::tensor(found.into_iter().flat_map(|row| row.1).collect(), (batch, dim)),
-        num_empty_close: 0,
-    })
-}
-
-fn check_noise(noise_indices: &[u32], batch: usize, bank: &MemoryBank, config: &NceConfig) -> Result<()> {
-    if noise_indices.is_empty() || !noise_indices.len().is_multiple_of(batch) {
-        bail!("noise indices must be as many for each of {batch} images, at least one, got {} in all", noise_indices.len());
-    }
-    if let Some(index) = noise_indices.iter().find(|&&index| index as usize >= bank.len()) {
-        bail!("noise index must be below the memory bank's length {}, got {index}", bank.len());
-    }
-    if !(config.z_over_n > 0.0 && config.z_over_n.is_finite()) {
-        bail!("z_over_n must be above 0 and finite, got {}", config.z_over_n);
-    }
-    Ok(())
-}
-
-struct Nce {
-    temperature: f64,
-    /// `ln((Z / N) (m + 1e-7 N))`: the score over `τ` at which data and noise are as likely.
-    log_odds: f64,
-    /// `ln((m + 1e-7 N) / m)`: what the 1e-7 costs each noise sample.
-    epsilon_cost: f64,
-}
-
-impl Nce {
-    fn new(n: usize, num_noise: usize, config: &NceConfig) -> Self {
-        let noise = num_noise as f64 + EPSILON * n as f64;
-        let log_odds = config.z_over_n.ln() + noise.ln();
-        Self { temperature: config.temperature, log_odds, epsilon_cost: (noise / num_noise as f64).ln() }
-    }
-
-    /// The odds that a row of this score is data and not noise.
-    fn odds(&self, score: f32) -> f64 {
-        (f64::from(score) / self.temperature - self.log_odds).exp()
-    }
-
-    /// One image's loss, and its gradient times `share`.
-    fn row(&self, query: &[f32], rows: &[f32], index: u32, noise: &[u32], share: f64) -> (f64, Vec<f32>) {
-        let (mut scores, mut grad) = (Vec::new(), vec![0.0; query.len()]);
-        dots(query, rows, &[index], &mut scores);
-        let odds = self.odds(scores[0]);
-        let mut loss = (1.0 / odds).ln_1p();
-        let weight = share / self.temperature;
-        add_chosen_rows(&[(-weight / (1.0 + odds)) as f32], rows, &[index], &mut grad);
-        dots(query, rows, noise, &mut scores);
-        for score in &mut scores {
-            let odds = self.odds(*score);
-            loss += odds.ln_1p() + self.epsilon_cost;
-            // Odds of 0 and of infinity both come out right this way.
-            *score = (weight / (1.0 + 1.0 / odds)) as f32;
-        }
-        add_chosen_rows(&scores, rows, noise, &mut grad);
-        (loss, grad)
-    }
 }
