@@ -9,6 +9,7 @@ mod output;
 mod progress;
 mod query;
 mod search;
+mod serve;
 mod source;
 mod train;
 mod weights;
@@ -45,6 +46,8 @@ enum Command {
     Embed(embed::EmbedArgs),
     /// Find the images of a data source that lie nearest to a picture.
     Search(search::SearchArgs),
+    /// Show an exported page in the browser, from this machine.
+    Serve(serve::ServeArgs),
     /// Say what a run, a weights file or a data source holds.
     Info(info::InfoArgs),
     /// Measure how fast this machine trains, embeds, clusters, searches and loads.
@@ -73,6 +76,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Eval(args) => eval::run(&args, &device),
         Command::Embed(args) => embed::run(&args, &device),
         Command::Search(args) => search::run(&args, &device),
+        Command::Serve(args) => serve::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Bench(args) => bench::run(&args, &device),
     }

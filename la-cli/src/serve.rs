@@ -1,0 +1,132 @@
+//! `la-cli serve`: an exported page on this machine, for this machine alone unless told otherwise.
+
+use crate::output::{remark, say};
+use anyhow::{bail, Context};
+use axum::extract::{Request, State};
+use axum::http::{header, HeaderName, HeaderValue, StatusCode};
+use axum::middleware::{from_fn_with_state, Next};
+use axum::response::{IntoResponse, Response};
+use axum::Router;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
+use tower_http::compression::CompressionLayer;
+use tower_http::services::ServeDir;
+use tower_http::set_header::SetResponseHeaderLayer;
+
+/// Where a port is looked for when none is asked for.
+const FIRST_PORT: u16 = 8000;
+/// How many ports are tried then.
+const NUM_PORTS: u16 = 50;
+
+/// What every answer says. The first two allow threads that share memory; the last lets edited files show at once.
+const HEADERS: [(HeaderName, &str); 5] = [
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-embedder-policy"), "require-corp"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "cross-origin"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::CACHE_CONTROL, "no-cache"),
+];
+
+/// Options of `la-cli serve`.
+#[derive(clap::Args)]
+pub struct ServeArgs {
+    /// Folder that `la-cli export` has written, or any other with an index.html
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// Port [default: the first free one from 8000 on]
+    #[arg(long)]
+    port: Option<u16>,
+    /// Address to listen on; 0.0.0.0 shows the page to the whole network
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    host: IpAddr,
+    /// Open the page in the browser
+    #[arg(long)]
+    open: bool,
+}
+
+/// Runs `la-cli serve` until it is interrupted.
+pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
+    let root = root(&args.folder)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the server does not start")?;
+    runtime.block_on(async {
+        let listener = listen(args.host, args.port).await?;
+        let address = format!("http://{}/", listener.local_addr()?);
+        say!("serving {} at {address} (Ctrl-C ends it)", args.folder.display())?;
+        if !args.host.is_loopback() {
+            remark!("warning: every machine that reaches {} can see this page", args.host);
+        }
+        if args.open {
+            if let Err(error) = open::that_detached(&address) {
+                remark!("warning: no browser could be opened ({error}); open {address} by hand");
+            }
+        }
+        axum::serve(listener, router(root)).with_graceful_shutdown(interrupted()).await.context("the server stopped")
+    })
+}
+
+async fn interrupted() {
+    // Without the signal, Ctrl-C ends the process anyway.
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn root(folder: &Path) -> anyhow::Result<PathBuf> {
+    let shown = folder.display();
+    if !folder.is_dir() {
+        bail!("{shown}: there is no such folder; `la-cli export RUN --data SRC --out {shown}` writes one");
+    }
+    if !folder.join("index.html").is_file() {
+        bail!("{shown}: expected a folder with index.html; `la-cli export RUN --data SRC --out FOLDER` writes one");
+    }
+    folder.canonicalize().with_context(|| shown.to_string())
+}
+
+async fn listen(host: IpAddr, port: Option<u16>) -> anyhow::Result<TcpListener> {
+    let Some(port) = port else {
+        for port in FIRST_PORT..FIRST_PORT + NUM_PORTS {
+            match TcpListener::bind((host, port)).await {
+                Err(error) if error.kind() == ErrorKind::AddrInUse => continue,
+                outcome => return outcome.with_context(|| format!("--host {host}: cannot listen there")),
+            }
+        }
+        bail!("ports {FIRST_PORT} to {} are all taken; name a free one with --port", FIRST_PORT + NUM_PORTS - 1);
+    };
+    TcpListener::bind((host, port)).await.map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse => anyhow::anyhow!("--port {port}: taken by another program; name another, or leave --port out"),
+        ErrorKind::PermissionDenied => anyhow::anyhow!("--port {port}: not allowed; ports from 1024 on are"),
+        _ => anyhow::anyhow!("cannot listen on {host} port {port}: {error}"),
+    })
+}
+
+fn router(root: PathBuf) -> Router {
+    // Weights and banks are noise to a compressor; pictures are compressed already.
+    let compressible = DefaultPredicate::new().and(NotForContentType::const_new("application/octet-stream"));
+    let mut router = Router::new()
+        .fallback_service(ServeDir::new(&root))
+        .layer(from_fn_with_state(Arc::new(root), only_inside))
+        .layer(CompressionLayer::new().compress_when(compressible));
+    for (name, value) in HEADERS {
+        router = router.layer(SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value)));
+    }
+    router
+}
+
+/// Refuses hidden files, and links that lead out of the folder.
+async fn only_inside(State(root): State<Arc<PathBuf>>, request: Request, next: Next) -> Response {
+    match is_inside(&root, request.uri().path()) {
+        true => next.run(request).await,
+        false => (StatusCode::NOT_FOUND, "not found\n").into_response(),
+    }
+}
+
+fn is_inside(root: &Path, path: &str) -> bool {
+    let Ok(path) = percent_encoding::percent_decode_str(path).decode_utf8() else { return false };
+    let relative = Path::new(path.trim_start_matches('/'));
+    let is_plain = |part: Component| matches!(part, Component::Normal(name) if !name.to_string_lossy().starts_with('.'));
+    relative.components().all(is_plain) && root.join(relative).canonicalize().is_ok_and(|real| real.starts_with(root))
+}
