@@ -14,6 +14,7 @@ pub mod pool;
 pub(crate) mod products;
 pub(crate) mod quantize;
 pub(crate) mod row_sums;
+pub(crate) mod scan;
 pub(crate) mod scores;
 pub mod simd;
 pub(crate) mod softmax;

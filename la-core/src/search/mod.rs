@@ -2,8 +2,12 @@
 //!
 //! Nothing here needs threads, files or data sources, so it compiles for the browser.
 
+mod bank;
 mod manifest;
+mod vote;
 
+pub use bank::{Neighbor, SearchBank};
 pub use manifest::{
     BankEntry, FileEntry, LabelsEntry, Manifest, MapEntry, ModelEntry, Precision, Preprocessing, ThumbnailsEntry, FORMAT, VERSION,
 };
+pub use vote::vote;

@@ -1,0 +1,82 @@
+//! Search over a stored bank: against every score, on the values as stored, and on bytes that are no bank.
+
+use la_core::search::{vote, BankEntry, FileEntry, Neighbor, Precision, SearchBank};
+
+const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::F16, Precision::I8];
+
+/// Numbers in -1 to 1 from a linear congruence.
+fn numbers(n: usize, mut seed: u64) -> Vec<f32> {
+    let mut next = || {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (seed >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+fn entry(rows: usize, dim: usize, precision: Precision) -> BankEntry {
+    let file = FileEntry { path: "bank.bin".into(), bytes: precision.bank_bytes(rows, dim), sha256: "0".repeat(64) };
+    BankEntry { rows, dim, precision, made: String::new(), file }
+}
+
+fn brute_force(bank: &SearchBank, query: &[f32], k: usize) -> Vec<Neighbor> {
+    let score = |row| bank.row(row).unwrap().iter().zip(query).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>() as f32;
+    let mut all: Vec<_> = (0..bank.len()).map(|row| Neighbor { row: row as u32, score: score(row) }).collect();
+    all.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.row.cmp(&b.row)));
+    all.truncate(k);
+    all
+}
+
+#[test]
+fn search_finds_what_scoring_every_row_finds() {
+    for precision in PRECISIONS {
+        for (rows, dim, k) in [(1, 1, 1), (5000, 37, 10), (3000, 16, 700), (2000, 128, 1)] {
+            let bank = SearchBank::from_rows(&numbers(rows * dim, 1), dim, precision).unwrap();
+            let query = numbers(dim, 2);
+            assert_eq!(bank.search(&query, k).unwrap(), brute_force(&bank, &query, k), "{precision} {rows} {dim} {k}");
+        }
+    }
+}
+
+#[test]
+fn equal_scores_go_to_the_lower_row_and_k_beyond_the_rows_gives_all() {
+    for precision in PRECISIONS {
+        let bank = SearchBank::from_rows(&[0.6, 0.8].repeat(2000), 2, precision).unwrap();
+        let rows = |k| bank.search(&[1.0, 0.0], k).unwrap().iter().map(|n| n.row).collect::<Vec<_>>();
+        assert_eq!(rows(3), [0, 1, 2]);
+        assert_eq!(rows(9999), (0..2000).collect::<Vec<_>>());
+        assert!(rows(0).is_empty());
+    }
+}
+
+#[test]
+fn a_bank_read_back_has_the_same_rows_and_takes_another() {
+    for precision in PRECISIONS {
+        let bank = SearchBank::from_rows(&numbers(50 * 7, 3), 7, precision).unwrap();
+        let mut again = SearchBank::read(&entry(50, 7, precision), &bank.to_bytes()).unwrap();
+        (0..50).for_each(|row| assert_eq!(again.row(row).unwrap(), bank.row(row).unwrap()));
+        let new = [0.0, 0.0, 9.0, 0.0, 0.0, 0.0, 0.0];
+        assert_eq!(again.push(&new).unwrap(), 50);
+        assert_eq!(again.search(&new, 1).unwrap()[0].row, 50);
+    }
+}
+
+#[test]
+fn what_is_no_bank_query_or_row_is_refused() {
+    for precision in PRECISIONS {
+        let mut bank = SearchBank::from_rows(&numbers(4 * 3, 4), 3, precision).unwrap();
+        let bytes = bank.to_bytes();
+        (0..bytes.len()).for_each(|n| assert!(SearchBank::read(&entry(4, 3, precision), &bytes[..n]).is_err()));
+        assert!(bank.search(&[1.0, f32::NAN, 0.0], 1).is_err() && bank.search(&[1.0], 1).is_err());
+        assert!(bank.push(&[f32::INFINITY, 0.0, 0.0]).is_err() && bank.push(&[1.0; 4]).is_err() && bank.row(4).is_err());
+        assert_eq!(bank.len(), 4);
+        assert!(SearchBank::from_rows(&[1.0; 5], 3, precision).is_err() && SearchBank::from_rows(&[], 0, precision).is_err());
+    }
+}
+
+#[test]
+fn shares_of_a_vote_sum_to_one_and_weigh_nearer_rows_more() {
+    let neighbors = [Neighbor { row: 0, score: 1.0 }, Neighbor { row: 1, score: 0.93 }, Neighbor { row: 2, score: 0.9 }];
+    let shares = vote(&neighbors, &[1, 0, u32::MAX], 2, 0.07);
+    let e = 1f32.exp();
+    assert!((shares[1] - e / (e + 1.0)).abs() < 1e-5 && (shares[0] + shares[1] - 1.0).abs() < 1e-6, "{shares:?}");
+}
