@@ -1,6 +1,6 @@
 //! Search over a stored bank: against every score, on the values as stored, and on bytes that are no bank.
 
-use la_core::search::{vote, BankEntry, FileEntry, Neighbor, Precision, SearchBank};
+use la_core::search::{map, vote, BankEntry, FileEntry, Manifest, Neighbor, Precision, SearchBank};
 
 const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::F16, Precision::I8];
 
@@ -79,4 +79,40 @@ fn shares_of_a_vote_sum_to_one_and_weigh_nearer_rows_more() {
     let shares = vote(&neighbors, &[1, 0, u32::MAX], 2, 0.07);
     let e = 1f32.exp();
     assert!((shares[1] - e / (e + 1.0)).abs() < 1e-5 && (shares[0] + shares[1] - 1.0).abs() < 1e-6, "{shares:?}");
+}
+
+#[test]
+fn a_map_lies_along_the_two_directions_of_most_variance() {
+    // Centre (1, 1, 1); spread 4 along the third axis, 2 along the first, none along the second.
+    let rows = [1.0, 1.0, 5.0, 1.0, 1.0, -3.0, 3.0, 1.0, 1.0, -1.0, 1.0, 1.0];
+    let points = map(&SearchBank::from_rows(&rows, 3, Precision::F32).unwrap()).unwrap();
+    for (point, expected) in points.iter().zip([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]) {
+        assert!((point[0] - expected[0]).abs() < 1e-5 && (point[1] - expected[1]).abs() < 1e-5, "{points:?}");
+    }
+    let one = SearchBank::from_rows(&[1.0, 2.0, 3.0], 3, Precision::F32).unwrap();
+    assert_eq!(map(&one).unwrap(), [[0.0, 0.0]]);
+}
+
+/// How many mutated inputs to try.
+fn fuzz_cases() -> u32 {
+    std::env::var("LA_FUZZ_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000)
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: fuzz_cases(), failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn no_manifest_or_bank_makes_reading_panic(
+        json in proptest::collection::vec(proptest::num::u8::ANY, 0..64),
+        bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..256),
+        rows in 0usize..9, dim in 0usize..9, precision in 0usize..3,
+    ) {
+        let _ = Manifest::parse(&json);
+        let entry = entry(rows, dim, PRECISIONS[precision]);
+        let _ = SearchBank::read(&entry, &bytes);
+        let fitting: Vec<u8> = bytes.iter().copied().cycle().take(if bytes.is_empty() { 0 } else { entry.num_bytes() }).collect();
+        if let Ok(bank) = SearchBank::read(&entry, &fitting) {
+            proptest::prop_assert_eq!(bank.search(&vec![1.0; dim], 3).unwrap().len(), rows.min(3));
+        }
+    }
 }

@@ -4,10 +4,12 @@
 
 mod bank;
 mod manifest;
+mod map;
 mod vote;
 
 pub use bank::{Neighbor, SearchBank};
 pub use manifest::{
     BankEntry, FileEntry, LabelsEntry, Manifest, MapEntry, ModelEntry, Precision, Preprocessing, ThumbnailsEntry, FORMAT, VERSION,
 };
+pub use map::map;
 pub use vote::vote;
