@@ -3,20 +3,16 @@
 //! Semantics as torchvision's transforms (<https://pytorch.org/vision/stable/transforms.html>): the crop is resized in
 //! 8 bits with an antialiased bilinear filter, as Pillow does; colours change in floating point.
 
+pub use crate::resize::CropBox;
 use crate::{
     data::{Normalization, Picture},
     error::bail,
-    ops::color::{self, Adjust, ColorPlan},
+    ops::color::{Adjust, ColorPlan},
+    resize::{resized, Part, View},
     rng::Rng,
-    Error, Result,
-};
-use fast_image_resize::{
-    images::{TypedCroppedImage, TypedImage, TypedImageRef},
-    pixels::U8x3,
-    FilterType, ResizeAlg, ResizeOptions, Resizer,
+    Result,
 };
 use serde::{Deserialize, Serialize};
-use std::cell::RefCell;
 
 const MIN_RATIO: f64 = 3.0 / 4.0;
 const MAX_RATIO: f64 = 4.0 / 3.0;
@@ -80,19 +76,6 @@ impl AugmentConfig {
     }
 }
 
-/// A part of a picture, in whole pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CropBox {
-    /// First column.
-    pub left: usize,
-    /// First row.
-    pub top: usize,
-    /// Columns.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-}
-
 /// Writes one random view of `picture` to `out` (size, size, 3), values in 0 to 1.
 ///
 /// What is drawn from `rng`, in order: the crop, gray, the order of the colour changes, their factors, the flip.
@@ -110,8 +93,8 @@ pub(crate) fn augment_normalized(
     out: &mut [f32],
 ) -> Result<()> {
     let crop = random_crop(picture.width, picture.height, config, rng);
-    let plan = normalizing(random_colors(config, rng), normalization);
-    resized(picture, Part::Box(crop), size, out, &plan)
+    let plan = random_colors(config, rng).normalizing(normalization.mean, normalization.std);
+    resized(view(picture), Part::Box(crop), size, out, &plan)
 }
 
 /// Writes the un-augmented view for evaluation to `out` (size, size, 3), values in 0 to 1.
@@ -131,14 +114,12 @@ pub(crate) fn center_normalized(
     if !(crop_fraction > 0.0 && crop_fraction <= 1.0) {
         bail!("crop fraction must be in (0, 1], got {crop_fraction}");
     }
-    let plan = normalizing(ColorPlan::identity(), normalization);
-    let part = Part::Middle((size as f64 / crop_fraction).round() as usize);
-    resized(picture, part, size, out, &plan)
+    let plan = ColorPlan::identity().normalizing(normalization.mean, normalization.std);
+    resized(view(picture), Part::middle(size, crop_fraction), size, out, &plan)
 }
 
-fn normalizing(plan: ColorPlan, normalization: &Normalization) -> ColorPlan {
-    let scale = normalization.std.map(|std| 1.0 / std);
-    ColorPlan { scale, shift: std::array::from_fn(|c| -normalization.mean[c] * scale[c]), ..plan }
+fn view(picture: &Picture) -> View<'_> {
+    View { width: picture.width, height: picture.height, pixels: &picture.pixels }
 }
 
 /// A random crop as torchvision's `RandomResizedCrop.get_params`: area uniform, ratio log-uniform in 3/4 to 4/3, ten
@@ -184,63 +165,4 @@ fn random_colors(config: &AugmentConfig, rng: &mut Rng) -> ColorPlan {
 
 fn factor(strength: f32, rng: &mut Rng) -> f32 {
     rng.uniform_in((1.0 - strength).max(0.0), 1.0 + strength)
-}
-
-/// Which part of a picture is resized.
-#[derive(Clone, Copy)]
-enum Part {
-    /// These pixels; nothing outside them counts, as if they had been cut out first.
-    Box(CropBox),
-    /// The middle, after the shorter side is resized to this.
-    Middle(usize),
-}
-
-/// Buffers that each data thread keeps from picture to picture.
-#[derive(Default)]
-struct Work {
-    resizer: Resizer,
-    pixels: Vec<u8>,
-}
-
-thread_local! {
-    static WORK: RefCell<Work> = RefCell::default();
-}
-
-/// Resizes the part in 8 bits and writes it to `out` with the colours of `plan`.
-fn resized(picture: &Picture, part: Part, size: usize, out: &mut [f32], plan: &ColorPlan) -> Result<()> {
-    if size == 0 || out.len() != size * size * 3 {
-        bail!("expected a buffer of {} values for a view of {size} pixels, got {}", size * size * 3, out.len());
-    }
-    WORK.with_borrow_mut(|work| {
-        work.pixels.resize(size * size * 3, 0);
-        let failed = |err: &dyn std::fmt::Display| Error::invalid(format!("picture of {}x{}: {err}", picture.width, picture.height));
-        let (width, height) = (picture.width as u32, picture.height as u32);
-        let from = TypedImageRef::<U8x3>::from_buffer(width, height, &picture.pixels).map_err(|e| failed(&e))?;
-        let mut to = TypedImage::<U8x3>::from_buffer(size as u32, size as u32, &mut work.pixels).map_err(|e| failed(&e))?;
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-        match part {
-            Part::Box(b) => {
-                let from = TypedCroppedImage::new(from, b.left as u32, b.top as u32, b.width as u32, b.height as u32);
-                work.resizer.resize_typed(&from.map_err(|e| failed(&e))?, &mut to, &options)
-            }
-            Part::Middle(shorter) => {
-                let (left, top, side_x, side_y) = middle(picture.width, picture.height, size, shorter);
-                work.resizer.resize_typed(&from, &mut to, &options.crop(left, top, side_x, side_y))
-            }
-        }
-        .map_err(|e| failed(&e))?;
-        color::apply(&work.pixels, size, plan, out);
-        Ok(())
-    })
-}
-
-/// The part of the picture that is in the middle once its shorter side has been resized: left, top, width, height.
-///
-/// Sides and offsets of the resized picture are whole pixels, as in torchvision's `Resize` and `CenterCrop`.
-fn middle(width: usize, height: usize, size: usize, shorter: usize) -> (f64, f64, f64, f64) {
-    let longer = shorter * width.max(height) / width.min(height);
-    let (w, h) = if width <= height { (shorter, longer) } else { (longer, shorter) };
-    let offset = |side: usize| ((side - size) as f64 / 2.0).round_ties_even();
-    let (per_x, per_y) = (width as f64 / w as f64, height as f64 / h as f64);
-    (offset(w) * per_x, offset(h) * per_y, size as f64 * per_x, size as f64 * per_y)
 }

@@ -22,6 +22,8 @@ pub mod loss;
 pub mod memory_bank;
 pub mod ops;
 pub mod optim;
+pub mod preprocess;
+mod resize;
 pub mod resnet;
 pub mod rng;
 #[cfg(feature = "train")]

@@ -1,8 +1,12 @@
 //! Encoded bytes to [`Picture`]: JPEG, PNG, WebP, GIF (first frame), BMP, TIFF, upright and over white.
 
 use super::{probe, Picture};
-use crate::{error::bail, Error, Result};
-use fast_image_resize::{images::TypedImage, images::TypedImageRef, pixels::U8x3, FilterType, ResizeAlg, ResizeOptions, Resizer};
+use crate::{
+    error::bail,
+    preprocess::over_white,
+    resize::{reduced, reduction, View},
+    Error, Result,
+};
 use image::{metadata::Orientation, DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
 use std::io::Cursor;
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -10,10 +14,6 @@ use zune_jpeg::zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options:
 
 /// Images of more pixels are refused by their header, before any memory is taken for them.
 pub const MAX_PIXELS: usize = 64 << 20;
-
-/// How much larger than the network's input the shorter side stays: the smallest published crop (a fifth of the area,
-/// ratio 3/4) of a picture 2.25 times as large is not enlarged.
-const KEPT: f64 = 2.25;
 
 /// The picture in `bytes`, reduced by a power of two where its shorter side stays at least 2.25 `size`.
 ///
@@ -28,17 +28,9 @@ pub fn decode(bytes: &[u8], size: usize) -> Result<Picture> {
     if factor == 1 {
         return Ok(picture);
     }
-    reduced(&picture, factor)
-}
-
-/// The power of two by which a picture of `width` by `height` is reduced for a network that sees `size` pixels.
-pub fn reduction(width: usize, height: usize, size: usize) -> usize {
-    let shorter = width.min(height) as f64;
-    let mut factor = 1;
-    while shorter / (2 * factor) as f64 >= KEPT * size as f64 {
-        factor *= 2;
-    }
-    factor
+    let from = View { width: picture.width, height: picture.height, pixels: &picture.pixels };
+    let (width, height, pixels) = reduced(from, factor)?;
+    Picture::new(width, height, pixels)
 }
 
 fn decode_any(bytes: &[u8], size: usize) -> Result<Picture> {
@@ -114,18 +106,14 @@ fn decode_other(bytes: &[u8]) -> Result<Picture> {
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
     image.apply_orientation(orientation);
-    let rgb = if image.color().has_alpha() { over_white(image) } else { image.into_rgb8() };
+    let rgb = if image.color().has_alpha() { without_alpha(image) } else { image.into_rgb8() };
     Picture::new(rgb.width() as usize, rgb.height() as usize, rgb.into_raw())
 }
 
-/// `value * alpha + 255 (1 - alpha)`, rounded.
-fn over_white(image: DynamicImage) -> RgbImage {
+/// Transparent parts become white.
+fn without_alpha(image: DynamicImage) -> RgbImage {
     let image = image.into_rgba8();
-    let blend = |value: u8, alpha: u8| {
-        let (value, alpha) = (u32::from(value), u32::from(alpha));
-        ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
-    };
-    let pixels = image.as_raw().chunks_exact(4).flat_map(|p| [0, 1, 2].map(|i| blend(p[i], p[3]))).collect();
+    let pixels = image.as_raw().chunks_exact(4).flat_map(over_white).collect();
     RgbImage::from_raw(image.width(), image.height(), pixels).expect("three values for each pixel of the same image")
 }
 
@@ -140,16 +128,4 @@ fn upright(picture: Picture, orientation: Orientation) -> Result<Picture> {
     image.apply_orientation(orientation);
     let rgb = image.into_rgb8();
     Picture::new(rgb.width() as usize, rgb.height() as usize, rgb.into_raw())
-}
-
-/// The picture at `1 / factor` of its sides, each pixel the mean of the area that it stands for.
-fn reduced(picture: &Picture, factor: usize) -> Result<Picture> {
-    let (width, height) = (picture.width.div_ceil(factor), picture.height.div_ceil(factor));
-    let mut pixels = vec![0; width * height * 3];
-    let failed = |err: &dyn std::fmt::Display| Error::invalid(format!("could not be reduced: {err}"));
-    let from = TypedImageRef::<U8x3>::from_buffer(picture.width as u32, picture.height as u32, &picture.pixels).map_err(|e| failed(&e))?;
-    let mut to = TypedImage::<U8x3>::from_buffer(width as u32, height as u32, &mut pixels).map_err(|e| failed(&e))?;
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Box));
-    Resizer::new().resize_typed(&from, &mut to, &options).map_err(|e| failed(&e))?;
-    Picture::new(width, height, pixels)
 }

@@ -176,7 +176,7 @@ fn check(origin: &Origin, size: usize) -> Result<probe::Probe> {
 }
 
 fn decoded_bytes(probe: &probe::Probe, size: usize) -> usize {
-    let factor = decode::reduction(probe.width, probe.height, size);
+    let factor = crate::resize::reduction(probe.width, probe.height, size);
     probe.width.div_ceil(factor) * probe.height.div_ceil(factor) * 3
 }
 

@@ -38,6 +38,12 @@ impl ColorPlan {
     pub fn identity() -> Self {
         Self { gray: false, adjust: vec![], flip: false, scale: [1.0; 3], shift: [0.0; 3] }
     }
+
+    /// The same changes, then `(value - mean) / std` for each channel.
+    pub(crate) fn normalizing(self, mean: [f32; 3], deviation: [f32; 3]) -> Self {
+        let scale = deviation.map(|deviation| 1.0 / deviation);
+        Self { scale, shift: std::array::from_fn(|c| -mean[c] * scale[c]), ..self }
+    }
 }
 
 /// Applies `plan` to RGB `pixels`, rows of `width`, and writes as many floats to `out`, channels innermost.

@@ -40,6 +40,21 @@ pub fn max_pool(x: &Tensor, window: &Conv2d) -> Result<(Tensor, MaxIndices)> {
     Ok((tensor(out, (batch, oh, ow, channels)), MaxIndices { taps, input: (batch, height, width, channels), window: *window }))
 }
 
+/// [`max_pool`] of values `(B, H, W, C)` for inference: without the indices.
+pub(crate) fn max_pool_values(x: &[f32], (batch, height, width, channels): (usize, usize, usize, usize), window: &Conv2d) -> Vec<f32> {
+    let out = window.output_size((height, width)).unwrap_or((0, 0));
+    let mut pooled = vec![f32::NEG_INFINITY; batch * out.0 * out.1 * channels];
+    let geometry = Geometry { window, height, width, channels, out };
+    let images = x.chunks_exact(height * width * channels).zip(pooled.chunks_exact_mut((out.0 * out.1 * channels).max(1)));
+    for (image, pooled) in images {
+        geometry.visit(|to, _, from| {
+            let pair = pooled[to..to + channels].iter_mut().zip(&image[from..from + channels]);
+            pair.for_each(|(max, x)| *max = if x > max { *x } else { *max });
+        });
+    }
+    pooled
+}
+
 /// Gradient to the input of [`max_pool`]: each output's gradient goes to the value that won.
 pub fn max_pool_backward(grad: &Tensor, indices: &MaxIndices) -> Result<Tensor> {
     let (batch, height, width, channels) = indices.input;
@@ -66,15 +81,18 @@ pub fn global_average_pool(x: &Tensor) -> Result<Tensor> {
     let (batch, height, width, channels) = x.dims4()?;
     let pixels = height * width;
     let mut out = vec![0f32; batch * channels];
-    read(x, |x| {
-        for (image, mean) in x.chunks_exact(pixels * channels).zip(out.chunks_exact_mut(channels)) {
-            for pixel in image.chunks_exact(channels) {
-                mean.iter_mut().zip(pixel).for_each(|(m, v)| *m += v);
-            }
-            mean.iter_mut().for_each(|m| *m /= pixels as f32);
-        }
-    })?;
+    read(x, |x| mean_pixels(x, pixels, channels, &mut out))?;
     Ok(tensor(out, (batch, channels)))
+}
+
+/// Adds to each row of `out` `(B, C)`, which holds zeros, the mean of an image's pixels.
+pub(crate) fn mean_pixels(x: &[f32], pixels: usize, channels: usize, out: &mut [f32]) {
+    for (image, mean) in x.chunks_exact(pixels * channels).zip(out.chunks_exact_mut(channels)) {
+        for pixel in image.chunks_exact(channels) {
+            mean.iter_mut().zip(pixel).for_each(|(m, v)| *m += v);
+        }
+        mean.iter_mut().for_each(|m| *m /= pixels as f32);
+    }
 }
 
 /// Gradient to the input `(B, H, W, C)` of [`global_average_pool`] from `grad` `(B, C)`.

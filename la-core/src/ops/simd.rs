@@ -140,7 +140,19 @@ pub struct Avx2;
 
 /// Arrays that the compiler turns into whatever vectors the target has.
 #[derive(Clone, Copy)]
-pub struct Portable;
+pub struct Arrays;
+
+/// Four lanes of WebAssembly's simd128.
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+#[derive(Clone, Copy)]
+pub struct Wasm128;
+
+/// What the target has at compile time.
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub type Portable = Wasm128;
+/// What the target has at compile time.
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+pub type Portable = Arrays;
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -241,6 +253,62 @@ mod x86 {
     }
 }
 
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm {
+    use super::{Simd, Wasm128};
+    use std::arch::wasm32::*;
+
+    // SAFETY of every block below: the trait's contract gives valid pointers.
+    #[allow(clippy::undocumented_unsafe_blocks)]
+    impl Simd for Wasm128 {
+        type V = v128;
+        const LANES: usize = 4;
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> v128 {
+            f32x4_splat(x)
+        }
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> v128 {
+            unsafe { v128_load(p.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn store(p: *mut f32, v: v128) {
+            unsafe { v128_store(p.cast(), v) }
+        }
+        #[inline(always)]
+        unsafe fn mul_add(a: v128, b: v128, c: v128) -> v128 {
+            #[cfg(target_feature = "relaxed-simd")]
+            return f32x4_relaxed_madd(a, b, c);
+            #[cfg(not(target_feature = "relaxed-simd"))]
+            f32x4_add(f32x4_mul(a, b), c)
+        }
+        #[inline(always)]
+        unsafe fn add(a: v128, b: v128) -> v128 {
+            f32x4_add(a, b)
+        }
+        #[inline(always)]
+        unsafe fn sub(a: v128, b: v128) -> v128 {
+            f32x4_sub(a, b)
+        }
+        #[inline(always)]
+        unsafe fn mul(a: v128, b: v128) -> v128 {
+            f32x4_mul(a, b)
+        }
+        #[inline(always)]
+        unsafe fn max(a: v128, b: v128) -> v128 {
+            f32x4_pmax(b, a)
+        }
+        #[inline(always)]
+        unsafe fn where_positive(gate: v128, x: v128) -> v128 {
+            v128_and(f32x4_gt(gate, f32x4_splat(0.0)), x)
+        }
+        #[inline(always)]
+        unsafe fn greater(a: v128, b: v128) -> u32 {
+            u32::from(i32x4_bitmask(f32x4_gt(a, b)))
+        }
+    }
+}
+
 /// One value, for the ends of rows that do not fill a vector.
 #[derive(Clone, Copy)]
 pub struct One;
@@ -252,7 +320,7 @@ fn zip(a: [f32; PORTABLE_LANES], b: [f32; PORTABLE_LANES], f: impl Fn(f32, f32) 
     std::array::from_fn(|i| f(a[i], b[i]))
 }
 
-impl Simd for Portable {
+impl Simd for Arrays {
     type V = [f32; PORTABLE_LANES];
     const LANES: usize = PORTABLE_LANES;
     #[inline(always)]

@@ -1,5 +1,6 @@
 //! The layers of a ResNet, each with the forward pass, the training forward pass with its cache, and the backward pass.
 
+use super::ResNetConfig;
 use crate::{
     ops::{
         batch_norm::{batch_norm, batch_norm_backward, batch_norm_eval, batch_stats, BatchStats, Epilogue},
@@ -175,12 +176,33 @@ pub(super) struct BlockShape {
 }
 
 impl BlockShape {
+    /// The blocks of each stage.
+    pub fn stages(config: &ResNetConfig) -> Vec<Vec<Self>> {
+        let expansion = config.arch.expansion();
+        let mut channels = config.width;
+        let stage = |(s, &count): (usize, &usize)| {
+            let shape = |b| {
+                let stride = if b == 0 && s > 0 { 2 } else { 1 };
+                let shape = Self { channels, width: config.width << s, expansion, stride };
+                channels = shape.out_channels();
+                shape
+            };
+            (0..count).map(shape).collect()
+        };
+        config.arch.blocks().iter().enumerate().map(stage).collect()
+    }
+
     pub fn out_channels(&self) -> usize {
         self.width * self.expansion
     }
 
+    /// The projection of the shortcut, where the shape changes.
+    pub fn projection(&self) -> Option<Conv2d> {
+        (self.stride != 1 || self.channels != self.out_channels()).then(|| Conv2d::square(1, self.stride, 0))
+    }
+
     /// Convolutions of the main path with their input and output channels.
-    fn convolutions(&self) -> Vec<(Conv2d, (usize, usize))> {
+    pub fn convolutions(&self) -> Vec<(Conv2d, (usize, usize))> {
         let (c, w, o) = (self.channels, self.width, self.out_channels());
         match self.expansion {
             1 => vec![(Conv2d::square(3, self.stride, 1), (c, w)), (Conv2d::square(3, 1, 1), (w, w))],
@@ -207,8 +229,7 @@ impl Block {
             units.push(Unit::new((&format!("{name}.conv{}", i + 1), &format!("{name}.bn{}", i + 1)), conv, channels, make)?);
         }
         let mut downsample = None;
-        if shape.stride != 1 || shape.channels != shape.out_channels() {
-            let conv = Conv2d::square(1, shape.stride, 0);
+        if let Some(conv) = shape.projection() {
             let names = (format!("{name}.downsample.0"), format!("{name}.downsample.1"));
             downsample = Some(Unit::new((&names.0, &names.1), conv, (shape.channels, shape.out_channels()), make)?);
         }

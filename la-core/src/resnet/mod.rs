@@ -4,6 +4,8 @@
 //! Inside, activations are `(B, H, W, C)` and convolution weights `(KH, KW, C, O)`; names and files are torchvision's.
 
 mod config;
+mod encode;
+mod encoder;
 mod layers;
 mod weights;
 
@@ -19,8 +21,10 @@ use crate::{
 };
 use candle_core::{DType, Device, Tensor};
 pub use config::{Arch, ResNetConfig, Stem};
+pub use encode::encode;
+pub use encoder::Encoder;
 pub use layers::Parameter;
-use layers::{Block, BlockCache, Linear, Unit, UnitCache};
+use layers::{Block, BlockCache, BlockShape, Linear, Unit, UnitCache};
 
 /// A ResNet whose last layer, `fc`, gives the embedding before it is normalised.
 pub struct ResNet {
@@ -148,21 +152,13 @@ impl ResNet {
 
     /// Builds every layer from tensors that `make` gives in torchvision's order.
     fn build(config: &ResNetConfig, make: &mut dyn FnMut(&[usize], layers::Kind) -> Result<Tensor>) -> Result<Self> {
-        let (width, expansion) = (config.width, config.arch.expansion());
-        let stem = Unit::new(("conv1", "bn1"), config.stem.conv(), (3, width), make)?;
+        let stem = Unit::new(("conv1", "bn1"), config.stem.conv(), (3, config.width), make)?;
         let mut stages = Vec::new();
-        let mut channels = width;
-        for (s, &count) in config.arch.blocks().iter().enumerate() {
-            let mut stage = Vec::new();
-            for b in 0..count {
-                let stride = if b == 0 && s > 0 { 2 } else { 1 };
-                let shape = layers::BlockShape { channels, width: width << s, expansion, stride };
-                stage.push(Block::new(&format!("layer{}.{b}", s + 1), &shape, make)?);
-                channels = shape.out_channels();
-            }
-            stages.push(stage);
+        for (s, shapes) in BlockShape::stages(config).iter().enumerate() {
+            let blocks = shapes.iter().enumerate().map(|(b, shape)| Block::new(&format!("layer{}.{b}", s + 1), shape, make));
+            stages.push(blocks.collect::<Result<_>>()?);
         }
-        let fc = Linear::new("fc", (channels, config.embedding_dim), make)?;
+        let fc = Linear::new("fc", (config.num_features(), config.embedding_dim), make)?;
         Ok(Self { config: config.clone(), stem, stages, fc })
     }
 }

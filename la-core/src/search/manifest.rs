@@ -201,7 +201,8 @@ impl FileEntry {
 }
 
 impl Preprocessing {
-    fn check(&self) -> Result<()> {
+    /// Fails where a field lies out of its range, by name.
+    pub fn check(&self) -> Result<()> {
         if !(1..=MAX_SIZE).contains(&self.size) {
             bail!("preprocessing: size must be in 1 to {MAX_SIZE}, got {}", self.size);
         }

@@ -3,11 +3,13 @@
 //! Work is cut into pieces by shape alone and each output is summed by one piece in one order, so threads change nothing.
 
 use super::kernel::{gather_tile, lanes, max_vectors, outer_tile, Gather, GatherTile, Outer, MAX_ROWS};
+use super::packed::{Epilogue, Values};
 use super::plan::{Plan, PADDED};
 use crate::ops::{
     host::scratch,
     parallel::{for_each, SharedMut},
 };
+use std::borrow::Cow;
 
 /// Output pixels of one piece of work: their inputs, outputs and one weight panel stay in the second-level cache.
 const PIXELS: usize = 240;
@@ -22,7 +24,7 @@ const OUTER_ROWS: usize = 6;
 
 /// Weights as panels: for each block of output columns, `taps × channels` rows of `width` values, zero-padded.
 pub(super) struct Panels {
-    pub values: Vec<f32>,
+    pub values: Values,
     pub blocks: Vec<Block>,
     pub channels: usize,
 }
@@ -49,7 +51,13 @@ impl Panels {
             let panel = unsafe { std::slice::from_raw_parts_mut(out.get().add(block.offset + tap * len), len) };
             fill(tap, block.start, block.columns, panel);
         });
-        Self { values, blocks, channels }
+        Self { values: Values::F32(values), blocks, channels }
+    }
+
+    /// The panel of a block in full precision.
+    pub fn block(&self, block: &Block) -> Cow<'_, [f32]> {
+        let next = self.blocks.iter().map(|other| other.offset).find(|&offset| offset > block.offset);
+        self.values.range(block.offset..next.unwrap_or(self.values.len()))
     }
 
     /// For the forward pass, from weights `(taps, channels, columns)`.
@@ -119,26 +127,37 @@ pub(super) struct Images<'a> {
     pub image: usize,
 }
 
-/// Gathers every output pixel of `plan` over a batch: `out (+)= inputs · panels`.
-pub(super) fn gather_all(plan: &Plan, input: Images, panels: &Panels, out: &mut [f32], accumulate: bool) {
+/// Gathers every output pixel of `plan` over a batch: `out (+)= inputs · panels`, and then what `epilogue` says.
+pub(super) fn gather_all(plan: &Plan, input: Images, panels: &Panels, out: &mut [f32], accumulate: bool, epilogue: Option<&Epilogue>) {
     let (image_len, batch) = (out.len() / (input.values.len() / input.image).max(1), input.values.len() / input.image);
     let pixels = plan.pixels() * batch;
     let chunks = pixels.div_ceil(PIXELS);
     let zeros = vec![0f32; panels.channels];
     let shared = SharedMut(out.as_mut_ptr());
     for_each(chunks * panels.blocks.len(), |i| {
+        let block = &panels.blocks[i / chunks];
+        let panel = panels.block(block);
         let piece = Piece {
             plan,
             input,
-            panels,
-            block: &panels.blocks[i / chunks],
+            channels: panels.channels,
+            panel: &panel,
+            block,
             zeros: &zeros,
             out: shared.get(),
             out_image: image_len,
             accumulate,
         };
         let start = (i % chunks) * PIXELS;
-        piece.run(start, (start + PIXELS).min(pixels));
+        let end = (start + PIXELS).min(pixels);
+        piece.run(start, end);
+        if let Some(epilogue) = epilogue {
+            for pixel in start..end {
+                let at = pixel / plan.pixels() * image_len + plan.outputs[pixel % plan.pixels()] as usize + block.start;
+                // SAFETY: this piece owns these columns of its pixels.
+                unsafe { epilogue.apply(shared.get(), at, block.start, block.columns) };
+            }
+        }
     });
 }
 
@@ -146,7 +165,8 @@ pub(super) fn gather_all(plan: &Plan, input: Images, panels: &Panels, out: &mut 
 struct Piece<'a> {
     plan: &'a Plan,
     input: Images<'a>,
-    panels: &'a Panels,
+    channels: usize,
+    panel: &'a [f32],
     block: &'a Block,
     zeros: &'a [f32],
     out: *mut f32,
@@ -157,7 +177,7 @@ struct Piece<'a> {
 impl Piece<'_> {
     fn run(&self, start: usize, end: usize) {
         let tile = gather_tile(self.block.vectors);
-        let channels = self.panels.channels;
+        let channels = self.channels;
         let taps = self.plan.taps.len();
         let taps_at_once = (PANEL_ROWS / channels).clamp(1, MAX_TAPS);
         let channels_at_once = channels.div_ceil(channels.div_ceil(PANEL_ROWS).max(1));
@@ -197,12 +217,12 @@ impl Piece<'_> {
                 (image, pixel) = (image + 1, 0);
             }
         }
-        let first = (range.tap * self.panels.channels + range.channel) * self.block.width();
+        let first = (range.tap * self.channels + range.channel) * self.block.width();
         let mut job = Gather {
             rows: rows.as_ptr(),
             taps: range.taps,
             channels: range.channels,
-            panel: self.panels.values[self.block.offset + first..].as_ptr(),
+            panel: self.panel[first..].as_ptr(),
             out: out.as_ptr(),
             accumulate: self.accumulate || range.tap + range.channel > 0,
         };

@@ -1,8 +1,8 @@
 //! Register tiles of convolution: a few pixels by a few vectors of output channels, with the whole sum in registers.
 
-use crate::ops::simd::{level, Level, Portable, Simd};
 #[cfg(target_arch = "x86_64")]
-use crate::ops::simd::{Avx2, Avx512};
+use crate::ops::simd::{level, Avx2, Avx512, Level};
+use crate::ops::simd::{Portable, Simd};
 
 /// The most pixels that any tile holds.
 pub(super) const MAX_ROWS: usize = 12;
@@ -147,12 +147,15 @@ tiles!(portable, Portable, , vectors 2,
 /// Calls `$f` of the module that holds this processor's tiles.
 macro_rules! on_level {
     ($item:ident $(($($arg:expr),*))?) => {
-        match level() {
+        {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => avx512::$item $(($($arg),*))?,
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => avx2::$item $(($($arg),*))?,
-            _ => portable::$item $(($($arg),*))?,
+            match level() {
+                Level::Avx512 => avx512::$item $(($($arg),*))?,
+                Level::Avx2 => avx2::$item $(($($arg),*))?,
+                Level::Portable => portable::$item $(($($arg),*))?,
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            portable::$item $(($($arg),*))?
         }
     };
 }

@@ -4,6 +4,7 @@
 
 mod cpu;
 mod kernel;
+mod packed;
 mod plan;
 mod winograd;
 
@@ -15,6 +16,7 @@ use crate::{
 use candle_core::{Device, Tensor};
 use cpu::{gather_all, outer_all, Images, Panels};
 use kernel::lanes;
+pub use packed::{Finish, PackedConv2d, Values};
 pub use plan::Conv2d;
 use plan::Plan;
 use winograd::Tiling;
@@ -31,13 +33,13 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, conv: &Conv2d) -> Result<Tensor> {
             if let Some(tiling) =
                 shape.winograd(shape.output, shape.input, shape.channels).filter(|t| t.tiles() * shape.channels >= EXACT_BELOW)
             {
-                let panels = Panels::forward(w, 9, shape.channels, shape.out_channels);
-                return winograd::convolve(&tiling, Images { values: x, image: x.len() / shape.batch }, &panels, &mut out, false);
+                let points = winograd::transform_weights(Panels::forward(w, 9, shape.channels, shape.out_channels));
+                return winograd::convolve(&tiling, Images { values: x, image: x.len() / shape.batch }, &points, &mut out, false, None);
             }
             let (rows, padded) = shape.merged(x);
             let panels = Panels::forward(w, rows.taps(), rows.channels, shape.out_channels);
             let input = Images { values: padded.as_deref().unwrap_or(x), image: rows.image };
-            gather_all(&rows.plan, input, &panels, &mut out, false);
+            gather_all(&rows.plan, input, &panels, &mut out, false, None);
         })
     })??;
     Ok(tensor(out, (shape.batch, shape.output.0, shape.output.1, shape.out_channels)))
@@ -129,11 +131,16 @@ impl MergedRows {
 }
 
 impl Shape {
-    fn new((batch, height, width, channels): (usize, usize, usize, usize), weight: &Tensor, conv: &Conv2d) -> Result<Self> {
+    fn new(images: (usize, usize, usize, usize), weight: &Tensor, conv: &Conv2d) -> Result<Self> {
         let (kh, kw, c, out_channels) = weight.dims4()?;
-        if (kh, kw) != conv.kernel || c != channels {
-            bail!("convolution: expected weights ({}, {}, {channels}, O), got {:?}", conv.kernel.0, conv.kernel.1, weight.dims());
+        if (kh, kw) != conv.kernel || c != images.3 {
+            bail!("convolution: expected weights ({}, {}, {}, O), got {:?}", conv.kernel.0, conv.kernel.1, images.3, weight.dims());
         }
+        Self::of(images, out_channels, conv)
+    }
+
+    fn of((batch, height, width, channels): (usize, usize, usize, usize), out_channels: usize, conv: &Conv2d) -> Result<Self> {
+        let (kh, kw) = conv.kernel;
         let Some(output) = conv.output_size((height, width)) else {
             bail!("convolution: a {kh}x{kw} kernel does not fit a {height}x{width} image with padding {}", conv.padding);
         };
@@ -145,10 +152,14 @@ impl Shape {
 
     /// The tiles of a 3×3 stride-1 convolution where Winograd pays: enough tiles, few wasted outputs, panels that fit caches.
     fn winograd(&self, output: (usize, usize), input: (usize, usize), channels: usize) -> Option<Tiling> {
-        let tiling = Tiling { batch: self.batch, input, output, padding: self.conv.padding };
+        let tiling = Tiling { input, output, ..self.tiling() };
         let fits = self.conv.kernel == (3, 3) && self.conv.stride == 1 && self.conv.padding <= 2;
         let pays = (16..=winograd::MAX_CHANNELS).contains(&channels) && tiling.tiles() >= WINOGRAD_TILES && tiling.used() > 0.5;
         (fits && pays).then_some(tiling)
+    }
+
+    fn tiling(&self) -> Tiling {
+        Tiling { batch: self.batch, input: self.input, output: self.output, padding: self.conv.padding }
     }
 
     /// The same for the weight gradient, whose tiles must fill whole vectors.
@@ -168,7 +179,7 @@ impl Shape {
     /// The forward plan. With few input channels (the stem) a padded copy makes each kernel row one run of values.
     fn merged(&self, x: &[f32]) -> (MergedRows, Option<Vec<f32>>) {
         let (kh, kw) = self.conv.kernel;
-        if kw == 1 || kw * self.channels > 32 {
+        if !self.conv.merges_rows(self.channels) {
             let plan = Plan::forward(&self.conv, self.input, self.channels, self.out_channels);
             return (MergedRows { plan, channels: self.channels, image: self.input.0 * self.input.1 * self.channels }, None);
         }
@@ -196,9 +207,9 @@ impl Shape {
         let input = Images { values: grad, image: grad.len() / self.batch };
         if let Some(tiling) = self.winograd(self.input, self.output, self.out_channels) {
             let reversed: Vec<usize> = (0..9).rev().collect();
-            let panels = Panels::backward(weight, &reversed, self.out_channels, self.channels);
+            let points = winograd::transform_weights(Panels::backward(weight, &reversed, self.out_channels, self.channels));
             let tiling = Tiling { padding: 2 - self.conv.padding, ..tiling };
-            return winograd::convolve(&tiling, input, &panels, out, accumulate);
+            return winograd::convolve(&tiling, input, &points, out, accumulate, None);
         }
         for phase in (0..self.conv.stride).flat_map(|y| (0..self.conv.stride).map(move |x| (y, x))) {
             let plan = Plan::backward(&self.conv, self.input, self.channels, self.out_channels, phase);
@@ -209,7 +220,7 @@ impl Shape {
                 continue;
             }
             let panels = Panels::backward(weight, &plan.taps, self.out_channels, self.channels);
-            gather_all(&plan, input, &panels, out, accumulate);
+            gather_all(&plan, input, &panels, out, accumulate, None);
         }
     }
 

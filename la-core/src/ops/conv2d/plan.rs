@@ -20,6 +20,11 @@ impl Conv2d {
         Self { kernel: (kernel, kernel), stride, padding }
     }
 
+    /// Whether the taps of one kernel row are read as one run of values: with few channels (the stem).
+    pub(super) fn merges_rows(&self, channels: usize) -> bool {
+        self.kernel.1 > 1 && self.kernel.1 * channels <= 32
+    }
+
     /// Height and width of the output of an `(height, width)` input, or `None` where the kernel does not fit.
     pub fn output_size(&self, (height, width): (usize, usize)) -> Option<(usize, usize)> {
         let side = |size: usize, kernel: usize| Some((size + 2 * self.padding).checked_sub(kernel)? / self.stride + 1);

@@ -5,8 +5,9 @@
 mod transforms;
 
 use super::{
-    cpu::{Images, Panels},
+    cpu::{Block, Images, Panels},
     kernel::{gather_tile, lanes, max_vectors, outer_tile, Gather, Outer, MAX_ROWS},
+    packed::Epilogue,
 };
 use crate::ops::{
     host::scratch,
@@ -62,10 +63,16 @@ impl Tiling {
     }
 }
 
-/// `out (+)= input * weights` for weights packed as nine taps by [`Panels`].
-pub(super) fn convolve(tiling: &Tiling, input: Images, panels: &Panels, out: &mut [f32], accumulate: bool) {
-    let weights = transform_weights(panels);
-    let channels = panels.channels;
+/// Weights packed as nine taps, taken to 36 points.
+pub(super) struct Points {
+    values: Vec<f32>,
+    blocks: Vec<Block>,
+    channels: usize,
+}
+
+/// `out (+)= input * weights`, and then what `epilogue` says.
+pub(super) fn convolve(tiling: &Tiling, input: Images, weights: &Points, out: &mut [f32], accumulate: bool, epilogue: Option<&Epilogue>) {
+    let channels = weights.channels;
     let tiles = tiling.tiles();
     let count = (PIECE / channels / 6 * 6).max(12);
     let out_channels = out.len() / (tiling.batch * tiling.output.0 * tiling.output.1);
@@ -79,16 +86,17 @@ pub(super) fn convolve(tiling: &Tiling, input: Images, panels: &Panels, out: &mu
         }
         let widest = max_vectors() * lanes();
         let mut products = scratch(POINTS * count * widest);
-        for block in &panels.blocks {
+        for block in &weights.blocks {
             let width = block.width();
             for point in 0..POINTS {
-                let panel = &weights[POINTS * (block.offset / 9) + point * channels * width..];
+                let panel = &weights.values[POINTS * (block.offset / 9) + point * channels * width..];
                 let rows = &transformed[point * count * channels..];
                 multiply((rows, channels, used), panel, block.vectors, &mut products[point * count * width..]);
             }
             for t in 0..used {
                 // SAFETY: tiles write disjoint outputs; this piece owns its tiles.
-                let target = Target { out: shared.get(), channels: out_channels, start: block.start, columns: block.columns, accumulate };
+                let target =
+                    Target { out: shared.get(), channels: out_channels, start: block.start, columns: block.columns, accumulate, epilogue };
                 transform_output(tiling, first + t, &products[t * width..], count * width, &target);
             }
         }
@@ -114,16 +122,17 @@ fn multiply((rows, channels, used): (&[f32], usize, usize), panel: &[f32], vecto
 }
 
 /// Weights of nine taps to 36 points: `G g Gᵀ` for every channel pair.
-fn transform_weights(panels: &Panels) -> Vec<f32> {
+pub(super) fn transform_weights(panels: Panels) -> Points {
     let mut out = scratch(panels.values.len() / 9 * POINTS);
     let shared = SharedMut(out.as_mut_ptr());
     let channels = panels.channels;
     const ROWS: usize = 16;
     for block in &panels.blocks {
         let width = block.width();
+        let panel = panels.block(block);
         for_each(channels.div_ceil(ROWS), |i| {
             for c in i * ROWS..((i + 1) * ROWS).min(channels) {
-                let from = panels.values[block.offset + c * width..].as_ptr();
+                let from = panel[c * width..].as_ptr();
                 // SAFETY: the block's transformed weights start at 36/9 of its offset.
                 let to = unsafe { shared.get().add(block.offset / 9 * POINTS + c * width) };
                 let stride = channels * width;
@@ -132,7 +141,7 @@ fn transform_weights(panels: &Panels) -> Vec<f32> {
             }
         });
     }
-    out
+    Points { values: out, blocks: panels.blocks, channels }
 }
 
 /// `Bᵀ d B` of one tile, to 36 rows of `channels` values that lie `stride` apart.
@@ -155,12 +164,13 @@ fn transform_input(tiling: &Tiling, input: Images, tile: usize, channels: usize,
 /// The most channels of a Winograd convolution: as many zeros stand in for padding.
 pub(super) const MAX_CHANNELS: usize = 1024;
 
-struct Target {
+struct Target<'a> {
     out: *mut f32,
     channels: usize,
     start: usize,
     columns: usize,
     accumulate: bool,
+    epilogue: Option<&'a Epilogue<'a>>,
 }
 
 /// `Aᵀ m A` of one tile, from 36 rows that lie `stride` apart, to its outputs inside the image.
@@ -179,6 +189,11 @@ fn transform_output(tiling: &Tiling, tile: usize, from: &[f32], stride: usize, t
     let from = from[..(POINTS - 1) * stride + columns].as_ptr();
     // SAFETY: 36 rows of `columns` values to read; each pointer that is not null has `columns` values to write.
     unsafe { dispatch!(points_to_outputs(from: *const f32, stride: usize, to: &[*mut f32; OUT * OUT], columns: usize, accumulate: bool)) };
+    let Some(epilogue) = target.epilogue else { return };
+    for to in to.iter().filter(|to| !to.is_null()) {
+        // SAFETY: the pointers were made from `out` above; this piece owns these columns of its pixels.
+        unsafe { epilogue.apply(target.out, to.offset_from(target.out) as usize, target.start, columns) };
+    }
 }
 
 /// Weight gradient `(3, 3, C, O)`: `Gᵀ (Σ tiles V ⊗ A dY Aᵀ) G`.

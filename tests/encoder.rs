@@ -1,0 +1,109 @@
+//! The network of an exported bundle against the network that was trained, and the browser's pictures against training's.
+
+use candle_core::{DType, Device, Tensor};
+use la_core::augment::center;
+use la_core::data::{Normalization, Picture};
+use la_core::preprocess::preprocess;
+use la_core::resnet::{encode, Arch, Encoder, ResNet, ResNetConfig, Stem};
+use la_core::search::{Precision, Preprocessing};
+
+const CASES: [(Arch, Stem, usize, usize); 4] = [
+    (Arch::Resnet18, Stem::Small, 16, 32),
+    (Arch::Resnet18, Stem::Imagenet, 24, 75),
+    (Arch::Resnet34, Stem::Small, 8, 17),
+    (Arch::Resnet50, Stem::Imagenet, 8, 64),
+];
+
+/// A network whose running statistics are not those of its start.
+fn net(config: &ResNetConfig) -> ResNet {
+    let mut net = ResNet::new(config, 7, &Device::Cpu).unwrap();
+    for _ in 0..3 {
+        net.forward_train(&images(4, 48, 3)).unwrap();
+    }
+    net
+}
+
+fn images(batch: usize, size: usize, seed: usize) -> Tensor {
+    let value = |i: usize| ((i * 31 + seed * 17) as f32 * 0.61).sin() + ((i / 7) as f32 * 0.013).cos();
+    Tensor::from_vec((0..batch * 3 * size * size).map(value).collect::<Vec<_>>(), (batch, 3, size, size), &Device::Cpu).unwrap()
+}
+
+fn channels_last(images: &Tensor) -> Vec<f32> {
+    images.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// The least cosine between rows of what the encoder and the network give.
+fn worst_cosine(precision: Precision, (arch, stem, width, size): (Arch, Stem, usize, usize)) -> f32 {
+    let config = ResNetConfig { arch, stem, width, embedding_dim: 12 };
+    let net = net(&config);
+    let file = encode(&net.tensors().unwrap(), precision).unwrap();
+    let encoder = Encoder::read(&config, &file).unwrap();
+    let images = images(3, size, 1);
+    let expected: Vec<Vec<f32>> = net.embed(&images).unwrap().to_vec2().unwrap();
+    let got = encoder.embed(&channels_last(&images), 3, size, size).unwrap();
+    let cosine = |(a, b): (&Vec<f32>, &[f32])| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    expected.iter().zip(got.chunks_exact(12)).map(cosine).fold(1.0, f32::min)
+}
+
+#[test]
+fn embeddings_are_the_trained_networks_as_closely_as_the_weights_allow() {
+    for case in CASES {
+        for (precision, least) in [(Precision::F32, 0.99999), (Precision::F16, 0.9999), (Precision::I8, 0.98)] {
+            let cosine = worst_cosine(precision, case);
+            assert!(cosine >= least, "{case:?} {precision}: cosine {cosine}");
+        }
+    }
+}
+
+#[test]
+fn one_image_is_embedded_as_in_a_batch() {
+    let config = ResNetConfig { arch: Arch::Resnet18, stem: Stem::Small, width: 16, embedding_dim: 8 };
+    let encoder = Encoder::read(&config, &encode(&net(&config).tensors().unwrap(), Precision::F16).unwrap()).unwrap();
+    let images = channels_last(&images(5, 32, 2));
+    let all = encoder.embed(&images, 5, 32, 32).unwrap();
+    let last = encoder.embed(&images[4 * 32 * 32 * 3..], 1, 32, 32).unwrap();
+    assert!(all[32..].iter().zip(&last).all(|(a, b)| (a - b).abs() < 1e-6), "{all:?} {last:?}");
+}
+
+#[test]
+fn weights_of_another_network_are_refused_by_name() {
+    let config = ResNetConfig { arch: Arch::Resnet18, stem: Stem::Small, width: 8, embedding_dim: 4 };
+    let tensors = net(&config).tensors().unwrap();
+    let file = encode(&tensors, Precision::F16).unwrap();
+    let refusal = |config: &ResNetConfig, file: &[u8]| Encoder::read(config, file).err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(refusal(&ResNetConfig { width: 16, ..config.clone() }, &file)
+        .contains("conv1.weight has shape [8, 3, 3, 3], expected [16, 3, 3, 3]"));
+    assert!(refusal(&ResNetConfig { arch: Arch::Resnet34, ..config.clone() }, &file).contains("layer1.2.conv1.weight is missing"));
+    assert!(refusal(&config, &file[..file.len() - 1]).contains("safetensors"));
+    let mut broken = tensors;
+    broken[0].1 = (broken[0].1.zeros_like().unwrap() + f64::NAN).unwrap().to_dtype(DType::F32).unwrap();
+    for precision in [Precision::F32, Precision::F16] {
+        let file = encode(&broken, precision);
+        assert!(file.is_err() || refusal(&config, &file.unwrap()).contains("conv1.weight holds NaN"), "{precision}");
+    }
+}
+
+#[test]
+fn a_picture_from_a_browser_is_prepared_as_for_training() {
+    let normalization = Normalization::default();
+    for (width, height, size, crop_fraction) in [(50, 37, 32, 1.0), (90, 200, 64, 0.875), (20, 20, 32, 0.9)] {
+        let how = Preprocessing { size, crop_fraction, mean: normalization.mean, std: normalization.std };
+        let rgb: Vec<u8> = (0..width * height * 3).map(|i| (i * 7919 % 251) as u8).collect();
+        let rgba: Vec<u8> = rgb.chunks_exact(3).flat_map(|p| [p[0], p[1], p[2], 255]).collect();
+        let mut expected = vec![0.0; size * size * 3];
+        center(&Picture::new(width, height, rgb).unwrap(), size, crop_fraction, &mut expected).unwrap();
+        for (i, x) in expected.iter_mut().enumerate() {
+            *x = (*x - how.mean[i % 3]) / how.std[i % 3];
+        }
+        let got = preprocess(&rgba, width, height, &how).unwrap();
+        assert!(got.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5), "{width}x{height}");
+        assert!(preprocess(&rgba[1..], width, height, &how).is_err());
+    }
+}
+
+#[test]
+fn transparent_parts_of_a_picture_are_white() {
+    let how = Preprocessing { size: 1, crop_fraction: 1.0, mean: [0.0; 3], std: [1.0; 3] };
+    assert_eq!(preprocess(&[9, 9, 9, 0], 1, 1, &how).unwrap(), [1.0; 3]);
+    assert_eq!(preprocess(&[0, 255, 0, 255], 1, 1, &how).unwrap(), [0.0, 1.0, 0.0]);
+}
