@@ -34,6 +34,30 @@ pub(super) struct Outer {
     pub weight_stride: usize,
 }
 
+/// Channels whose addresses are sums with a constant: WebAssembly pays for any other sum.
+const UNROLL: usize = if cfg!(target_arch = "wasm32") { 4 } else { 1 };
+
+/// `acc[r][..] += Σ_c rows[r][c] · panel[c][..]` over `C` channels.
+#[inline(always)]
+unsafe fn gather_channels<S: Simd, const R: usize, const V: usize, const C: usize>(
+    acc: &mut [[S::V; V]; R],
+    rows: [*const f32; R],
+    panel: *const f32,
+) {
+    // SAFETY: the caller gives `C` values in each row and `C · V · LANES` in the panel, and runs on a processor with S.
+    unsafe {
+        for c in 0..C {
+            let b: [S::V; V] = std::array::from_fn(|v| S::load(panel.add((c * V + v) * S::LANES)));
+            for (acc, row) in acc.iter_mut().zip(rows) {
+                let a = S::splat(*row.add(c));
+                for v in 0..V {
+                    acc[v] = S::mul_add(a, b[v], acc[v]);
+                }
+            }
+        }
+    }
+}
+
 #[inline(always)]
 unsafe fn gather<S: Simd, const R: usize, const V: usize>(job: &Gather) {
     // SAFETY: `Gather` documents how many values lie at each pointer; the caller runs on a processor with S.
@@ -42,15 +66,14 @@ unsafe fn gather<S: Simd, const R: usize, const V: usize>(job: &Gather) {
         let mut panel = job.panel;
         for t in 0..job.taps {
             let rows: [*const f32; R] = std::array::from_fn(|r| *job.rows.add(t * R + r));
-            for c in 0..job.channels {
-                let b: [S::V; V] = std::array::from_fn(|v| S::load(panel.add(v * S::LANES)));
+            let whole = job.channels / UNROLL * UNROLL;
+            for c in (0..whole).step_by(UNROLL) {
+                gather_channels::<S, R, V, UNROLL>(&mut acc, rows.map(|row| row.add(c)), panel);
+                panel = panel.add(UNROLL * V * S::LANES);
+            }
+            for c in whole..job.channels {
+                gather_channels::<S, R, V, 1>(&mut acc, rows.map(|row| row.add(c)), panel);
                 panel = panel.add(V * S::LANES);
-                for (acc, row) in acc.iter_mut().zip(rows) {
-                    let a = S::splat(*row.add(c));
-                    for v in 0..V {
-                        acc[v] = S::mul_add(a, b[v], acc[v]);
-                    }
-                }
             }
         }
         for (r, row) in acc.iter().enumerate() {
@@ -140,9 +163,9 @@ tiles!(avx512, Avx512, "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma", vectors 4,
 tiles!(avx2, Avx2, "avx2,fma", vectors 2,
     gather [(8, 1), (6, 2)],
     outer [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (1, 2), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2)]);
-tiles!(portable, Portable, , vectors 2,
-    gather [(8, 1), (6, 2)],
-    outer [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (1, 2), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2)]);
+tiles!(portable, Portable, , vectors 3,
+    gather [(8, 1), (6, 2), (4, 3)],
+    outer [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (1, 2), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2), (1, 3), (2, 3), (3, 3), (4, 3), (5, 3), (6, 3)]);
 
 /// Calls `$f` of the module that holds this processor's tiles.
 macro_rules! on_level {
