@@ -1,94 +1,91 @@
 // One state, one render(); every picture is embedded and searched in the worker.
+import { createShelf } from './browse.js';
+import { createCamera } from './camera.js';
 import { createMap } from './map.js';
+import { createThumbnails, decode, fill, filesOf, looksLikePicture } from './pictures.js';
+import { megabytes, showCards, showVote } from './view.js';
 
 const $ = (id) => document.getElementById(id);
-const MAX_PIXELS = 100e6;
-const state = { bundle: null, sheets: [], added: new Map(), dropped: new Map(), query: null, hits: null, k: 10, threshold: -1, embedMs: null, error: '', status: '', progress: null, indexing: false };
+const state = {
+  bundle: null, progress: null, failed: false, error: '', status: '', offline: '',
+  added: new Map(), dropped: new Map(), indexing: null,
+  query: null, result: null, empty: '', k: 10, min: -1,
+};
+window.laState = state;
 
 const worker = new Worker('worker.js', { type: 'module' });
 const waiting = new Map();
-let lastId = 0, lastDrop = 0, latest = 0;
-function ask(type, request, transfer = []) {
+let lastId = 0, lastDrop = Date.now(), latest = 0, paintRow = null;
+function ask(type, request = {}, transfer = []) {
   return new Promise((resolve, reject) => { waiting.set(++lastId, { resolve, reject }); worker.postMessage({ id: lastId, type, ...request }, transfer); });
 }
 worker.onmessage = ({ data }) => {
-  if (data.type === 'progress') { state.progress = data; return render(); }
+  if (data.type === 'progress') { state.progress = data; return showProgress(); }
   const { resolve, reject } = waiting.get(data.id);
   waiting.delete(data.id);
   if (data.type === 'done') resolve(data.result); else reject(new Error(data.message));
 };
-worker.onerror = (e) => fail(new Error(`the page's worker could not start: ${e.message ?? 'pkg/la_wasm.js is missing or broken'}`));
+worker.onerror = (event) => { state.failed = true; fail(new Error(`the page's worker could not start: ${event.message ?? 'one of worker.js, bundle.js and pkg/la_wasm.js is missing or broken: export the page again'}`)); };
 
 function fail(error) { state.error = error.message; render(); }
-const guarded = (work) => (...args) => Promise.resolve(work(...args)).catch(fail);
-const nameOf = (row) => state.added.get(row)?.name ?? state.bundle.names[row] ?? `row ${row}`;
-const labelOf = (row) => state.bundle.labels && row < state.bundle.labels.length ? state.bundle.manifest.labels.classes[state.bundle.labels[row]] ?? '' : '';
-const folder = (url) => new URL(url.endsWith('/') ? url : `${url}/`, location.href).href;
+const guarded = (work) => (...args) => Promise.resolve().then(() => work(...args)).catch(fail);
+const total = () => state.bundle.manifest.bank.rows + state.added.size;
+const nameOf = (row) => state.added.get(row)?.name ?? (state.bundle.names[row] || `row ${row}`);
+const labelOf = (row) => state.added.has(row) ? 'added by you' : state.bundle.labels ? state.bundle.manifest.labels.classes[state.bundle.labels[row]] ?? '' : '';
+const itemOf = (row, score) => ({ row, name: nameOf(row), label: labelOf(row), score });
 
 function bundleBase(params) {
   const model = params.get('model');
   if (model && !/^[\w.-]+\/[\w.-]+$/.test(model)) throw new Error(`?model=: expected owner/name, got ${model}`);
-  return folder(model ? `https://huggingface.co/${model}/resolve/main/bundle/` : params.get('bundle') ?? 'bundle/');
-}
-
-async function decode(file) {
-  let bitmap;
-  try { bitmap = await createImageBitmap(file, { colorSpaceConversion: 'none', premultiplyAlpha: 'none' }); } catch {
-    throw new Error(`${file.name ?? 'the pasted file'}: expected a picture that this browser can open (JPEG, PNG, WebP, GIF), got ${file.type || 'a file of unknown type'}`);
-  }
-  const { width, height } = bitmap;
-  if (width * height > MAX_PIXELS) { bitmap.close(); throw new Error(`${file.name}: expected at most 100 megapixels, got ${width} × ${height}`); }
-  const context = new OffscreenCanvas(width, height).getContext('2d');
-  context.drawImage(bitmap, 0, 0);
-  bitmap.close();
-  return { pixels: new Uint8Array(context.getImageData(0, 0, width, height).data.buffer), width, height };
+  const base = model ? `https://huggingface.co/${model}/resolve/main/bundle/` : params.get('bundle') ?? 'bundle/';
+  try { return new URL(base.endsWith('/') ? base : `${base}/`, location.href).href; } catch { throw new Error(`?bundle=: expected the address of a folder, got ${base}`); }
 }
 
 async function embed(file) {
-  const { pixels, width, height } = await decode(file);
+  const { pixels, width, height, thumb } = await decode(file);
   const { embedding, ms } = await ask('embed', { pixels, width, height }, [pixels.buffer]);
-  const side = Math.min(width, height);
-  const thumb = await createImageBitmap(file, (width - side) >> 1, (height - side) >> 1, side, side, { resizeWidth: 160, resizeHeight: 160 });
-  return { name: file.name || 'picture', embedding, ms, thumb };
+  return { name: file.name || 'pasted picture', embedding, ms, thumb };
 }
 
 async function take(files) {
-  state.error = '';
-  if (files.length === 1) {
-    const picture = await embed(files[0]);
-    state.dropped.set(String(++lastDrop), picture);
-    state.embedMs = picture.ms;
-    return go({ drop: String(lastDrop), row: null });
-  }
-  if (files.length) await index(files);
+  if (!await ready) return;
+  if (!files.length) throw new Error('expected a picture, got no file: save the picture first, then drop or choose the file');
+  if (files.length > 1) return index(files);
+  const picture = await embed(files[0]), drop = (++lastDrop).toString(36);
+  state.dropped.set(drop, picture);
+  await go({ drop, row: null });
 }
 
+// Adds pictures to the bank for the session; whatever is no picture is counted, not tried.
 async function index(files) {
-  state.indexing = true;
-  let done = 0, refused = 0, first;
-  for (const file of files) {
-    if (!state.indexing) break;
-    state.status = `Indexing ${++done} of ${files.length}: ${file.name}`;
+  if (state.indexing) throw new Error('pictures are being indexed already: wait, or stop it first');
+  const pictures = files.filter(looksLikePicture), broken = [];
+  if (!pictures.length) throw new Error(`expected pictures, got ${files.length === 1 ? files[0].name : `${files.length} files of other kinds`}`);
+  const run = state.indexing = { done: 0, of: pictures.length, stopped: false };
+  let first;
+  for (const file of pictures) {
+    if (run.stopped) break;
+    state.status = `Indexing ${++run.done} of ${run.of}: ${file.name}`;
     render();
-    try { first = (await addPicture(await embed(file))) && first === undefined ? state.lastRow : first; } catch (error) { refused++; state.error = error.message; }
+    try { const row = await add(await embed(file)); first ??= row; } catch { broken.push(file.name); }
   }
-  const stopped = !state.indexing;
-  state.indexing = false;
-  state.status = `${stopped ? 'Stopped: ' : ''}${done - refused} pictures added${refused ? `, ${refused} files left out` : ''}`;
+  state.indexing = null;
+  if (first !== undefined) { shelf.turnTo(first); await go({ row: String(first), drop: null }); }
+  const others = files.length - pictures.length;
+  state.status = [`${run.stopped ? 'Stopped: ' : ''}${run.done - broken.length} pictures added to the bank, until this page is closed`,
+    others ? `${others} other files left out` : '', broken.length ? `could not be opened: ${broken.slice(0, 5).join(', ')}${broken.length > 5 ? ' and more' : ''}` : ''].filter(Boolean).join('; ');
   render();
-  if (first !== undefined) await go({ row: String(first), drop: null });
 }
 
-async function addPicture(picture) {
+async function add(picture) {
   const { row } = await ask('add', { embedding: picture.embedding });
   state.added.set(row, picture);
-  state.lastRow = row;
-  return true;
+  return row;
 }
 
 async function addQuery() {
-  await addPicture(state.dropped.get(state.query.drop));
-  await go({ row: String(state.lastRow), drop: null });
+  const row = await add(state.dropped.get(state.query.drop));
+  await go({ row: String(row), drop: null });
 }
 
 function go(changes, replace = false) {
@@ -97,110 +94,160 @@ function go(changes, replace = false) {
   history[replace ? 'replaceState' : 'pushState'](null, '', url);
   return follow();
 }
+const pickRow = guarded((row) => go({ row: String(row), drop: null }));
+
+const clamped = (text, least, most, otherwise) => { const value = parseFloat(text); return Number.isFinite(value) ? Math.min(most, Math.max(least, value)) : otherwise; };
 
 // Makes the page what its address says.
 async function follow() {
-  const params = new URLSearchParams(location.search), mine = ++latest;
-  state.k = Math.min(200, Math.max(1, parseInt(params.get('k') ?? '10', 10) || 10));
-  state.threshold = Math.min(1, Math.max(-1, parseFloat(params.get('threshold') ?? '-1'))) || 0;
-  const drop = params.get('drop'), row = parseInt(params.get('row') ?? '0', 10);
-  const dropped = drop && state.dropped.get(drop);
-  const known = row >= 0 && (row < state.bundle.manifest.bank.rows || state.added.has(row));
-  if (!dropped && !known) throw new Error(`?row=: expected a row of the bank, 0 to ${state.bundle.manifest.bank.rows - 1}, got ${params.get('row')}`);
-  const hits = await ask('search', dropped ? { embedding: dropped.embedding, k: state.k } : { row, k: state.k });
-  if (mine !== latest) return;
-  Object.assign(state, { query: dropped ? { drop, name: dropped.name } : { row, name: nameOf(row) }, hits });
-  if (!state.indexing) state.status = `${hits.rows.length} neighbours of ${state.query.name}. ${dropped ? `Embedded in ${dropped.ms.toFixed(1)} ms, searched` : 'Searched'} in ${hits.ms.toFixed(2)} ms.`;
+  const params = new URLSearchParams(location.search), drop = params.get('drop'), row = Number(params.get('row') ?? 0);
+  state.k = Math.round(clamped(params.get('k'), 1, 200, 10));
+  state.min = clamped(params.get('min'), -1, 1, -1);
+  state.error = state.empty = '';
+  if (drop ? !state.dropped.has(drop) : row >= total()) return lose(drop ? 'The picture of this address' : `Row ${row}`);
+  if (!drop && !(row >= 0 && Number.isInteger(row))) throw new Error(`?row=: expected a row of the bank, 0 to ${total() - 1}, got ${params.get('row')}`);
+  await seek(drop ? { drop, ...state.dropped.get(drop) } : { row, thumb: state.added.get(row)?.thumb, name: nameOf(row) });
+}
+
+function lose(what) {
+  Object.assign(state, { query: null, result: null, status: '' });
+  state.empty = `${what} is gone: what visitors bring never leaves this machine and is forgotten when the page is closed or loaded anew. Drop or choose it again, or pick a picture of the bank.`;
+  latest++;
   render();
 }
 
-function paint(canvas, row, picture = state.added.get(row)) {
-  const context = canvas.getContext('2d'), { width, height } = canvas, sheets = state.bundle.manifest.thumbnails;
-  context.clearRect(0, 0, width, height);
-  if (picture) return context.drawImage(picture.thumb, 0, 0, width, height);
-  if (!sheets) return;
-  const at = row % sheets.per_sheet, x = at % sheets.columns, y = Math.floor(at / sheets.columns);
-  context.imageSmoothingEnabled = sheets.size > 64;
-  context.drawImage(state.sheets[Math.floor(row / sheets.per_sheet)], x * sheets.size, y * sheets.size, sheets.size, sheets.size, 0, 0, width, height);
+async function seek(query = state.query) {
+  if (!query) return render();
+  const mine = ++latest, { k, min } = state;
+  const result = await ask('search', { ...(query.drop ? { embedding: query.embedding } : { row: query.row }), k, min });
+  if (mine !== latest) return;
+  Object.assign(state, { query, result });
+  const best = result.neighbours[0];
+  if (!state.indexing) state.status = best ? `${result.neighbours.length} neighbours of ${query.name}; the nearest is ${nameOf(best.row)}, at ${best.score.toFixed(3)}.` : `No neighbour of ${query.name} has a score of ${min.toFixed(2)} or more: lower the least score.`;
+  render();
 }
 
-function make(tag, text, props = {}) { const node = Object.assign(document.createElement(tag), props); node.textContent = text; return node; }
-
-function neighbour(row, score) {
-  const button = make('button', '', { type: 'button', onclick: guarded(() => go({ row: String(row), drop: null })) });
-  const canvas = make('canvas', '', { width: 112, height: 112 });
-  canvas.setAttribute('aria-hidden', 'true');
-  paint(canvas, row);
-  button.append(canvas, make('span', nameOf(row), { className: 'name' }), make('span', labelOf(row), { className: 'label' }), make('span', score.toFixed(3), { className: 'score' }));
-  button.dataset.row = row;
-  const item = make('li', '');
-  item.append(button);
-  return item;
+function showProgress() {
+  const { loaded, total, kept } = state.progress;
+  $('progress').value = Math.min(1, loaded / total);
+  $('loaded').textContent = `${megabytes(loaded)} of ${megabytes(Math.max(total, loaded))}`;
+  if (state.bundle) $('facts').textContent = `${state.bundle.manifest.bank.rows.toLocaleString('en')} pictures · ${megabytes(loaded)} loaded${kept ? `, ${megabytes(kept)} of it kept from before` : ''}`;
 }
 
 function render() {
-  const { bundle, query, hits, progress } = state;
+  const { bundle, query, result, indexing } = state;
   $('error').hidden = !state.error;
-  $('error').textContent = state.error;
+  $('error-text').textContent = state.error;
+  $('retry').hidden = !state.failed;
+  $('dismiss').hidden = state.failed;
+  $('loading').hidden = Boolean(bundle) || state.failed;
   $('status').textContent = state.status;
-  $('loading').hidden = Boolean(bundle) && !state.error;
-  if (progress) { $('progress').value = progress.loaded / progress.total; $('loaded').textContent = `${(progress.loaded / 1e6).toFixed(1)} of ${(progress.total / 1e6).toFixed(1)} MB`; }
-  $('loading').hidden = Boolean(bundle || state.error);
-  $('cancel').hidden = !state.indexing;
-  if (!bundle || !hits) return;
-  $('title').textContent = `${bundle.manifest.title} · ${bundle.manifest.bank.rows + state.added.size} pictures · ${$('loaded').textContent} loaded`;
-  $('k').value = state.k;
-  $('threshold').value = state.threshold;
-  $('threshold-value').textContent = state.threshold.toFixed(2);
-  $('query-name').textContent = query.name;
-  $('preview').setAttribute('aria-label', query.name);
-  $('add').hidden = !query.drop;
-  paint($('preview'), query.row, state.dropped.get(query.drop) ?? state.added.get(query.row));
-  const kept = [...hits.rows].map((row, i) => [row, hits.scores[i]]).filter(([, score]) => score >= state.threshold);
-  $('neighbours').replaceChildren(...kept.map(([row, score]) => neighbour(row, score)));
-  const winner = hits.shares && hits.shares.indexOf(Math.max(...hits.shares));
-  $('vote').textContent = hits.shares ? `Looks like ${bundle.manifest.labels.classes[winner]}: ${(100 * hits.shares[winner]).toFixed(0)} % of the vote` : '';
-  $('plane').hidden = !bundle.map;
-  if (bundle.map) map.show(bundle.map, kept.map(([row]) => row));
+  $('offline').textContent = state.offline;
+  $('cancel').hidden = $('indexing').hidden = !indexing;
+  if (indexing) $('indexing').value = indexing.done / indexing.of;
+  document.querySelectorAll('[data-needs-bundle]').forEach((controls) => { controls.disabled = !bundle; });
+  if (bundle) { renderQuery(query); renderResult(query, result); }
 }
 
-const map = createMap($('map'), guarded((row) => go({ row: String(row), drop: null })));
-let stream;
-async function camera() {
-  stream = await navigator.mediaDevices.getUserMedia({ video: true }).catch((error) => { throw new Error(`the camera could not be opened: ${error.message}`); });
-  $('video').srcObject = stream;
-  $('camera-view').hidden = false;
-  await $('video').play();
+function renderQuery(query) {
+  $('k').value = state.k;
+  $('min').value = state.min;
+  $('min-value').textContent = state.min > -1 ? state.min.toFixed(2) : 'any';
+  $('query-name').textContent = query?.name ?? 'No picture yet';
+  $('query-label').textContent = query?.row === undefined ? '' : labelOf(query.row);
+  $('preview').setAttribute('aria-label', query?.name ?? 'no picture yet');
+  $('preview').hidden = !query || !(query.thumb || paintRow);
+  $('add').hidden = !query?.drop;
+  if (query) paintOf(query.row, query.thumb)?.($('preview'), query.row);
 }
-async function shoot() {
-  const canvas = new OffscreenCanvas($('video').videoWidth, $('video').videoHeight);
-  canvas.getContext('2d').drawImage($('video'), 0, 0);
-  stream.getTracks().forEach((track) => track.stop());
-  $('camera-view').hidden = true;
-  await take([new File([await canvas.convertToBlob()], 'camera picture', { type: 'image/png' })]);
+
+// How to paint a row, or nothing where there is no picture of it.
+function paintOf(row, thumb = state.added.get(row)?.thumb) {
+  if (thumb) return (canvas) => { canvas.dataset.shows = 'own'; fill(canvas, thumb, true); };
+  return paintRow && ((canvas) => paintRow(canvas, row).catch(fail));
+}
+
+let shown = null;
+function renderResult(query, result) {
+  $('empty').hidden = !(state.empty || (result && !result.neighbours.length));
+  $('empty').textContent = state.empty || 'No neighbour has that score.';
+  $('timing').textContent = result ? `${query.ms === undefined ? 'Searched' : `Embedded in ${query.ms.toFixed(1)} ms, searched`} in ${result.ms.toFixed(2)} ms` : '';
+  if (shown === result) return;
+  const before = shown?.row;
+  shown = result;
+  const neighbours = result?.neighbours ?? [];
+  showCards($('neighbours'), neighbours.map(({ row, score }) => itemOf(row, score)), (row) => paintOf(row), pickRow,
+    (list) => list.querySelector(`[data-row="${before}"]`) ?? $('results-title'));
+  if (result) result.row = query.row;
+  showVote($('vote'), result?.shares, state.bundle.manifest.labels?.classes);
+  $('results').lastEmbedding = query?.embedding ?? null;
+  map.light(neighbours.map(({ row }) => row), query?.row);
+  shelf.show(total(), (row) => `${nameOf(row)} ${labelOf(row)}`);
+}
+
+const map = state.map = createMap($('map'), { onPick: pickRow, onPoint: (row) => { $('map-here').textContent = row < 0 ? '' : [nameOf(row), labelOf(row)].filter(Boolean).join(' · '); } });
+const shelf = createShelf({ list: $('shelf'), where: $('shelf-where'), find: $('find'), back: $('shelf-back'), on: $('shelf-on'), random: $('shelf-random') },
+  (list, rows) => showCards(list, rows.map((row) => itemOf(row)), (row) => paintOf(row), pickRow, () => $('find')));
+const openCamera = createCamera({ dialog: $('camera-view'), video: $('video'), shoot: $('shoot'), cancel: $('camera-off') }, (file) => take([file]), fail);
+
+function listen() {
+  // The same file may be chosen twice: its name must not stay in the field.
+  const chosen = (work) => guarded(async ({ target }) => { const files = [...target.files]; target.value = ''; if (files.length) await work(files); });
+  $('pick').onchange = chosen(take);
+  $('folder').onchange = chosen(index);
+  $('camera').onclick = guarded(openCamera);
+  $('add').onclick = guarded(addQuery);
+  $('cancel').onclick = () => { if (state.indexing) state.indexing.stopped = true; };
+  $('retry').onclick = () => location.reload();
+  $('dismiss').onclick = () => { state.error = ''; render(); };
+  $('k').onchange = guarded((event) => go({ k: event.target.value }));
+  $('min').oninput = guarded((event) => { state.min = Number(event.target.value); return seek(); });
+  $('min').onchange = guarded((event) => go({ min: event.target.value }, true));
+  $('zoom-in').onclick = () => map.zoom(1.5);
+  $('zoom-out').onclick = () => map.zoom(1 / 1.5);
+  $('zoom-all').onclick = () => map.all();
+  addEventListener('popstate', guarded(() => state.bundle && follow()));
+  document.ondragover = (event) => { event.preventDefault(); document.body.classList.add('dropping'); };
+  document.ondragleave = (event) => { if (!event.relatedTarget) document.body.classList.remove('dropping'); };
+  document.ondrop = guarded(async (event) => { event.preventDefault(); document.body.classList.remove('dropping'); await take(await filesOf(event.dataTransfer)); });
+  document.onpaste = guarded((event) => { if (!event.target.matches?.('input')) return take([...event.clipboardData.files]); });
+}
+
+async function load() {
+  const bundle = await ask('load', { base: bundleBase(new URLSearchParams(location.search)) });
+  const { thumbnails, title, labels } = bundle.manifest;
+  paintRow = thumbnails ? createThumbnails(thumbnails, (sheet) => ask('sheet', { sheet })) : null;
+  state.bundle = bundle;
+  document.title = `${title} · Find alike pictures`;
+  $('title').textContent = title;
+  $('plane').hidden = !bundle.map;
+  $('map-colours').hidden = !labels;
+  $('bank').hidden = false;
+  if (!bundle.checked) notify('The files of this bundle were not checked against their sha256: browsers can do that on https and on this machine only.');
+  if (bundle.map) map.points(bundle.map, bundle.labels);
+  showProgress();
+}
+
+function notify(text) { $('notice').textContent = text; $('notice').hidden = false; }
+
+// Keeps page and bundle for visits without a network, once the first answer stands.
+async function keep(module) {
+  const kept = await ask('rest');
+  if (!navigator.serviceWorker) { state.offline = 'This page needs the network each time: browsers keep pages on https and on this machine only.'; return render(); }
+  await navigator.serviceWorker.register('sw.js');
+  const { active } = await navigator.serviceWorker.ready, channel = new MessageChannel();
+  const answered = new Promise((resolve) => { channel.port1.onmessage = ({ data }) => resolve(data.missing); });
+  active.postMessage({ keep: [module] }, [channel.port2]);
+  const missing = await answered;
+  state.offline = kept && !missing.length ? 'Ready: this page now works without a network.' : `This page could not be kept for visits without a network${missing.length ? `: ${missing.length} files are missing` : ': the browser’s storage is full'}.`;
+  render();
 }
 
 async function start() {
-  if ('serviceWorker' in navigator) navigator.serviceWorker.register('sw.js').catch(() => { state.status = 'This visit cannot be kept for offline use.'; });
-  const bundle = await ask('load', { base: bundleBase(new URLSearchParams(location.search)) });
-  state.sheets = await Promise.all(bundle.sheets.map((sheet) => createImageBitmap(sheet)));
-  state.bundle = bundle;
-  const files = guarded((e) => take([...e.target.files]));
-  $('pick').onchange = files;
-  $('folder').onchange = guarded((e) => index([...e.target.files]));
-  $('camera').onclick = guarded(camera);
-  $('shoot').onclick = guarded(shoot);
-  $('add').onclick = guarded(addQuery);
-  $('cancel').onclick = () => { state.indexing = false; };
-  $('k').onchange = guarded((e) => go({ k: e.target.value }));
-  $('threshold').oninput = guarded((e) => go({ threshold: e.target.value }, true));
-  $('zoom-in').onclick = () => map.zoom(1.4);
-  $('zoom-out').onclick = () => map.zoom(1 / 1.4);
-  $('zoom-all').onclick = () => map.all();
-  addEventListener('popstate', guarded(follow));
-  document.ondragover = (e) => e.preventDefault();
-  document.ondrop = guarded((e) => { e.preventDefault(); return take([...e.dataTransfer.files]); });
-  document.onpaste = guarded((e) => take([...e.clipboardData.files]));
-  await follow();
+  try { await load(); } catch (error) { state.failed = true; fail(error); return false; }
+  await follow().catch(fail);
+  keep(state.bundle.module).catch((error) => { state.offline = `This page could not be kept for visits without a network: ${error.message}`; render(); });
+  return true;
 }
-guarded(start)();
+listen();
+const ready = start();

@@ -1,61 +1,115 @@
-// The bank on a plane: draws, pans, zooms and tells which row was picked.
-export function createMap(canvas, onPick) {
+// The bank on a plane: draws, pans, zooms, and tells which row is near the pointer and which was picked.
+import { createGestures } from './gestures.js';
+
+const REACH = 24, LEAST_ZOOM = 0.5, MOST_ZOOM = 200;
+
+export function createMap(canvas, { onPick, onPoint }) {
   const view = { x: 0, y: 0, zoom: 1 };
-  const pointers = new Map();
-  let points = new Float32Array(), hits = [], moved = 0, spread = 0;
+  let points = new Float32Array(), groups = [], hits = [], query, here = -1, due = 0;
   const scale = () => Math.min(canvas.clientWidth, canvas.clientHeight) / 2.1 * view.zoom;
   const screen = (row) => [canvas.clientWidth / 2 + (points[2 * row] - view.x) * scale(), canvas.clientHeight / 2 - (points[2 * row + 1] - view.y) * scale()];
+  const redraw = () => { due ||= requestAnimationFrame(draw); };
 
   function draw() {
-    const ratio = devicePixelRatio || 1, style = getComputedStyle(canvas), context = canvas.getContext('2d');
+    due = 0;
+    const ratio = devicePixelRatio || 1, context = canvas.getContext('2d'), style = getComputedStyle(canvas);
     canvas.width = canvas.clientWidth * ratio;
     canvas.height = canvas.clientHeight * ratio;
     context.scale(ratio, ratio);
-    context.fillStyle = style.getPropertyValue('--muted');
-    context.globalAlpha = 0.5;
-    for (let row = 0; row < points.length / 2; row++) { const [x, y] = screen(row); context.fillRect(x - 1, y - 1, 2, 2); }
-    context.globalAlpha = 1;
-    context.fillStyle = style.getPropertyValue('--accent');
-    for (const row of hits) {
-      if (2 * row >= points.length) continue;
-      const [x, y] = screen(row);
-      context.beginPath(); context.arc(x, y, 5, 0, 7); context.fill();
-    }
+    drawBank(context, style);
+    for (const row of hits) dot(context, row, 5.5, style.getPropertyValue('--text'), style.getPropertyValue('--card'));
+    if (query !== undefined) ring(context, query, style.getPropertyValue('--accent'));
+    if (here >= 0 && here !== query) ring(context, here, style.getPropertyValue('--muted'));
+    if (document.activeElement === canvas && canvas.matches(':focus-visible')) cross(context, style.getPropertyValue('--muted'));
   }
-  function zoom(factor) { view.zoom = Math.min(200, Math.max(0.5, view.zoom * factor)); draw(); }
-  function pan(dx, dy) { view.x -= dx / scale(); view.y += dy / scale(); draw(); }
-  function pick(x, y) {
-    let best = -1, least = 24 ** 2;
-    for (let row = 0; row < points.length / 2; row++) {
+
+  function drawBank(context, style) {
+    const [factor, left, top] = [scale(), canvas.clientWidth / 2, canvas.clientHeight / 2];
+    const side = Math.min(5, (points.length > 40000 ? 1.5 : 3) * Math.max(1, view.zoom ** 0.3));
+    context.globalAlpha = points.length > 40000 ? 0.5 : 0.75;
+    groups.forEach((rows, group) => {
+      context.fillStyle = groups.length > 1 ? `hsl(${hueOf(group, groups.length)} ${style.getPropertyValue('--point')})` : style.getPropertyValue('--muted');
+      for (const row of rows) context.fillRect(left + (points[2 * row] - view.x) * factor - side / 2, top - (points[2 * row + 1] - view.y) * factor - side / 2, side, side);
+    });
+    context.globalAlpha = 1;
+  }
+
+  const known = (row) => 2 * row < points.length;
+  function dot(context, row, radius, colour, edge) {
+    if (!known(row)) return;
+    context.beginPath();
+    context.arc(...screen(row), radius, 0, 7);
+    Object.assign(context, { fillStyle: colour, strokeStyle: edge, lineWidth: 2 });
+    context.fill();
+    context.stroke();
+  }
+  function ring(context, row, colour) {
+    if (!known(row)) return;
+    context.beginPath();
+    context.arc(...screen(row), 10, 0, 7);
+    Object.assign(context, { strokeStyle: colour, lineWidth: 3 });
+    context.stroke();
+  }
+  function cross(context, colour) {
+    const [x, y] = middle();
+    context.fillStyle = colour;
+    context.fillRect(x - 12, y - 0.5, 24, 1);
+    context.fillRect(x - 0.5, y - 12, 1, 24);
+  }
+
+  const middle = () => [canvas.clientWidth / 2, canvas.clientHeight / 2];
+  // Zooms so that what lies under (x, y) stays there.
+  function zoom(factor, x = middle()[0], y = middle()[1]) {
+    const before = scale(), [left, top] = middle();
+    view.zoom = Math.min(MOST_ZOOM, Math.max(LEAST_ZOOM, view.zoom * factor));
+    const change = 1 / before - 1 / scale();
+    view.x += (x - left) * change;
+    view.y -= (y - top) * change;
+    redraw();
+  }
+  function pan(dx, dy) { view.x -= dx / scale(); view.y += dy / scale(); redraw(); }
+
+  function nearest(x, y) {
+    let best = -1, least = REACH ** 2;
+    for (let row = 0; known(row); row++) {
       const [px, py] = screen(row), distance = (px - x) ** 2 + (py - y) ** 2;
       if (distance < least) { least = distance; best = row; }
     }
-    if (best >= 0) onPick(best);
+    return best;
   }
-  const apart = () => { const [a, b] = [...pointers.values()]; return Math.hypot(a.x - b.x, a.y - b.y); };
-  canvas.onpointerdown = (e) => {
-    canvas.setPointerCapture(e.pointerId);
-    pointers.set(e.pointerId, { x: e.offsetX, y: e.offsetY });
-    moved = pointers.size > 1 ? Infinity : 0;
-    if (pointers.size === 2) spread = apart();
+  function look(x, y) {
+    const row = nearest(x, y);
+    if (row !== here) { here = row; onPoint(row); redraw(); }
+  }
+  function pick(x, y) { const row = nearest(x, y); if (row >= 0) onPick(row); }
+
+  createGestures(canvas, { pan, zoom, pick, look, leave() { here = -1; onPoint(-1); redraw(); } });
+  canvas.onkeydown = (event) => {
+    const act = { ArrowLeft: () => pan(40, 0), ArrowRight: () => pan(-40, 0), ArrowUp: () => pan(0, 40), ArrowDown: () => pan(0, -40),
+      '+': () => zoom(1.5), '=': () => zoom(1.5), '-': () => zoom(1 / 1.5), Enter: () => pick(...middle()) }[event.key];
+    if (!act || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    act();
+    if (event.key !== 'Enter') look(...middle());
   };
-  canvas.onpointermove = (e) => {
-    const before = pointers.get(e.pointerId);
-    if (!before) return;
-    const [dx, dy] = [e.offsetX - before.x, e.offsetY - before.y];
-    pointers.set(e.pointerId, { x: e.offsetX, y: e.offsetY });
-    moved += Math.hypot(dx, dy);
-    if (pointers.size === 2) { const now = apart(); zoom(now / spread); spread = now; } else pan(dx, dy);
+  canvas.onfocus = canvas.onblur = redraw;
+  new ResizeObserver(redraw).observe(canvas);
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', redraw);
+  return {
+    points(given, labels) { points = given; groups = groupsOf(given.length / 2, labels); redraw(); },
+    light(rows, row) { hits = rows; query = row; redraw(); },
+    zoom: (factor) => zoom(factor),
+    all() { Object.assign(view, { x: 0, y: 0, zoom: 1 }); redraw(); },
+    screen,
   };
-  canvas.onpointerup = (e) => { pointers.delete(e.pointerId); if (moved < 5) pick(e.offsetX, e.offsetY); };
-  canvas.onpointercancel = (e) => pointers.delete(e.pointerId);
-  canvas.addEventListener('wheel', (e) => { e.preventDefault(); zoom(Math.exp(-e.deltaY / 400)); }, { passive: false });
-  canvas.onkeydown = (e) => {
-    const act = { ArrowLeft: () => pan(30, 0), ArrowRight: () => pan(-30, 0), ArrowUp: () => pan(0, 30), ArrowDown: () => pan(0, -30),
-      '+': () => zoom(1.4), '-': () => zoom(1 / 1.4), Enter: () => pick(canvas.clientWidth / 2, canvas.clientHeight / 2) }[e.key];
-    if (act) { e.preventDefault(); act(); }
-  };
-  new ResizeObserver(draw).observe(canvas);
-  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw);
-  return { show(newPoints, newHits) { points = newPoints; hits = newHits; draw(); }, zoom, all() { Object.assign(view, { x: 0, y: 0, zoom: 1 }); draw(); } };
 }
+
+// Rows class by class, so that a colour is set once for each.
+function groupsOf(rows, labels) {
+  const groups = [];
+  for (let row = 0; row < rows; row++) (groups[labels?.[row] ?? 0] ??= []).push(row);
+  return Array.from(groups, (group) => group ?? []);
+}
+
+// Few classes are spread over the circle, many step by the golden angle, so that no two neighbours look alike.
+const hueOf = (group, groups) => (groups <= 12 ? 360 * group / groups : 137.5 * group) % 360;

@@ -1,23 +1,50 @@
-// Keeps the page and the bundle for visits without a network; the network goes first, so that a new export is seen.
-const CACHE = 'la-demo-1';
-const SHELL = ['./', 'index.html', 'style.css', 'main.js', 'map.js', 'worker.js', 'pkg/la_wasm.js', 'pkg/la_wasm_bg.wasm'];
+// Keeps the page for visits without a network; the network goes first, so that a new export is seen. The bundle's files
+// are kept by bundle.js, which knows their digests.
+const MINE = 'la-page ', CACHE = `${MINE}2 ${self.registration.scope}`;
+const PAGE = ['./', 'style.css', 'main.js', 'view.js', 'pictures.js', 'browse.js', 'camera.js', 'map.js', 'gestures.js', 'worker.js', 'bundle.js', 'pkg/la_wasm.js'];
+const address = (path) => new URL(path, self.registration.scope).href;
 
-self.addEventListener('install', (event) => {
-  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(SHELL)).then(() => self.skipWaiting()));
-});
-self.addEventListener('activate', (event) => event.waitUntil(self.clients.claim()));
+self.addEventListener('install', () => self.skipWaiting());
+self.addEventListener('activate', (event) => event.waitUntil(Promise.all([dropOld(), self.clients.claim()])));
+self.addEventListener('message', (event) => event.waitUntil(keep(event.data.keep).then((missing) => event.ports[0].postMessage({ missing }))));
 self.addEventListener('fetch', (event) => {
-  if (event.request.method === 'GET' && event.request.url.startsWith('http')) event.respondWith(answer(event.request));
+  const key = keyOf(event.request);
+  if (key) event.respondWith(answer(event.request, key));
 });
 
-async function answer(request) {
+// The address under which a request is kept, or nothing for what is none of the page's files.
+function keyOf({ method, url }) {
+  const { origin, pathname } = new URL(url), plain = origin + pathname;
+  if (plain === address('index.html')) return address('./');
+  const ours = PAGE.some((path) => address(path) === plain) || plain.startsWith(address('pkg/'));
+  return method === 'GET' && ours ? plain : null;
+}
+
+async function dropOld() {
+  const old = (await caches.keys()).filter((name) => name === 'la-demo-1' || (name.startsWith(MINE) && name.endsWith(` ${self.registration.scope}`) && name !== CACHE));
+  await Promise.all(old.map((name) => caches.delete(name)));
+}
+
+// The page's own files and those it names, one by one: a file that is missing costs only itself.
+async function keep(more) {
+  const cache = await caches.open(CACHE), wanted = [...PAGE.map(address), ...more], missing = [];
+  await Promise.all(wanted.map(async (url) => {
+    if (await cache.match(url)) return;
+    const response = await fetch(url, { cache: 'no-cache' }).catch(() => null);
+    if (response?.ok) await cache.put(url, response).catch(() => missing.push(url)); else missing.push(url);
+  }));
+  for (const { url } of await cache.keys()) if (!wanted.includes(url)) await cache.delete(url);
+  return missing;
+}
+
+async function answer(request, key) {
   const cache = await caches.open(CACHE);
   try {
     const response = await fetch(request);
-    if (response.status === 200) await cache.put(request, response.clone());
+    if (response.status === 200) await cache.put(key, response.clone()).catch(() => {});
     return response;
   } catch (error) {
-    const kept = await cache.match(request, { ignoreSearch: request.mode === 'navigate' });
+    const kept = await cache.match(key);
     if (kept) return kept;
     throw error;
   }
