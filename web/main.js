@@ -172,6 +172,7 @@ function renderResult(query, result) {
   $('empty').hidden = !(state.empty || (result && !result.neighbours.length));
   $('empty').textContent = state.empty || 'No neighbour has that score.';
   $('timing').textContent = result ? `${query.ms === undefined ? 'Searched' : `Embedded in ${query.ms.toFixed(1)} ms, searched`} in ${result.ms.toFixed(2)} ms` : '';
+  shelf.show(total(), (row) => `${nameOf(row)} ${labelOf(row)}`);
   if (shown === result) return;
   const before = shown?.row;
   shown = result;
@@ -182,7 +183,6 @@ function renderResult(query, result) {
   showVote($('vote'), result?.shares, state.bundle.manifest.labels?.classes);
   $('results').lastEmbedding = query?.embedding ?? null;
   map.light(neighbours.map(({ row }) => row), query?.row);
-  shelf.show(total(), (row) => `${nameOf(row)} ${labelOf(row)}`);
 }
 
 const map = state.map = createMap($('map'), { onPick: pickRow, onPoint: (row) => { $('map-here').textContent = row < 0 ? '' : [nameOf(row), labelOf(row)].filter(Boolean).join(' · '); } });

@@ -15,7 +15,9 @@ function card({ row, name, label, score }, paint, onPick) {
     paint(canvas, row);
     button.append(canvas);
   }
-  button.append(make('span', { className: 'name' }, name), make('span', { className: 'label' }, label));
+  // The folder of a picture often is its class, which stands below.
+  const short = label && name.startsWith(`${label}/`) ? name.slice(label.length + 1) : name;
+  button.append(make('span', { className: 'name' }, short), make('span', { className: 'label' }, label));
   if (score !== undefined) button.append(scoreLine(score));
   return make('li', {}, button);
 }

@@ -1,0 +1,176 @@
+// What a visitor does on a page that works; each check's name is a sentence that can be false.
+import assert from 'node:assert/strict';
+import { hand, open, picture, rows, settle, text } from './pages.mjs';
+
+const params = (page) => new URL(page.url()).searchParams;
+const quiet = ({ errors }) => assert.deepEqual(errors, [], `console errors: ${errors.join('; ')}`);
+const asked = (page, name) => settle(page, (name) => document.querySelector('#query-name').textContent === name, name);
+
+export async function the_page_loads_and_answers(browser, site) {
+  const opened = await open(browser, site), { page, context } = opened;
+  assert.equal((await rows(page)).length, Math.min(10, await page.evaluate(() => laState.bundle.manifest.bank.rows - 1)));
+  assert.match(await text(page, '#timing'), /searched in \d/i);
+  assert.match(await text(page, '#facts'), /pictures · [\d.]+ MB loaded/);
+  const scores = (await page.$$eval('#neighbours .score', (all) => all.map((one) => parseFloat(one.textContent.replace('score ', '')))));
+  assert.deepEqual(scores, [...scores].sort((a, b) => b - a), 'scores do not fall');
+  assert.equal(await page.evaluate(() => laState.bundle.labels ? document.querySelectorAll('#vote li').length > 0 : true), true, 'no vote is shown');
+  quiet(opened);
+  const note = `${await text(page, '#timing')}, ${await text(page, '#facts')}`;
+  await context.close();
+  return note;
+}
+
+async function bring(browser, site, how) {
+  const opened = await open(browser, site), { page, context } = opened, file = { name: `${how}.png`, type: 'image/png', bytes: await picture(page, 30) };
+  if (how === 'pick') await page.setInputFiles('#pick', { name: file.name, mimeType: file.type, buffer: file.bytes });
+  else await hand(page, how, [file]);
+  await asked(page, file.name);
+  assert.ok(params(page).get('drop'), 'the address does not name the picture');
+  assert.match(await text(page, '#timing'), /^Embedded in [\d.]+ ms, searched in [\d.]+ ms$/);
+  const length = await page.evaluate(() => Math.hypot(...document.querySelector('#results').lastEmbedding));
+  assert.ok(Math.abs(length - 1) < 1e-3, `the embedding has length ${length}`);
+  quiet(opened);
+  await context.close();
+}
+export const a_dropped_picture_finds_neighbours = (browser, site) => bring(browser, site, 'drop');
+export const a_pasted_picture_finds_neighbours = (browser, site) => bring(browser, site, 'paste');
+export const a_chosen_picture_finds_neighbours = (browser, site) => bring(browser, site, 'pick');
+
+export async function the_camera_gives_a_picture_and_can_be_cancelled(browser, site) {
+  const opened = await open(browser, site, { permissions: ['camera'] }), { page, context } = opened;
+  await page.click('#camera');
+  await settle(page, () => document.querySelector('#video').videoWidth > 0);
+  await page.click('#camera-off');
+  await settle(page, () => !document.querySelector('#camera-view').open && !document.querySelector('#video').srcObject);
+  await page.click('#camera');
+  await settle(page, () => document.querySelector('#video').videoWidth > 0);
+  await page.click('#shoot');
+  await asked(page, 'camera picture');
+  quiet(opened);
+  await context.close();
+}
+
+export async function a_click_on_a_neighbour_searches_from_it_and_back_returns(browser, site) {
+  const opened = await open(browser, `${site}?row=3`), { page, context } = opened, before = await rows(page);
+  await page.click('#neighbours button');
+  await settle(page, (row) => laState.query.row === row, before[0]);
+  assert.equal(params(page).get('row'), String(before[0]));
+  assert.ok(!(await rows(page)).includes(before[0]), 'a picture is its own neighbour');
+  await page.goBack();
+  await settle(page, () => laState.query.row === 3);
+  assert.deepEqual(await rows(page), before);
+  await page.goForward();
+  await settle(page, (row) => laState.query.row === row, before[0]);
+  quiet(opened);
+  await context.close();
+}
+
+export async function count_and_least_score_change_what_is_shown(browser, site) {
+  const opened = await open(browser, site), { page, context } = opened, before = await rows(page);
+  await page.fill('#k', '4');
+  await page.press('#k', 'Enter');
+  await settle(page, () => document.querySelectorAll('#neighbours li').length === 4);
+  assert.deepEqual(await rows(page), before.slice(0, 4));
+  const middle = await page.evaluate(() => { const [, { score: a }, { score: b }] = laState.result.neighbours; return Math.floor(50 * (a + b)) / 100; });
+  const expected = await page.evaluate((min) => laState.result.neighbours.filter(({ score }) => score >= min).length, middle);
+  await page.fill('#min', String(middle));
+  await settle(page, (count) => document.querySelectorAll('#neighbours li').length === count, expected);
+  assert.equal(params(page).get('k'), '4');
+  await page.goto(`${site}?row=0&k=7&min=-1`);
+  await settle(page, () => document.querySelectorAll('#neighbours li').length === 7);
+  await page.goto(`${site}?row=0&min=1`);
+  await settle(page, () => /lower the least score/.test(document.querySelector('#status').textContent));
+  quiet(opened);
+  await context.close();
+}
+
+export async function a_click_on_the_map_searches_from_that_point(browser, site) {
+  const opened = await open(browser, site), { page, context } = opened;
+  if (!await page.evaluate(() => Boolean(laState.bundle.map))) return context.close().then(() => 'the bundle has no map');
+  await page.locator('#map').scrollIntoViewIfNeeded();
+  const row = await page.evaluate(() => laState.result.neighbours[0].row), box = await page.locator('#map').boundingBox();
+  // Far in, points stand apart; what lies under the pointer stays there.
+  for (let i = 0; i < 12; i++) {
+    const [x, y] = await page.evaluate((row) => laState.map.screen(row), row);
+    await page.mouse.move(box.x + x, box.y + y);
+    await page.mouse.wheel(0, -160);
+    await page.waitForTimeout(40);
+    const [nowX, nowY] = await page.evaluate((row) => laState.map.screen(row), row);
+    assert.ok(Math.hypot(nowX - x, nowY - y) < 1.5, `zooming moved the point under the pointer by ${Math.hypot(nowX - x, nowY - y)} pixels`);
+  }
+  const [x, y] = await page.evaluate((row) => laState.map.screen(row), row);
+  await page.mouse.click(box.x + x, box.y + y);
+  await settle(page, () => laState.query.row !== 0);
+  const same = await page.evaluate(([row]) => { const at = laState.map.screen(laState.query.row), to = laState.map.screen(row); return Math.hypot(at[0] - to[0], at[1] - to[1]); }, [row]);
+  assert.ok(same < 24, `the point picked lies ${same} pixels from the click`);
+  quiet(opened);
+  await context.close();
+}
+
+export async function the_bank_can_be_leafed_through_and_searched_by_name(browser, site) {
+  const opened = await open(browser, site), { page, context } = opened;
+  await page.click('#shelf button >> nth=1');
+  await settle(page, () => laState.query.row === 1);
+  const name = await page.evaluate(() => laState.bundle.names[2]);
+  await page.fill('#find', name);
+  await settle(page, () => document.querySelectorAll('#shelf li').length > 0 && document.querySelector('#shelf button').dataset.row === '2');
+  await page.fill('#find', 'nothing has this name');
+  await settle(page, () => document.querySelectorAll('#shelf li').length === 0);
+  quiet(opened);
+  await context.close();
+}
+
+export async function several_pictures_join_the_bank_for_the_session(browser, site) {
+  const opened = await open(browser, site), { page, context } = opened, rowsBefore = await page.evaluate(() => laState.bundle.manifest.bank.rows);
+  const files = await Promise.all([10, 120, 240].map(async (hue) => ({ name: `${hue}.png`, type: 'image/png', bytes: await picture(page, hue) })));
+  await hand(page, 'drop', [...files, { name: 'notes.txt', type: 'text/plain', bytes: Buffer.from('no picture') }]);
+  await settle(page, () => laState.added.size === 3 && /3 pictures added.*1 other files left out/.test(laState.status));
+  assert.equal(params(page).get('row'), String(rowsBefore));
+  await hand(page, 'drop', [files[1]]);
+  await asked(page, '120.png');
+  assert.equal((await rows(page))[0], rowsBefore + 1, 'the added picture is not its copy’s nearest');
+  if (await page.evaluate(() => Boolean(laState.bundle.labels))) {
+    assert.equal(await page.locator('#vote').isVisible(), true, 'the vote vanished beside a picture of the session');
+  }
+  await page.click('#add');
+  await settle(page, () => laState.added.size === 4);
+  quiet(opened);
+  await context.close();
+}
+
+export async function the_page_can_be_used_by_keyboard_alone(browser, site) {
+  const opened = await open(browser, site), { page, context } = opened;
+  await page.keyboard.press('Tab');
+  assert.equal(await page.evaluate(() => document.activeElement.className), 'skip');
+  await page.keyboard.press('Enter');
+  await page.keyboard.press('Tab');
+  const first = Number(await page.evaluate(() => document.activeElement.dataset.row));
+  assert.deepEqual(first, (await rows(page))[0], 'the skip link does not lead to the neighbours');
+  await page.keyboard.press('Enter');
+  await settle(page, (row) => laState.query.row === row, first);
+  const inside = () => page.evaluate(() => document.querySelector('#results').contains(document.activeElement));
+  assert.ok(await inside(), 'focus was lost after a search');
+  await page.goBack();
+  await settle(page, () => laState.query.row === 0);
+  assert.ok(await inside(), 'focus was lost after going back');
+  await page.focus('#map');
+  for (const key of ['+', '+', 'ArrowLeft', 'ArrowUp', '-', 'Enter']) await page.keyboard.press(key);
+  const nameless = await page.$$eval('button, input, canvas[tabindex], dialog, section', (all) => all.filter((one) => !(one.textContent.trim() || one.ariaLabel || one.labels?.length || one.getAttribute('aria-labelledby'))).map((one) => one.outerHTML.slice(0, 80)));
+  assert.deepEqual(nameless, [], 'controls without a name');
+  quiet(opened);
+  await context.close();
+}
+
+export async function a_bundle_of_another_address_opens(browser, site) {
+  // The same bundle under another name and origin, which allows other pages to read it.
+  const prepare = (context) => context.route('https://bundles.example/**', async (route) => {
+    const response = await route.fetch({ url: route.request().url().replace('https://bundles.example/elsewhere/', `${site}bundle/`) });
+    await route.fulfill({ response, headers: { ...response.headers(), 'access-control-allow-origin': '*' } });
+  });
+  const opened = await open(browser, `${site}?bundle=https://bundles.example/elsewhere`, { prepare, serviceWorkers: 'block' }), { page, context } = opened;
+  await page.click('#neighbours button');
+  await settle(page, () => laState.query.row !== 0);
+  assert.equal(params(page).get('bundle'), 'https://bundles.example/elsewhere');
+  quiet(opened);
+  await context.close();
+}

@@ -1,0 +1,46 @@
+// Opens pages in Chromium: fresh contexts, collected console errors, pictures made on the spot.
+import { chromium } from 'playwright-core';
+
+const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+  '--disable-component-update', '--disable-sync', '--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream'];
+
+export const launch = () => chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
+
+// A page of a context of its own, loaded and answered; `errors` are what its console and its scripts complained of.
+export async function open(browser, url, { until = '#neighbours li', prepare, ...options } = {}) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+  await prepare?.(context);
+  const page = await context.newPage(), errors = [];
+  page.on('console', (message) => { if (message.type() === 'error') errors.push(message.text()); });
+  page.on('pageerror', (error) => errors.push(error.message));
+  await page.goto(url);
+  await page.waitForSelector(until, { timeout: 60000 });
+  return { page, context, errors };
+}
+
+// Waits for a state of the page; `test` runs there, with `argument`.
+export const settle = (page, test, argument, timeout = 20000) => page.waitForFunction(test, argument, { timeout });
+
+export const rows = (page) => page.$$eval('#neighbours button', (buttons) => buttons.map((button) => Number(button.dataset.row)));
+export const text = (page, selector) => page.locator(selector).innerText();
+
+// The bytes of a small PNG, painted in the page: a colour with a bar across.
+export async function picture(page, hue) {
+  const bytes = await page.evaluate(async (hue) => {
+    const canvas = new OffscreenCanvas(40, 30), context = canvas.getContext('2d');
+    context.fillStyle = `hsl(${hue} 60% 60%)`;
+    context.fillRect(0, 0, 40, 30);
+    context.fillStyle = `hsl(${hue + 150} 60% 40%)`;
+    context.fillRect(12, 4, 9, 20);
+    return [...new Uint8Array(await (await canvas.convertToBlob()).arrayBuffer())];
+  }, hue);
+  return Buffer.from(bytes);
+}
+
+// Drops or pastes files, as a visitor's hand would: `how` is drop or paste.
+export const hand = (page, how, files) => page.evaluate(({ how, files }) => {
+  const transfer = new DataTransfer();
+  for (const { name, type, bytes } of files) transfer.items.add(new File([new Uint8Array(bytes)], name, { type }));
+  const init = { bubbles: true, cancelable: true };
+  document.querySelector('#drop').dispatchEvent(how === 'drop' ? new DragEvent('drop', { ...init, dataTransfer: transfer }) : new ClipboardEvent('paste', { ...init, clipboardData: transfer }));
+}, { how, files: files.map((file) => ({ ...file, bytes: [...file.bytes] })) });

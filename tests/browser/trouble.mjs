@@ -1,0 +1,139 @@
+// What the page says, and still does, where something is wrong.
+import assert from 'node:assert/strict';
+import { hand, open, picture, rows, settle, text } from './pages.mjs';
+
+const wrong = (page) => text(page, '#error-text');
+
+export async function the_page_works_without_a_network_after_the_first_visit(browser, site) {
+  const { page, context } = await open(browser, site);
+  await settle(page, () => /Ready/.test(document.querySelector('#offline').textContent), null, 60000);
+  const before = await rows(page);
+  await context.setOffline(true);
+  assert.equal(await page.evaluate(() => fetch(`nothing?${Math.random()}`).then(() => 'answered', () => 'lost')), 'lost', 'the network is still there');
+  await page.reload();
+  await page.waitForSelector('#neighbours li');
+  assert.deepEqual(await rows(page), before);
+  assert.match(await text(page, '#facts'), /kept from before/);
+  await hand(page, 'drop', [{ name: 'offline.png', type: 'image/png', bytes: await picture(page, 200) }]);
+  await settle(page, () => document.querySelector('#query-name').textContent === 'offline.png');
+  if (await page.evaluate(() => Boolean(laState.bundle.manifest.thumbnails))) {
+    const painted = () => [...document.querySelectorAll('#neighbours canvas')].every((canvas) => canvas.getContext('2d').getImageData(0, 0, 128, 128).data.some((value) => value));
+    await settle(page, painted);
+  }
+  await context.close();
+}
+
+export async function caches_hold_one_version_of_each_file(browser, site) {
+  const { page, context } = await open(browser, site);
+  const old = `${site}bundle/bank.bin?sha256=${'0'.repeat(64)}`;
+  await page.evaluate(async ({ site, old }) => {
+    await (await caches.open(`la-bundle ${site}bundle/`)).put(old, new Response('old'));
+    await caches.open('la-demo-1');
+  }, { site, old });
+  await settle(page, () => /Ready/.test(document.querySelector('#offline').textContent), null, 60000);
+  await page.reload();
+  await settle(page, () => /Ready/.test(document.querySelector('#offline').textContent), null, 60000);
+  const kept = await page.evaluate(async () => (await Promise.all((await caches.keys()).map(async (name) => (await (await caches.open(name)).keys()).map(({ url }) => url)))).flat());
+  assert.ok(!kept.includes(old), 'an old version stays in the cache');
+  const files = await page.evaluate(() => { const m = laState.bundle.manifest; return 4 + (m.labels ? 1 : 0) + (m.map ? 1 : 0) + (m.thumbnails?.sheets.length ?? 0); });
+  assert.equal(kept.filter((url) => url.includes('/bundle/')).length, files);
+  await context.close();
+}
+
+async function broken(browser, site, pattern, change) {
+  const prepare = (context) => context.route(pattern, async (route) => {
+    const response = await route.fetch(), body = await response.body();
+    await route.fulfill({ response, body: change(body) });
+  });
+  const { page, context } = await open(browser, site, { until: '#error:not([hidden])', prepare, serviceWorkers: 'block' });
+  const said = await wrong(page);
+  return { said, page, context };
+}
+const flipped = (body) => { const changed = Buffer.from(body); changed[changed.length >> 1] ^= 255; return changed; };
+
+export async function a_bank_with_a_flipped_byte_is_named_with_its_digest(browser, site) {
+  const { said, page, context } = await broken(browser, site, '**/bundle/bank.bin', flipped);
+  assert.match(said, /bank\.bin: expected sha256 [0-9a-f]{64}, got [0-9a-f]{64}: .*export/);
+  assert.equal(await page.locator('#pick').isDisabled() && await page.locator('#camera').isDisabled(), true, 'controls look alive without a bundle');
+  assert.equal(await page.locator('#retry').isVisible(), true, 'there is no way to try again');
+  await context.close();
+}
+
+export async function a_truncated_bank_is_named_with_its_length(browser, site) {
+  const { said, context } = await broken(browser, site, '**/bundle/bank.bin', (body) => body.subarray(0, body.length - 7));
+  assert.match(said, /bank\.bin: expected \d+ bytes, got \d+/);
+  await context.close();
+}
+
+export async function a_manifest_that_is_no_manifest_is_refused_in_words(browser, site) {
+  const { said, context } = await broken(browser, site, '**/bundle/manifest.json', () => Buffer.from('<!doctype html>'));
+  assert.match(said, /manifest|JSON/i);
+  await context.close();
+}
+
+export async function a_bundle_that_is_not_there_is_said_so(browser, site) {
+  const { page, context } = await open(browser, `${site}?bundle=nowhere`, { until: '#error:not([hidden])' });
+  assert.match(await wrong(page), /manifest\.json: expected a file at .*nowhere\/manifest\.json, got HTTP status 404/);
+  await page.goto(`${site}?model=three/slashes/here`);
+  await page.waitForSelector('#error:not([hidden])');
+  assert.match(await wrong(page), /\?model=: expected owner\/name/);
+  await context.close();
+}
+
+export async function a_lost_network_is_said_so(browser, site) {
+  const prepare = (context) => context.route('**/bundle/**', (route) => route.abort());
+  const { page, context } = await open(browser, site, { until: '#error:not([hidden])', prepare, serviceWorkers: 'block' });
+  assert.match(await wrong(page), /manifest\.json: could not be fetched .*network/);
+  await context.close();
+}
+
+export async function a_browser_without_simd_is_told_which_would_do(browser, site) {
+  // The probe is the only caller of validate.
+  const prepare = (context) => context.route('**/worker.js', async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, body: `WebAssembly.validate = () => false;\n${await response.text()}` });
+  });
+  const { page, context } = await open(browser, site, { until: '#error:not([hidden])', prepare, serviceWorkers: 'block' });
+  assert.match(await wrong(page), /no WebAssembly SIMD: expected Chrome/);
+  await context.close();
+}
+
+export async function a_text_file_dropped_as_a_picture_is_refused_in_words(browser, site) {
+  const { page, context, errors } = await open(browser, site), before = await rows(page);
+  await hand(page, 'drop', [{ name: 'notes.txt', type: 'text/plain', bytes: Buffer.from('not a picture') }]);
+  await page.waitForSelector('#error:not([hidden])');
+  assert.match(await wrong(page), /notes\.txt: expected a picture .* got text\/plain/);
+  assert.deepEqual(await rows(page), before);
+  await page.click('#dismiss');
+  assert.equal(await page.locator('#error').isVisible(), false);
+  await hand(page, 'drop', [{ name: 'broken.png', type: 'image/png', bytes: Buffer.from('not a picture either') }]);
+  await page.waitForSelector('#error:not([hidden])');
+  assert.match(await wrong(page), /broken\.png: expected a picture/);
+  assert.deepEqual(errors, []);
+  await context.close();
+}
+
+export async function a_picture_lost_by_a_reload_is_explained(browser, site) {
+  const { page, context, errors } = await open(browser, site);
+  await hand(page, 'drop', [{ name: 'mine.png', type: 'image/png', bytes: await picture(page, 90) }]);
+  await settle(page, () => laState.query?.name === 'mine.png');
+  await page.reload();
+  await page.waitForSelector('#empty:not([hidden])');
+  assert.match(await text(page, '#empty'), /The picture of this address is gone.*Drop or choose it again/);
+  assert.deepEqual(await rows(page), []);
+  await page.click('#shelf button');
+  await page.waitForSelector('#neighbours li');
+  assert.deepEqual(errors, []);
+  await context.close();
+}
+
+export async function digests_that_were_not_checked_are_said_so(browser, site) {
+  // As on plain http from another machine, where browsers offer no digests.
+  const prepare = (context) => context.route('**/worker.js', async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, body: `Object.defineProperty(crypto, 'subtle', { value: undefined });\n${await response.text()}` });
+  });
+  const { page, context } = await open(browser, site, { prepare, serviceWorkers: 'block' });
+  assert.match(await text(page, '#notice'), /not checked against their sha256/);
+  await context.close();
+}
