@@ -1,34 +1,47 @@
-// The bank on a shelf: pages of rows, at random or by name.
-export function createShelf({ list, where, find, back, on, random }, onChange) {
+// The bank on a shelf: a sample at random, its rows page by page, or those of a name.
+export function createShelf({ list, where, find, back, on, random }, show) {
   const PAGE = 24;
-  let rows = null, total = 0, first = 0, textOf = () => '';
-  const count = () => rows?.length ?? total;
+  let found = null, sample = null, total = 0, first = 0, textOf = () => '';
+  const count = () => found?.length ?? total;
   function turn(to) {
+    sample = null;
     first = Math.max(0, Math.min(to, count() - 1));
     render();
   }
   function search() {
     const wanted = find.value.trim().toLowerCase();
-    rows = wanted ? Array.from({ length: total }, (_, row) => row).filter((row) => textOf(row).toLowerCase().includes(wanted)) : null;
+    found = wanted ? Array.from({ length: total }, (_, row) => row).filter((row) => textOf(row).toLowerCase().includes(wanted)) : null;
     turn(0);
   }
+  function draw() {
+    const drawn = new Set();
+    while (drawn.size < Math.min(PAGE, count())) drawn.add(Math.floor(Math.random() * count()));
+    sample = [...drawn].sort((a, b) => a - b);
+    render();
+  }
   function render() {
-    const last = Math.min(first + PAGE, count());
-    where.textContent = count() ? `${first + 1} to ${last} of ${count()}` : 'Nothing of that name';
-    back.disabled = first === 0;
-    on.disabled = last >= count();
+    const last = Math.min(first + PAGE, count()), places = sample ?? Array.from({ length: last - first }, (_, i) => first + i);
+    where.textContent = !count() ? 'Nothing of that name' : sample ? `${sample.length} of ${count()}, at random` : `${first + 1} to ${last} of ${count()}`;
+    back.disabled = Boolean(sample) || first === 0;
+    on.disabled = !sample && last >= count();
     random.disabled = count() <= PAGE;
-    onChange(list, Array.from({ length: last - first }, (_, i) => rows ? rows[first + i] : first + i));
+    show(list, places.map((place) => found ? found[place] : place));
   }
   find.oninput = search;
   back.onclick = () => turn(first - PAGE);
-  on.onclick = () => turn(first + PAGE);
-  random.onclick = () => turn(Math.floor(Math.random() * Math.max(1, count() - PAGE)));
+  on.onclick = () => turn(sample ? 0 : first + PAGE);
+  random.onclick = draw;
   return {
-    show(newTotal, newTextOf) {
+    fill(newTotal, newTextOf) {
       textOf = newTextOf;
-      if (newTotal !== total) { total = newTotal; turn(first); }
+      if (newTotal === total) return;
+      total = newTotal;
+      if (sample || !list.children.length) draw(); else turn(first);
     },
-    turnTo(row) { find.value = ''; rows = null; turn(row - row % PAGE); },
+    turnTo(row) {
+      find.value = '';
+      found = null;
+      turn(row - row % PAGE);
+    },
   };
 }

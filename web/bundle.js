@@ -59,7 +59,7 @@ async function readFile(entry, base, store, progress) {
 async function download(url, name, limit, options = {}, progress = () => {}) {
   const lost = () => new Error(`${name}: could not be fetched from ${url}: is the network there, the address right, and may other pages read it (CORS)?`);
   const response = await fetch(url, options).catch(() => { throw lost(); });
-  if (!response.ok) throw new Error(`${name}: expected a file at ${url}, got HTTP status ${response.status}`);
+  if (!response.ok) throw new Error(`${name}: expected a file at ${url}, got HTTP status ${response.status}: a bundle is a folder that holds manifest.json and the files it names`);
   const bytes = new Uint8Array(limit);
   let length = 0;
   for (const reader = response.body.getReader(); ;) {

@@ -54,6 +54,7 @@ async function take(files) {
   const picture = await embed(files[0]), drop = (++lastDrop).toString(36);
   state.dropped.set(drop, picture);
   await go({ drop, row: null });
+  reveal();
 }
 
 // Adds pictures to the bank for the session; whatever is no picture is counted, not tried.
@@ -70,7 +71,10 @@ async function index(files) {
     try { const row = await add(await embed(file)); first ??= row; } catch { broken.push(file.name); }
   }
   state.indexing = null;
-  if (first !== undefined) { shelf.turnTo(first); await go({ row: String(first), drop: null }); }
+  if (first !== undefined) {
+    await go({ row: String(first), drop: null });
+    shelf.turnTo(first);
+  }
   const others = files.length - pictures.length;
   state.status = [`${run.stopped ? 'Stopped: ' : ''}${run.done - broken.length} pictures added to the bank, until this page is closed`,
     others ? `${others} other files left out` : '', broken.length ? `could not be opened: ${broken.slice(0, 5).join(', ')}${broken.length > 5 ? ' and more' : ''}` : ''].filter(Boolean).join('; ');
@@ -95,6 +99,13 @@ function go(changes, replace = false) {
   return follow();
 }
 const pickRow = guarded((row) => go({ row: String(row), drop: null }));
+const pickCard = guarded(async (row) => { await go({ row: String(row), drop: null }); reveal(); });
+
+// Brings the neighbours into sight where they are not, as on a phone.
+function reveal() {
+  const { top } = $('results').getBoundingClientRect();
+  if (top < 0 || top > 0.8 * innerHeight) $('results').scrollIntoView();
+}
 
 const clamped = (text, least, most, otherwise) => { const value = parseFloat(text); return Number.isFinite(value) ? Math.min(most, Math.max(least, value)) : otherwise; };
 
@@ -140,6 +151,8 @@ function render() {
   $('error-text').textContent = state.error;
   $('retry').hidden = !state.failed;
   $('dismiss').hidden = state.failed;
+  $('own').hidden = !(state.failed && /[?&](bundle|model)=/.test(location.search));
+  $('main').hidden = state.failed;
   $('loading').hidden = Boolean(bundle) || state.failed;
   $('status').textContent = state.status;
   $('offline').textContent = state.offline;
@@ -172,12 +185,12 @@ function renderResult(query, result) {
   $('empty').hidden = !(state.empty || (result && !result.neighbours.length));
   $('empty').textContent = state.empty || 'No neighbour has that score.';
   $('timing').textContent = result ? `${query.ms === undefined ? 'Searched' : `Embedded in ${query.ms.toFixed(1)} ms, searched`} in ${result.ms.toFixed(2)} ms` : '';
-  shelf.show(total(), (row) => `${nameOf(row)} ${labelOf(row)}`);
+  shelf.fill(total(), (row) => `${nameOf(row)} ${labelOf(row)}`);
   if (shown === result) return;
   const before = shown?.row;
   shown = result;
   const neighbours = result?.neighbours ?? [];
-  showCards($('neighbours'), neighbours.map(({ row, score }) => itemOf(row, score)), (row) => paintOf(row), pickRow,
+  showCards($('neighbours'), neighbours.map(({ row, score }) => itemOf(row, score)), (row) => paintOf(row), pickCard,
     (list) => list.querySelector(`[data-row="${before}"]`) ?? $('results-title'));
   if (result) result.row = query.row;
   showVote($('vote'), result?.shares, state.bundle.manifest.labels?.classes);
@@ -187,10 +200,12 @@ function renderResult(query, result) {
 
 const map = state.map = createMap($('map'), { onPick: pickRow, onPoint: (row) => { $('map-here').textContent = row < 0 ? '' : [nameOf(row), labelOf(row)].filter(Boolean).join(' · '); } });
 const shelf = createShelf({ list: $('shelf'), where: $('shelf-where'), find: $('find'), back: $('shelf-back'), on: $('shelf-on'), random: $('shelf-random') },
-  (list, rows) => showCards(list, rows.map((row) => itemOf(row)), (row) => paintOf(row), pickRow, () => $('find')));
+  (list, rows) => showCards(list, rows.map((row) => itemOf(row)), (row) => paintOf(row), pickCard, () => $('find')));
 const openCamera = createCamera({ dialog: $('camera-view'), video: $('video'), shoot: $('shoot'), cancel: $('camera-off') }, (file) => take([file]), fail);
 
 function listen() {
+  $('own').href = location.pathname;
+  $('folder').parentElement.hidden = !('webkitdirectory' in $('folder'));
   // The same file may be chosen twice: its name must not stay in the field.
   const chosen = (work) => guarded(async ({ target }) => { const files = [...target.files]; target.value = ''; if (files.length) await work(files); });
   $('pick').onchange = chosen(take);

@@ -1,5 +1,5 @@
 // Pictures: files to pixels, and thumbnails of the bank from its sheets.
-const MAX_PIXELS = 100e6, MAX_SHEETS = 6, THUMB = 128;
+const MAX_PIXELS = 100e6, MAX_SHEETS = 4, THUMB = 128;
 
 export const looksLikePicture = ({ type, name }) => type ? type.startsWith('image/') : /\.(jpe?g|png|webp|gif|bmp|avif|heic)$/i.test(name);
 
@@ -19,24 +19,34 @@ export async function decode(file) {
   return { pixels: new Uint8Array(context.getImageData(0, 0, width, height).data.buffer), width, height, thumb };
 }
 
-// Paints rows of the bank. Few sheets are held decoded: those of a large bank would fill the memory.
+// Paints rows of the bank, one after another. Few sheets are held decoded: those of a large bank would fill the memory.
 export function createThumbnails(layout, readSheet) {
   const decoded = new Map();
+  let queue = Promise.resolve();
   async function bitmapOf(sheet) {
-    const held = decoded.get(sheet) ?? readSheet(sheet).then((blob) => createImageBitmap(blob));
+    const bitmap = decoded.get(sheet) ?? await createImageBitmap(await readSheet(sheet));
     decoded.delete(sheet);
-    decoded.set(sheet, held);
-    held.catch(() => decoded.delete(sheet));
-    if (decoded.size > MAX_SHEETS) drop(decoded.keys().next().value);
-    return held;
+    decoded.set(sheet, bitmap);
+    if (decoded.size > MAX_SHEETS) {
+      const [oldest] = decoded.keys();
+      decoded.get(oldest).close();
+      decoded.delete(oldest);
+    }
+    return bitmap;
   }
-  const drop = (sheet) => decoded.delete(sheet);
-  return async (canvas, row) => {
-    canvas.dataset.shows = row;
+  async function paint(canvas, row) {
+    const stale = () => !canvas.isConnected || canvas.dataset.shows !== String(row);
+    if (stale()) return;
     const bitmap = await bitmapOf(Math.floor(row / layout.per_sheet));
-    if (canvas.dataset.shows !== String(row)) return;
+    if (stale()) return;
     const at = row % layout.per_sheet, x = at % layout.columns, y = Math.floor(at / layout.columns), { size } = layout;
     fill(canvas, bitmap, size > 48, x * size, y * size, size, size);
+  }
+  return (canvas, row) => {
+    canvas.dataset.shows = row;
+    const painted = queue.then(() => paint(canvas, row));
+    queue = painted.catch(() => {});
+    return painted;
   };
 }
 

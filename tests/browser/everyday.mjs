@@ -107,10 +107,41 @@ export async function a_click_on_the_map_searches_from_that_point(browser, site)
   await context.close();
 }
 
+export async function a_pinch_zooms_and_lifting_one_finger_moves_nothing(browser, site) {
+  const opened = await open(browser, site, { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true }), { page, context } = opened;
+  if (!await page.evaluate(() => Boolean(laState.bundle.map))) return context.close().then(() => 'the bundle has no map');
+  await page.locator('#map').scrollIntoViewIfNeeded();
+  const box = await page.locator('#map').boundingBox(), touches = await context.newCDPSession(page), y = box.y + box.height / 2;
+  const touch = (type, ...xs) => touches.send('Input.dispatchTouchEvent', { type, touchPoints: xs.map(([id, x]) => ({ id, x: box.x + x, y })) });
+  const where = () => page.evaluate(() => [laState.map.screen(0), laState.map.screen(1)].flat());
+  const far = ([a, b], [c, d]) => Math.hypot(a - c, b - d), span = (at) => far(at.slice(0, 2), at.slice(2)), before = await where();
+  await touch('touchStart', [0, 120], [1, 180]);
+  for (let i = 1; i <= 6; i++) await touch('touchMove', [0, 120 - 10 * i], [1, 180 + 10 * i]);
+  await page.waitForTimeout(100);
+  const pinched = await where();
+  assert.ok(span(pinched) > 2 * span(before), 'a pinch does not zoom');
+  await touch('touchEnd', [1, 240]);
+  await touch('touchMove', [0, 60]);
+  await page.waitForTimeout(100);
+  assert.ok(far(pinched, await where()) < 2, `lifting a finger moved the map by ${far(pinched, await where())} pixels`);
+  await touch('touchMove', [0, 75]);
+  await page.waitForTimeout(100);
+  assert.ok(Math.abs((await where())[0] - pinched[0] - 15) < 2, 'the finger left does not pan');
+  await touch('touchEnd');
+  assert.equal(await page.evaluate(() => laState.query.row), 0, 'a pinch picked a point');
+  quiet(opened);
+  await context.close();
+}
+
 export async function the_bank_can_be_leafed_through_and_searched_by_name(browser, site) {
   const opened = await open(browser, site), { page, context } = opened;
+  const row = Number(await page.getAttribute('#shelf button >> nth=1', 'data-row'));
   await page.click('#shelf button >> nth=1');
-  await settle(page, () => laState.query.row === 1);
+  await settle(page, (row) => laState.query.row === row, row);
+  if (await page.locator('#shelf-on').isEnabled()) {
+    await page.click('#shelf-on');
+    assert.match(await text(page, '#shelf-where'), /^1 to \d+ of \d+$/);
+  }
   const name = await page.evaluate(() => laState.bundle.names[2]);
   await page.fill('#find', name);
   await settle(page, () => document.querySelectorAll('#shelf li').length > 0 && document.querySelector('#shelf button').dataset.row === '2');
