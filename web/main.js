@@ -9,8 +9,9 @@ const $ = (id) => document.getElementById(id);
 const state = {
   bundle: null, progress: null, failed: false, error: '', status: '', offline: '',
   added: new Map(), dropped: new Map(), indexing: null,
-  query: null, result: null, empty: '', k: 10, min: -1,
+  address: '', query: null, result: null, empty: '', k: 10, min: -1,
 };
+// The tests in tests/browser look at it.
 window.laState = state;
 
 const worker = new Worker('worker.js', { type: 'module' });
@@ -115,6 +116,7 @@ async function follow() {
   state.k = Math.round(clamped(params.get('k'), 1, 200, 10));
   state.min = clamped(params.get('min'), -1, 1, -1);
   state.error = state.empty = '';
+  state.address = location.search;
   if (drop ? !state.dropped.has(drop) : row >= total()) return lose(drop ? 'The picture of this address' : `Row ${row}`);
   if (!drop && !(row >= 0 && Number.isInteger(row))) throw new Error(`?row=: expected a row of the bank, 0 to ${total() - 1}, got ${params.get('row')}`);
   await seek(drop ? { drop, ...state.dropped.get(drop) } : { row, thumb: state.added.get(row)?.thumb, name: nameOf(row) });
@@ -221,7 +223,8 @@ function listen() {
   $('zoom-in').onclick = () => map.zoom(1.5);
   $('zoom-out').onclick = () => map.zoom(1 / 1.5);
   $('zoom-all').onclick = () => map.all();
-  addEventListener('popstate', guarded(() => state.bundle && follow()));
+  // The skip link changes the address too, but asks for nothing new.
+  addEventListener('popstate', guarded(() => state.bundle && location.search !== state.address && follow()));
   document.ondragover = (event) => { event.preventDefault(); document.body.classList.add('dropping'); };
   document.ondragleave = (event) => { if (!event.relatedTarget) document.body.classList.remove('dropping'); };
   document.ondrop = guarded(async (event) => { event.preventDefault(); document.body.classList.remove('dropping'); await take(await filesOf(event.dataTransfer)); });

@@ -9,7 +9,7 @@ self.addEventListener('activate', (event) => event.waitUntil(Promise.all([dropOl
 self.addEventListener('message', (event) => event.waitUntil(keep(event.data.keep).then((missing) => event.ports[0].postMessage({ missing }))));
 self.addEventListener('fetch', (event) => {
   const key = keyOf(event.request);
-  if (key) event.respondWith(answer(event.request, key));
+  if (key) event.respondWith(answer(event, key));
 });
 
 // The address under which a request is kept, or nothing for what is none of the page's files.
@@ -37,15 +37,20 @@ async function keep(more) {
   return missing;
 }
 
-async function answer(request, key) {
-  const cache = await caches.open(CACHE);
+async function answer(event, key) {
   try {
-    const response = await fetch(request);
-    if (response.status === 200) await cache.put(key, response.clone()).catch(() => {});
+    const response = await fetch(event.request);
+    if (response.status === 200) event.waitUntil(put(key, response.clone()));
     return response;
   } catch (error) {
-    const kept = await cache.match(key);
+    const kept = await caches.match(key, { cacheName: CACHE });
     if (kept) return kept;
     throw error;
   }
+}
+
+async function put(key, response) {
+  const cache = await caches.open(CACHE);
+  // A full storage costs the next visit without a network, not this one.
+  await cache.put(key, response).catch(() => {});
 }

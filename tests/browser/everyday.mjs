@@ -1,5 +1,8 @@
 // What a visitor does on a page that works; each check's name is a sentence that can be false.
 import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { hand, open, picture, rows, settle, text } from './pages.mjs';
 
 const params = (page) => new URL(page.url()).searchParams;
@@ -165,6 +168,20 @@ export async function several_pictures_join_the_bank_for_the_session(browser, si
   }
   await page.click('#add');
   await settle(page, () => laState.added.size === 4);
+  quiet(opened);
+  await context.close();
+}
+
+export async function a_folder_of_pictures_is_indexed_on_the_spot(browser, site) {
+  const opened = await open(browser, site), { page, context } = opened, folder = await mkdtemp(join(tmpdir(), 'pictures-'));
+  for (const hue of [0, 60, 180, 300]) await writeFile(join(folder, `${hue}.png`), await picture(page, hue));
+  await writeFile(join(folder, 'notes.txt'), 'no picture');
+  await writeFile(join(folder, 'broken.png'), 'no picture either');
+  await page.setInputFiles('#folder', folder);
+  await settle(page, () => !laState.indexing && laState.added.size === 4);
+  await settle(page, () => /^4 pictures added.*1 other files left out; could not be opened: broken.png$/.test(document.querySelector('#status').textContent));
+  assert.equal(await page.locator('#cancel').isVisible(), false);
+  await rm(folder, { recursive: true });
   quiet(opened);
   await context.close();
 }

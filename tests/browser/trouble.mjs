@@ -65,6 +65,33 @@ export async function a_truncated_bank_is_named_with_its_length(browser, site) {
   await context.close();
 }
 
+export async function a_broken_sheet_of_thumbnails_is_named_and_the_search_goes_on(browser, site) {
+  const prepare = (context) => context.route('**/bundle/thumbs-0.jpg', async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, body: flipped(await response.body()) });
+  });
+  const { page, context } = await open(browser, site, { prepare, serviceWorkers: 'block' });
+  if (!await page.evaluate(() => laState.bundle.manifest.thumbnails)) return context.close().then(() => 'the bundle has no thumbnails');
+  await page.waitForSelector('#error:not([hidden])');
+  assert.match(await wrong(page), /thumbs-0\.jpg: expected sha256/);
+  await page.click('#neighbours button');
+  await settle(page, () => laState.query.row !== 0);
+  await context.close();
+}
+
+export async function a_bundle_without_labels_map_and_thumbnails_shows_names(browser, site) {
+  const prepare = (context) => context.route('**/bundle/manifest.json', async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, json: { ...await response.json(), labels: null, map: null, thumbnails: null } });
+  });
+  const { page, context, errors } = await open(browser, site, { prepare, serviceWorkers: 'block' });
+  assert.equal(await page.locator('#neighbours canvas').count(), 0);
+  assert.ok((await text(page, '#neighbours button >> nth=0')).length > 5);
+  assert.equal(await page.locator('#plane').isVisible() || await page.locator('#vote').isVisible(), false);
+  assert.deepEqual(errors, []);
+  await context.close();
+}
+
 export async function a_manifest_that_is_no_manifest_is_refused_in_words(browser, site) {
   const { said, context } = await broken(browser, site, '**/bundle/manifest.json', () => Buffer.from('<!doctype html>'));
   assert.match(said, /manifest|JSON/i);
