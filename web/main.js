@@ -141,10 +141,15 @@ async function seek(query = state.query) {
 }
 
 function showProgress() {
-  const { loaded, total, kept } = state.progress;
-  $('progress').value = Math.min(1, loaded / total);
-  $('loaded').textContent = `${megabytes(loaded)} of ${megabytes(Math.max(total, loaded))}`;
-  if (state.bundle) $('facts').textContent = `${state.bundle.manifest.bank.rows.toLocaleString('en')} pictures · ${megabytes(loaded)} loaded${kept ? `, ${megabytes(kept)} of it kept from before` : ''}`;
+  const { loaded, total: all } = state.progress;
+  $('progress').value = Math.min(1, loaded / all);
+  $('loaded').textContent = `${megabytes(loaded)} of ${megabytes(Math.max(all, loaded))}`;
+  if (state.bundle) showFacts();
+}
+
+function showFacts() {
+  const { loaded, kept } = state.progress;
+  $('facts').textContent = `${total().toLocaleString('en')} pictures · ${megabytes(loaded)} loaded${kept ? `, ${megabytes(kept)} of it kept from before` : ''}`;
 }
 
 function render() {
@@ -156,16 +161,21 @@ function render() {
   $('own').hidden = !(state.failed && /[?&](bundle|model)=/.test(location.search));
   $('main').hidden = state.failed;
   $('loading').hidden = Boolean(bundle) || state.failed;
+  // A screen reader hears that indexing ended, not the name of each picture.
+  $('status').ariaLive = indexing ? 'off' : 'polite';
   $('status').textContent = state.status;
   $('offline').textContent = state.offline;
   $('cancel').hidden = $('indexing').hidden = !indexing;
   if (indexing) $('indexing').value = indexing.done / indexing.of;
   document.querySelectorAll('[data-needs-bundle]').forEach((controls) => { controls.disabled = !bundle; });
-  if (bundle) { renderQuery(query); renderResult(query, result); }
+  if (!bundle) return;
+  showFacts();
+  renderQuery(query);
+  renderResult(query, result);
 }
 
 function renderQuery(query) {
-  $('k').value = state.k;
+  if (document.activeElement !== $('k')) $('k').value = state.k;
   $('min').value = state.min;
   $('min-value').textContent = state.min > -1 ? state.min.toFixed(2) : 'any';
   $('query-name').textContent = query?.name ?? 'No picture yet';
