@@ -253,8 +253,12 @@ async function load() {
   $('bank').hidden = false;
   if (!bundle.checked) notify('The files of this bundle were not checked against their sha256: browsers can do that on https and on this machine only.');
   if (bundle.map) map.points(bundle.map, bundle.labels);
+  $('about').textContent = aboutOf(bundle);
   showProgress();
 }
+
+const aboutOf = ({ manifest: { model, bank, created_by: by }, simd }) =>
+  `${bank.rows} × ${bank.dim} embeddings in ${bank.precision}, weights in ${model.precision}, computed here with ${simd}; written by ${by}. Bank: ${bank.made}`;
 
 function notify(text) { $('notice').textContent = text; $('notice').hidden = false; }
 

@@ -33,9 +33,13 @@ async function answer({ id, type, ...request }, handler) {
   try {
     self.postMessage({ type: 'done', id, result: await handler(request) });
   } catch (error) {
-    self.postMessage({ type: 'failed', id, message: error?.message ?? String(error) });
+    self.postMessage({ type: 'failed', id, message: inWords(error) });
   }
 }
+
+// A module that stops has no words of its own.
+const inWords = (error) => error instanceof WebAssembly.RuntimeError
+  ? `the wasm module stopped (${error.message}): the memory may be full: close other tabs and load the page anew` : error?.message ?? String(error);
 
 async function start() {
   if (!globalThis.WebAssembly || !hasSimd()) {
