@@ -38,7 +38,7 @@ async function answer({ id, type, ...request }, handler) {
 }
 
 // A module that stops has no words of its own.
-const inWords = (error) => error instanceof WebAssembly.RuntimeError
+const inWords = (error) => error?.name === 'RuntimeError'
   ? `the wasm module stopped (${error.message}): the memory may be full: close other tabs and load the page anew` : error?.message ?? String(error);
 
 async function start() {
