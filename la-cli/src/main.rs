@@ -4,6 +4,7 @@ mod bench;
 mod device;
 mod embed;
 mod eval;
+mod export;
 mod info;
 mod output;
 mod progress;
@@ -46,7 +47,9 @@ enum Command {
     Embed(embed::EmbedArgs),
     /// Find the images of a data source that lie nearest to a picture.
     Search(search::SearchArgs),
-    /// Show an exported page in the browser, from this machine.
+    /// Write a page that embeds pictures and searches in the browser, or files for other viewers.
+    Export(export::ExportArgs),
+    /// Show an exported page, or that of a run, in the browser, from this machine.
     Serve(serve::ServeArgs),
     /// Say what a run, a weights file or a data source holds.
     Info(info::InfoArgs),
@@ -76,7 +79,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Eval(args) => eval::run(&args, &device),
         Command::Embed(args) => embed::run(&args, &device),
         Command::Search(args) => search::run(&args, &device),
-        Command::Serve(args) => serve::run(&args),
+        Command::Export(args) => export::run(&args, &device),
+        Command::Serve(args) => serve::run(&args, &device),
         Command::Info(args) => info::run(&args),
         Command::Bench(args) => bench::run(&args, &device),
     }

@@ -1,5 +1,6 @@
 //! `la-cli serve`: an exported page on this machine, for this machine alone unless told otherwise.
 
+use crate::export::site_of_run;
 use crate::output::{remark, say};
 use anyhow::{bail, Context};
 use axum::extract::{Request, State};
@@ -7,6 +8,7 @@ use axum::http::{header, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{from_fn_with_state, Next};
 use axum::response::{IntoResponse, Response};
 use axum::Router;
+use candle_core::Device;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Component, Path, PathBuf};
@@ -34,8 +36,8 @@ const HEADERS: [(HeaderName, &str); 5] = [
 /// Options of `la-cli serve`.
 #[derive(clap::Args)]
 pub struct ServeArgs {
-    /// Folder that `la-cli export` has written, or any other with an index.html
-    #[arg(value_name = "DIR")]
+    /// Folder that `la-cli export` has written, or a run, which is then exported into its folder `site`
+    #[arg(value_name = "DIR|RUN")]
     folder: PathBuf,
     /// Port [default: the first free one from 8000 on]
     #[arg(long)]
@@ -49,8 +51,9 @@ pub struct ServeArgs {
 }
 
 /// Runs `la-cli serve` until it is interrupted.
-pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
-    let root = root(&args.folder)?;
+pub fn run(args: &ServeArgs, device: &Device) -> anyhow::Result<()> {
+    let is_run = !args.folder.join("index.html").exists() && args.folder.join("config.json").is_file();
+    let root = root(&if is_run { site_of_run(&args.folder, device)? } else { args.folder.clone() })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the server does not start")?;
     runtime.block_on(async {
         let listener = listen(args.host, args.port).await?;

@@ -153,7 +153,7 @@ fn finish(plan: &Plan, summary: &Summary, device: &Device) -> anyhow::Result<()>
     quiet(say!("{}", outcome(summary)))?;
     quiet(say!("{}: model.safetensors, metrics.jsonl, curves.png, neighbors.png", path.display()))?;
     quiet(say!(
-        "next       la-cli eval {0} --linear\n           la-cli search {0} --data {1} --query PICTURE",
+        "next       la-cli serve {0} --open                      # search by picture, in the browser\n           la-cli eval {0} --linear\n           la-cli search {0} --data {1} --query PICTURE",
         path.display(),
         plan.config.data
     ))

@@ -9,6 +9,7 @@ use la_core::eval::embed::{embed_source, pooled_features, Rows};
 use la_core::files::read_tensors;
 use la_core::resnet::{ResNet, Stem};
 use la_core::run_folder::{weights_path, RunConfig, RunFolder};
+use la_core::search::Preprocessing;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -107,6 +108,12 @@ impl Encoder {
     /// The network.
     pub fn net(&self) -> &ResNet {
         &self.net
+    }
+
+    /// How a bundle's page prepares pictures.
+    pub fn preprocessing(&self) -> Preprocessing {
+        let Preparation { size, crop_fraction, normalization: Normalization { mean, std }, .. } = self.preparation;
+        Preprocessing { size, crop_fraction, mean, std }
     }
 
     /// Side of the images that the network sees.

@@ -1,0 +1,84 @@
+//! The bundle of a page: the files that `manifest.json` names, as `la_core::search` documents them.
+
+use super::rows::Rows;
+use super::thumbnails::{jpeg, sheets};
+use anyhow::Context;
+use la_core::resnet::encode;
+use la_core::search::{
+    map, BankEntry, FileEntry, LabelsEntry, Manifest, MapEntry, ModelEntry, Precision, SearchBank, ThumbnailsEntry, FORMAT, VERSION,
+};
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::path::Path;
+
+/// Thumbnails beside each other in a sheet.
+const COLUMNS: usize = 32;
+/// Thumbnails in a full sheet: few requests, and none of many megabytes.
+const PER_SHEET: usize = 1024;
+/// The label of an image without a class.
+const NO_LABEL: u32 = u32::MAX;
+
+/// Writes the bundle into `folder`; gives the bytes of each part.
+pub fn write(rows: &Rows, (weights, bank): (Precision, Precision), folder: &Path) -> anyhow::Result<Vec<(&'static str, usize)>> {
+    fs::create_dir(folder).with_context(|| folder.display().to_string())?;
+    let files = Files { folder };
+    let net = rows.encoder.net();
+    let model = ModelEntry {
+        config: net.config().clone(),
+        precision: weights,
+        file: files.add("model.safetensors", &encode(&net.tensors()?, weights)?)?,
+    };
+    let stored = SearchBank::from_rows(&rows.embeddings, rows.dim, bank)?;
+    let file = files.add("bank.bin", &stored.to_bytes())?;
+    let points = map(&stored)?.into_iter().flatten().flat_map(f32::to_le_bytes).collect::<Vec<u8>>();
+    let manifest = Manifest {
+        format: FORMAT.into(),
+        version: VERSION,
+        created_by: format!("la-cli {}", env!("CARGO_PKG_VERSION")),
+        title: rows.title.clone(),
+        model,
+        preprocessing: rows.encoder.preprocessing(),
+        bank: BankEntry { rows: rows.len(), dim: rows.dim, precision: bank, made: rows.made(), file },
+        labels: labels(rows, &files)?,
+        names: files.add("names.txt", rows.names().iter().flat_map(|name| [name, "\n"]).collect::<String>().as_bytes())?,
+        thumbnails: Some(thumbnails(rows, &files)?),
+        map: Some(MapEntry { method: "pca".into(), file: files.add("map.bin", &points)? }),
+    };
+    manifest.check()?;
+    files.add("manifest.json", &serde_json::to_vec_pretty(&manifest)?)?;
+    Ok(sizes(&manifest))
+}
+
+fn sizes(manifest: &Manifest) -> Vec<(&'static str, usize)> {
+    let thumbnails = manifest.thumbnails.iter().flat_map(|thumbnails| &thumbnails.sheets).map(|sheet| sheet.bytes).sum::<usize>();
+    let all: usize = manifest.files().iter().map(|file| file.bytes).sum();
+    let (weights, bank) = (manifest.model.file.bytes, manifest.bank.file.bytes);
+    vec![("weights", weights), ("bank", bank), ("thumbnails", thumbnails), ("the rest", all - weights - bank - thumbnails)]
+}
+
+fn labels(rows: &Rows, files: &Files) -> anyhow::Result<Option<LabelsEntry>> {
+    let Some(labels) = rows.labels() else { return Ok(None) };
+    let bytes: Vec<u8> = labels.iter().flat_map(|label| label.unwrap_or(NO_LABEL).to_le_bytes()).collect();
+    Ok(Some(LabelsEntry { classes: rows.images.class_names().to_vec(), file: files.add("labels.bin", &bytes)? }))
+}
+
+fn thumbnails(rows: &Rows, files: &Files) -> anyhow::Result<ThumbnailsEntry> {
+    let sheets = sheets(rows, COLUMNS, PER_SHEET)?;
+    let file = |(i, sheet)| files.add(&format!("thumbs-{i}.jpg"), &jpeg(sheet)?);
+    let sheets = sheets.iter().enumerate().map(file).collect::<anyhow::Result<_>>()?;
+    Ok(ThumbnailsEntry { size: rows.thumb, columns: COLUMNS, per_sheet: PER_SHEET, sheets })
+}
+
+/// The folder that the bundle's files go to.
+struct Files<'a> {
+    folder: &'a Path,
+}
+
+impl Files<'_> {
+    fn add(&self, name: &str, bytes: &[u8]) -> anyhow::Result<FileEntry> {
+        let path = self.folder.join(name);
+        fs::write(&path, bytes).with_context(|| path.display().to_string())?;
+        let sha256 = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(FileEntry { path: name.into(), bytes: bytes.len(), sha256 })
+    }
+}

@@ -1,0 +1,125 @@
+//! `la-cli export`: a trained network with an embedded data source, as a page for the browser or for other viewers.
+
+mod atlas;
+mod bundle;
+mod folder;
+mod page;
+mod projector;
+mod rows;
+mod thumbnails;
+
+use crate::output::{self, say};
+use crate::source::Split;
+use crate::weights::EncoderArgs;
+use anyhow::{bail, Context};
+use candle_core::Device;
+use folder::NewFolder;
+use la_core::search::Precision;
+use rows::Rows;
+use std::path::{Path, PathBuf};
+
+/// Options of `la-cli export`.
+#[derive(clap::Args)]
+pub struct ExportArgs {
+    #[command(flatten)]
+    encoder: EncoderArgs,
+    /// Images to search in [default: those of the run]
+    #[arg(long, value_name = "SRC")]
+    data: Option<String>,
+    /// Which of them
+    #[arg(long, value_name = "train|test|all", default_value = "train")]
+    split: Split,
+    /// Folder to write; for `atlas`, the .parquet file
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// A page with its bundle, TensorFlow's Embedding Projector, or Parquet for Embedding Atlas
+    #[arg(long, value_name = "site|projector|atlas", default_value = "site")]
+    format: Format,
+    /// Precision of the weights: f16 halves the download and keeps neighbours, i8 quarters it at some loss
+    #[arg(long = "weights", value_name = "f32|f16|i8", default_value_t = Precision::F16)]
+    weights_precision: Precision,
+    /// Precision of the bank
+    #[arg(long = "bank", value_name = "f32|f16|i8", default_value_t = Precision::F16)]
+    bank_precision: Precision,
+    /// Side of the thumbnails [default: that of the images, at most 64]
+    #[arg(long, value_name = "PX")]
+    thumb: Option<usize>,
+    /// Replace an earlier export
+    #[arg(long)]
+    force: bool,
+}
+
+/// What is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Site,
+    Projector,
+    Atlas,
+}
+
+/// Runs `la-cli export`.
+pub fn run(args: &ExportArgs, device: &Device) -> anyhow::Result<()> {
+    check(args)?;
+    let encoder = args.encoder.load(device)?;
+    let recorded = encoder.recorded_data().0.map(str::to_string);
+    let Some(data) = args.data.clone().or(recorded) else {
+        bail!("{}: nothing says which images these weights belong to; name them with --data", encoder.name);
+    };
+    let limit = args.encoder.limit.or(if args.data.is_none() { encoder.recorded_limit() } else { None });
+    let rows = Rows::embed(encoder, (&data, args.split, limit), args.thumb)?;
+    match args.format {
+        Format::Site => site(&rows, (args.weights_precision, args.bank_precision), &args.out, args.force),
+        Format::Projector => {
+            let folder = NewFolder::create(&args.out, args.force)?;
+            projector::write(&rows, folder.path())?;
+            folder.finish()?;
+            say!("{}: load it at https://projector.tensorflow.org or with TensorBoard", args.out.display())
+        }
+        Format::Atlas => {
+            atlas::write(&rows, &args.out)?;
+            say!("{}: open it with `embedding-atlas {}`", args.out.display(), args.out.display())
+        }
+    }
+}
+
+fn check(args: &ExportArgs) -> anyhow::Result<()> {
+    if let Some(px) = args.thumb.filter(|px| !(8..=256).contains(px)) {
+        bail!("--thumb must be in 8 to 256, got {px}");
+    }
+    match args.format {
+        Format::Atlas if args.out.exists() && !args.force => bail!("--out {}: this file exists; --force replaces it", args.out.display()),
+        Format::Atlas => output::check_writable("--out", &args.out),
+        _ => folder::check(&args.out, args.force),
+    }
+}
+
+/// The page of a run, exported into the run's folder with the data that the run records; made once.
+pub fn site_of_run(run: &Path, device: &Device) -> anyhow::Result<PathBuf> {
+    let out = run.join("site");
+    if out.join("index.html").is_file() {
+        return Ok(out);
+    }
+    let args = EncoderArgs { weights: run.display().to_string(), size: None, limit: None };
+    let encoder = args.load(device)?;
+    let (Some(data), limit) = (encoder.recorded_data().0.map(str::to_string), encoder.recorded_limit()) else {
+        bail!(
+            "{}: the run does not say what it was trained on; `la-cli export {} --data SRC --out DIR` does",
+            run.display(),
+            run.display()
+        );
+    };
+    let rows = Rows::embed(encoder, (&data, Split::Train, limit), None)?;
+    site(&rows, (Precision::F16, Precision::F16), &out, false)?;
+    Ok(out)
+}
+
+fn site(rows: &Rows, (weights, bank): (Precision, Precision), out: &Path, force: bool) -> anyhow::Result<()> {
+    let folder = NewFolder::create(out, force)?;
+    page::write(folder.path())?;
+    let sizes = bundle::write(rows, (weights, bank), &folder.path().join("bundle")).context("the export is not written")?;
+    folder.finish()?;
+    for (what, bytes) in [("page", page::num_bytes())].into_iter().chain(sizes) {
+        say!("{what:<11} {:>9.2} MB", bytes as f64 / 1e6)?;
+    }
+    say!("{0}: a static site for any web server; next: la-cli serve {0} --open", out.display())
+}

@@ -1,0 +1,61 @@
+//! The page itself, as it lies in this program.
+
+use anyhow::Context;
+use std::fs;
+use std::path::Path;
+
+macro_rules! files {
+    ($($path:literal),* $(,)?) => { [$(($path, include_bytes!(concat!("../../../web/", $path)))),*] };
+}
+
+/// Every file of `web/` that a browser asks for.
+static FILES: &[(&str, &[u8])] = &files![
+    "index.html",
+    "style.css",
+    "browse.js",
+    "bundle.js",
+    "camera.js",
+    "gestures.js",
+    "main.js",
+    "map.js",
+    "pictures.js",
+    "sw.js",
+    "view.js",
+    "worker.js",
+    "pkg/la_wasm.js",
+    "pkg/la_wasm_bg.wasm",
+    "pkg/la_wasm_relaxed_bg.wasm",
+];
+
+/// Writes the page into `folder`.
+pub fn write(folder: &Path) -> anyhow::Result<()> {
+    for (name, bytes) in FILES {
+        let path = folder.join(name);
+        let parent = path.parent().unwrap_or(folder);
+        fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
+        fs::write(&path, bytes).with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// Length of all its files.
+pub fn num_bytes() -> usize {
+    FILES.iter().map(|(_, bytes)| bytes.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_page_is_in_the_program() {
+        let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../web");
+        let served = |name: &str| [".html", ".css", ".js", ".wasm"].iter().any(|ending| name.ends_with(ending));
+        for (folder, prefix) in [(web.clone(), ""), (web.join("pkg"), "pkg/")] {
+            for entry in fs::read_dir(folder).unwrap() {
+                let name = format!("{prefix}{}", entry.unwrap().file_name().to_string_lossy());
+                assert!(!served(&name) || FILES.iter().any(|(path, _)| *path == name), "{name}");
+            }
+        }
+    }
+}

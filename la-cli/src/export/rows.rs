@@ -1,0 +1,68 @@
+//! What every format is made of: images, their embeddings, names and classes.
+
+use crate::source::{self, Split};
+use crate::weights::Encoder;
+use la_core::data::Source;
+use std::sync::Arc;
+
+/// The largest thumbnail where none is asked for.
+const THUMBNAIL: usize = 64;
+
+/// An embedded data source.
+pub struct Rows {
+    /// The network.
+    pub encoder: Encoder,
+    /// The images.
+    pub images: Arc<dyn Source>,
+    /// Unit-length embeddings `(N, D)`, row after row.
+    pub embeddings: Vec<f32>,
+    /// D.
+    pub dim: usize,
+    /// Side of a thumbnail.
+    pub thumb: usize,
+    /// Which images, for people.
+    pub title: String,
+}
+
+impl Rows {
+    /// Opens and embeds a data source.
+    pub fn embed(encoder: Encoder, (data, split, limit): (&str, Split, Option<usize>), thumb: Option<usize>) -> anyhow::Result<Self> {
+        let splits = source::open(data, None, &encoder.open_config(limit))?;
+        source::warn_unreadable(&splits);
+        let images = source::join(split.parts(&splits)?);
+        let embeddings = encoder.embed(&images, "embedding")?;
+        let dim = embeddings.dim(1)?;
+        let first = images.picture(0)?;
+        let thumb = thumb.unwrap_or(first.width.min(first.height).clamp(8, THUMBNAIL));
+        let title = splits.name.clone();
+        Ok(Self { embeddings: embeddings.flatten_all()?.to_vec1()?, dim, thumb, title, images: images.clone(), encoder })
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    /// The name of each image, on one line.
+    pub fn names(&self) -> Vec<String> {
+        let one_line = |name: String| name.replace(char::is_control, " ");
+        source::names(&self.images).into_iter().map(one_line).collect()
+    }
+
+    /// The class of each image, or none where no image has one.
+    pub fn labels(&self) -> Option<Vec<Option<u32>>> {
+        let labels: Vec<_> = (0..self.len()).map(|i| self.images.label(i)).collect();
+        labels.iter().any(Option::is_some).then_some(labels)
+    }
+
+    /// How the embeddings were made, in a sentence.
+    pub fn made(&self) -> String {
+        format!(
+            "{} images of {}, embedded by {} with la-cli {}",
+            self.len(),
+            self.title,
+            self.encoder.describe(),
+            env!("CARGO_PKG_VERSION")
+        )
+    }
+}
