@@ -38,6 +38,19 @@ fn search_finds_what_scoring_every_row_finds() {
 }
 
 #[test]
+fn very_large_and_very_small_values_are_ordered_too() {
+    for scale in [1e-20, 1e-3, 1e5] {
+        let rows: Vec<f32> = numbers(900 * 8, 5).into_iter().map(|x| x * scale).collect();
+        let bank = SearchBank::from_rows(&rows, 8, Precision::F32).unwrap();
+        for scale in [1e-19, 1.0, 1e6] {
+            let query: Vec<f32> = numbers(8, 6).into_iter().map(|x| x * scale).collect();
+            assert_eq!(bank.search(&query, 9).unwrap(), brute_force(&bank, &query, 9), "{scale}");
+        }
+        assert!(bank.search(&[f32::MAX; 8], 1).is_err());
+    }
+}
+
+#[test]
 fn equal_scores_go_to_the_lower_row_and_k_beyond_the_rows_gives_all() {
     for precision in PRECISIONS {
         let bank = SearchBank::from_rows(&[0.6, 0.8].repeat(2000), 2, precision).unwrap();

@@ -1,11 +1,19 @@
 //! The rows that are searched: a pass over 8-bit codes bounds every score, and what may be among the best is scored exactly.
 
 use super::{BankEntry, Precision};
-use crate::{error::bail, ops::scan, Result};
+use crate::{
+    error::bail,
+    ops::scan::{encode, Query},
+    Result,
+};
 use half::f16;
 
 /// The largest magnitude of a stored value: embeddings have unit length, and bounds must stay finite.
 const MAX_VALUE: f32 = 1e6;
+/// The largest code of a row.
+const LIMIT: f32 = 127.0;
+/// Rows whose products are looked at together.
+const BLOCK: usize = 256;
 /// The most values of a row: products of codes are summed in 32 bits.
 const MAX_DIM: usize = 1 << 16;
 
@@ -23,7 +31,7 @@ pub struct SearchBank {
     dim: usize,
     values: Values,
     codes: Vec<i8>,
-    coded: Vec<Coded>,
+    coded: Coded,
 }
 
 enum Values {
@@ -32,19 +40,36 @@ enum Values {
     I8,
 }
 
-/// What a row's codes stand for: `code * scale`, the row's length, and that of what coding lost.
-#[derive(Clone, Copy)]
+/// What each row's codes stand for: `code * scale`, the row's length, that of what coding lost, and the codes' sum.
+#[derive(Default)]
 struct Coded {
-    scale: f32,
-    norm: f32,
-    error: f32,
+    scale: Vec<f32>,
+    norm: Vec<f32>,
+    error: Vec<f32>,
+    sum: Vec<i32>,
+}
+
+impl Coded {
+    fn reserve(&mut self, rows: usize) {
+        self.scale.reserve_exact(rows);
+        self.norm.reserve_exact(rows);
+        self.error.reserve_exact(rows);
+        self.sum.reserve_exact(rows);
+    }
+
+    fn push(&mut self, scale: f32, norm: f32, error: f32, codes: &[i8]) {
+        self.scale.push(scale);
+        self.norm.push(norm);
+        self.error.push(error);
+        self.sum.push(codes.iter().map(|&code| i32::from(code)).sum());
+    }
 }
 
 /// A row that may be among the best, and where its score lies.
 struct Candidate {
     row: u32,
-    low: f64,
-    high: f64,
+    low: f32,
+    high: f32,
 }
 
 impl SearchBank {
@@ -81,12 +106,12 @@ impl SearchBank {
             Precision::F16 => Values::F16(Vec::new()),
             Precision::I8 => Values::I8,
         };
-        Ok(Self { dim, values, codes: Vec::new(), coded: Vec::new() })
+        Ok(Self { dim, values, codes: Vec::new(), coded: Coded::default() })
     }
 
     fn append(&mut self, rows: &mut dyn ExactSizeIterator<Item = Vec<f32>>) -> Result<()> {
         self.codes.reserve_exact(rows.len() * self.dim);
-        self.coded.reserve_exact(rows.len());
+        self.coded.reserve(rows.len());
         match &mut self.values {
             Values::F32(values) => values.reserve_exact(rows.len() * self.dim),
             Values::F16(values) => values.reserve_exact(rows.len() * self.dim),
@@ -101,11 +126,12 @@ impl SearchBank {
     fn append_codes(&mut self, rows: usize, bytes: &[u8]) -> Result<()> {
         let (scales, codes) = bytes.split_at(4 * rows);
         self.codes = codes.iter().map(|&code| code as i8).collect();
+        self.coded.reserve(rows);
         for (scale, codes) in scales.chunks_exact(4).map(float).zip(self.codes.chunks_exact(self.dim)) {
             if !(0.0..=MAX_VALUE).contains(&scale) {
-                bail!("bank: expected scales in 0 to {MAX_VALUE}, got {scale} at row {}", self.coded.len());
+                bail!("bank: expected scales in 0 to {MAX_VALUE}, got {scale} at row {}", self.coded.scale.len());
             }
-            self.coded.push(Coded { scale, norm: length(codes.iter().map(|&code| f64::from(code) * f64::from(scale))), error: 0.0 });
+            self.coded.push(scale, length(codes.iter().map(|&code| f64::from(code) * f64::from(scale))), 0.0, codes);
         }
         Ok(())
     }
@@ -116,7 +142,7 @@ impl SearchBank {
             Values::F32(values) => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Values::F16(values) => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Values::I8 => {
-                let scales = self.coded.iter().flat_map(|row| row.scale.to_le_bytes());
+                let scales = self.coded.scale.iter().flat_map(|scale| scale.to_le_bytes());
                 scales.chain(self.codes.iter().map(|&code| code as u8)).collect()
             }
         }
@@ -124,12 +150,12 @@ impl SearchBank {
 
     /// Number of rows.
     pub fn len(&self) -> usize {
-        self.coded.len()
+        self.coded.scale.len()
     }
 
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
-        self.coded.is_empty()
+        self.len() == 0
     }
 
     /// Values in a row.
@@ -150,7 +176,7 @@ impl SearchBank {
         match &self.values {
             Values::F32(values) => values[at],
             Values::F16(values) => values[at].to_f32(),
-            Values::I8 => f32::from(self.codes[at]) * self.coded[row].scale,
+            Values::I8 => f32::from(self.codes[at]) * self.coded.scale[row],
         }
     }
 
@@ -170,17 +196,17 @@ impl SearchBank {
             }
             Values::I8 => embedding.to_vec(),
         };
-        let (scale, codes) = encode(&stored);
+        let (scale, codes) = encode(&stored, LIMIT);
         let decoded = codes.iter().map(|&code| f64::from(code) * f64::from(scale));
-        let coded = match self.values {
-            Values::I8 => Coded { scale, norm: length(decoded), error: 0.0 },
+        let (norm, error) = match self.values {
+            Values::I8 => (length(decoded), 0.0),
             _ => {
                 let lost = stored.iter().zip(decoded).map(|(&x, y)| f64::from(x) - y);
-                Coded { scale, norm: length(stored.iter().map(|&x| f64::from(x))), error: length(lost) }
+                (length(stored.iter().map(|&x| f64::from(x))), length(lost))
             }
         };
         self.codes.extend(codes.iter().map(|&code| code as i8));
-        self.coded.push(coded);
+        self.coded.push(scale, norm, error, &self.codes[self.codes.len() - self.dim..]);
         Ok(self.len() - 1)
     }
 
@@ -199,6 +225,9 @@ impl SearchBank {
     /// Exact over the stored values. All rows come back where there are fewer than `k`.
     pub fn search(&self, query: &[f32], k: usize) -> Result<Vec<Neighbor>> {
         self.check("query", query)?;
+        if let Some(x) = query.iter().find(|x| x.abs() > MAX_VALUE) {
+            bail!("query: expected values within {MAX_VALUE}, got {x}");
+        }
         let k = k.min(self.len());
         if k == 0 {
             return Ok(Vec::new());
@@ -211,19 +240,21 @@ impl SearchBank {
     }
 
     /// Every row that may be among the `k` best, and few others.
-    fn candidates(&self, query: &[f32], k: usize) -> Vec<Candidate> {
-        let (scale, codes) = encode(query);
-        let norm = f64::from(length_of(query));
-        let lost = length(query.iter().zip(&codes).map(|(&x, &code)| f64::from(x) - f64::from(code) * f64::from(scale)));
-        let (scale, lost) = (f64::from(scale), f64::from(lost));
-        let (mut kept, mut floor, mut limit) = (Vec::new(), f64::NEG_INFINITY, 2 * k + 512);
-        for (row, (coded, row_codes)) in self.coded.iter().zip(self.codes.chunks_exact(self.dim)).enumerate() {
-            let score = f64::from(scan::dot(row_codes, &codes)) * scale * f64::from(coded.scale);
-            let [length, error] = [coded.norm, coded.error].map(f64::from);
-            // The last two are for scores that differ, but not as 32-bit floats.
-            let slack = length * lost + error * (norm + lost) + 1e-6 * length * norm + 1e-44;
-            if score + slack >= floor {
-                kept.push(Candidate { row: row as u32, low: score - slack, high: score + slack });
+    fn candidates(&self, values: &[f32], k: usize) -> Vec<Candidate> {
+        let query = Query::new(values);
+        let bounds = Bounds::new(values, &query);
+        let (mut kept, mut floor, mut limit) = (Vec::new(), f32::NEG_INFINITY, 2 * k + 512);
+        let (mut dots, mut highs) = ([0; BLOCK], [0.0; BLOCK]);
+        for first in (0..self.len()).step_by(BLOCK) {
+            let rows = first..(first + BLOCK).min(self.len());
+            let (dots, highs) = (&mut dots[..rows.len()], &mut highs[..rows.len()]);
+            query.dots(&self.codes[first * self.dim..rows.end * self.dim], &self.coded.sum[rows.clone()], dots);
+            let coded = [&self.coded.scale, &self.coded.norm, &self.coded.error].map(|of| &of[rows.clone()]);
+            if bounds.highs(dots, coded, highs) < floor {
+                continue;
+            }
+            for (i, row) in rows.enumerate().filter(|&(i, _)| highs[i] >= floor) {
+                kept.push(Candidate { row: row as u32, low: bounds.low(highs[i], coded[1][i], coded[2][i]), high: highs[i] });
             }
             if kept.len() > limit {
                 floor = shrink(&mut kept, k);
@@ -240,30 +271,48 @@ impl SearchBank {
     }
 }
 
+/// Between which bounds the product of codes leaves a score: within `norm * of_norm + error * of_error + LEAST`.
+struct Bounds {
+    scale: f32,
+    of_norm: f32,
+    of_error: f32,
+}
+
+/// For scores that differ, but not as 32-bit floats.
+const LEAST: f32 = 1e-30;
+
+impl Bounds {
+    fn new(values: &[f32], query: &Query) -> Self {
+        let norm = length(values.iter().map(|&x| f64::from(x)));
+        let lost = length(values.iter().zip(query.decoded()).map(|(&x, y)| f64::from(x) - y));
+        // The last summand of the first, and the factor of the second, cover the rounding of everything here.
+        Self { scale: query.scale, of_norm: lost * 1.00001 + norm * 2e-6, of_error: (norm + lost) * 1.00001 }
+    }
+
+    /// The most that each score can be; gives the largest of them.
+    fn highs(&self, dots: &[i32], [scale, norm, error]: [&[f32]; 3], highs: &mut [f32]) -> f32 {
+        for (((high, &dot), &scale), (&norm, &error)) in highs.iter_mut().zip(dots).zip(scale).zip(norm.iter().zip(error)) {
+            *high = dot as f32 * (scale * self.scale) + (norm * self.of_norm + error * self.of_error + LEAST);
+        }
+        highs.iter().fold(f32::NEG_INFINITY, |largest, &high| if high > largest { high } else { largest })
+    }
+
+    fn low(&self, high: f32, norm: f32, error: f32) -> f32 {
+        high - 2.0 * (norm * self.of_norm + error * self.of_error + LEAST)
+    }
+}
+
 /// Drops what cannot be among the `k` best; gives the least score that can.
-fn shrink(kept: &mut Vec<Candidate>, k: usize) -> f64 {
+fn shrink(kept: &mut Vec<Candidate>, k: usize) -> f32 {
     let (_, kth, _) = kept.select_nth_unstable_by(k - 1, |a, b| b.low.total_cmp(&a.low));
     let floor = kth.low;
     kept.retain(|candidate| candidate.high >= floor);
     floor
 }
 
-/// A scale and codes in -127 to 127.
-fn encode(row: &[f32]) -> (f32, Vec<i16>) {
-    let scale = row.iter().fold(0.0f32, |largest, x| largest.max(x.abs())) / 127.0;
-    if scale < f32::MIN_POSITIVE {
-        return (0.0, vec![0; row.len()]);
-    }
-    (scale, row.iter().map(|x| (x / scale).round().clamp(-127.0, 127.0) as i16).collect())
-}
-
 /// Rounded up: bounds are made of it.
 fn length(values: impl Iterator<Item = f64>) -> f32 {
     ((values.map(|x| x * x).sum::<f64>().sqrt() * (1.0 + 1e-9)) as f32).next_up()
-}
-
-fn length_of(values: &[f32]) -> f32 {
-    length(values.iter().map(|&x| f64::from(x))).min(f32::MAX)
 }
 
 fn float(bytes: &[u8]) -> f32 {
