@@ -4,10 +4,14 @@
 mod bad_input;
 #[path = "cli/bench.rs"]
 mod bench;
+#[path = "cli/export.rs"]
+mod export;
 #[path = "cli/hub.rs"]
 mod hub;
 #[path = "cli/resume.rs"]
 mod resume;
+#[path = "cli/serve.rs"]
+mod serve;
 #[path = "cli/support.rs"]
 mod support;
 #[path = "cli/use.rs"]

@@ -1,0 +1,128 @@
+//! `la-cli export`: what is written is what was embedded, whole, and never over something else.
+
+use crate::support::*;
+use la_core::search::{Manifest, Precision, SearchBank};
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Field;
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::path::Path;
+
+fn export(folder: &Path, more: &[&str]) -> Ended {
+    la(folder, &[&["export", text(shared_run()), "--out", "site"], more].concat())
+}
+
+fn manifest(site: &Path) -> Manifest {
+    Manifest::parse(&bytes(site.join("bundle/manifest.json"))).unwrap()
+}
+
+/// The rows that `la-cli embed` writes for the images of the shared run.
+fn embeddings(folder: &Path) -> Vec<f32> {
+    la(folder, &["embed", text(shared_run()), "--data", "sample", "--limit", "200", "--out", "rows.safetensors"]).ok();
+    let file = bytes(folder.join("rows.safetensors"));
+    let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
+    let data = tensors.tensor("embeddings").unwrap().data().to_vec();
+    data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+#[test]
+fn every_file_of_a_bundle_is_as_its_manifest_says() {
+    let folder = folder();
+    assert_holds(&export(folder.path(), &[]).ok(), &["weights", "thumbnails", "la-cli serve site --open"]);
+    let site = folder.path().join("site");
+    let manifest = manifest(&site);
+    for file in manifest.files() {
+        let content = bytes(site.join("bundle").join(&file.path));
+        assert_eq!(content.len(), file.bytes, "{}", file.path);
+        let digest: String = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(digest, file.sha256, "{}", file.path);
+    }
+    assert_eq!(manifest.bank.rows, 200);
+    assert_eq!(manifest.labels.as_ref().unwrap().classes.len(), 10);
+    assert_eq!(String::from_utf8(bytes(site.join("bundle/names.txt"))).unwrap().lines().count(), 200);
+    let sheets = &manifest.thumbnails.as_ref().unwrap().sheets;
+    assert_eq!(image::open(site.join("bundle").join(&sheets[0].path)).unwrap().width(), 32 * 28);
+    ["index.html", "pkg/la_wasm_bg.wasm", "sw.js"].iter().for_each(|name| assert!(site.join(name).is_file(), "{name}"));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary folder is left");
+}
+
+#[test]
+fn the_bank_holds_what_embed_writes_at_every_precision() {
+    let folder = folder();
+    let expected = embeddings(folder.path());
+    for (precision, tolerance) in [(Precision::F32, 0.0), (Precision::F16, 5e-4), (Precision::I8, 4e-3)] {
+        export(folder.path(), &["--bank", &precision.to_string(), "--force"]).ok();
+        let manifest = manifest(&folder.path().join("site"));
+        let bank = SearchBank::read(&manifest.bank, &bytes(folder.path().join("site/bundle/bank.bin"))).unwrap();
+        assert_eq!(manifest.bank.precision, precision);
+        for (row, expected) in expected.chunks_exact(bank.dim()).enumerate() {
+            let far = bank.row(row).unwrap().iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(far <= tolerance, "{precision} row {row}: {far}");
+        }
+    }
+}
+
+#[test]
+fn an_export_is_replaced_only_by_force_and_nothing_else_ever() {
+    let folder = folder();
+    export(folder.path(), &["--limit", "20"]).ok();
+    assert_holds(&export(folder.path(), &[]).error(), &["--out site", "--force"]);
+    assert_eq!(manifest(&folder.path().join("site")).bank.rows, 20);
+    export(folder.path(), &["--limit", "30", "--force"]).ok();
+    assert_eq!(manifest(&folder.path().join("site")).bank.rows, 30);
+    fs::create_dir(folder.path().join("mine")).unwrap();
+    fs::write(folder.path().join("mine/letter.txt"), "dear").unwrap();
+    let refusal = la(folder.path(), &["export", text(shared_run()), "--out", "mine", "--force"]).error();
+    assert_holds(&refusal, &["--out mine", "no earlier export"]);
+    assert_eq!(bytes(folder.path().join("mine/letter.txt")), b"dear");
+}
+
+#[test]
+fn what_cannot_be_exported_is_refused_before_the_work() {
+    let folder = folder();
+    assert_holds(&export(folder.path(), &["--thumb", "4"]).error(), &["--thumb must be in 8 to 256, got 4"]);
+    assert_holds(&export(folder.path(), &["--weights", "f8"]).error(), &["f8", "expected f32, f16 or i8"]);
+    assert_holds(&la(folder.path(), &["export", text(shared_run()), "--out", "no/site"]).error(), &["--out no/site", "make it first"]);
+    let weights = text(&shared_run().join("model.safetensors")).to_string();
+    fs::copy(&weights, folder.path().join("w.safetensors")).unwrap();
+    assert_holds(&la(folder.path(), &["export", "w.safetensors", "--out", "site"]).error(), &["--data"]);
+}
+
+#[test]
+fn the_projectors_files_agree_with_each_other() {
+    let folder = folder();
+    export(folder.path(), &["--format", "projector", "--thumb", "16"]).ok();
+    let site = folder.path().join("site");
+    let config: serde_json::Value = serde_json::from_slice(&bytes(site.join("projector_config.json"))).unwrap();
+    let embedding = &config["embeddings"][0];
+    assert_eq!(embedding["tensorShape"], serde_json::json!([200, 128]));
+    let lines = |name: &str| String::from_utf8(bytes(site.join(name))).unwrap().lines().map(str::to_string).collect::<Vec<_>>();
+    let tensors = lines(embedding["tensorPath"].as_str().unwrap());
+    assert!(tensors.len() == 200 && tensors.iter().all(|line| line.split('\t').count() == 128));
+    assert_eq!(lines("metadata.tsv").len(), 201);
+    assert_eq!(image::open(site.join("sprite.png")).unwrap().width(), 15 * 16);
+}
+
+#[test]
+fn the_atlas_file_holds_every_row_as_embedded() {
+    let folder = folder();
+    la(folder.path(), &["export", text(shared_run()), "--format", "atlas", "--out", "a.parquet"]).ok();
+    let reader = SerializedFileReader::new(fs::File::open(folder.path().join("a.parquet")).unwrap()).unwrap();
+    let expected = embeddings(folder.path());
+    let mut count = 0;
+    for (i, row) in reader.get_row_iter(None).unwrap().enumerate() {
+        let row = row.unwrap();
+        let columns: Vec<_> = row.get_column_iter().collect();
+        let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["id", "name", "label", "x", "y", "image", "embedding"]);
+        assert_eq!(*columns[0].1, Field::Long(i as i64));
+        let Field::ListInternal(values) = columns[6].1 else { panic!("{:?}", columns[6].1) };
+        let values: Vec<f32> = values.elements().iter().map(|x| if let Field::Float(x) = x { *x } else { panic!("{x:?}") }).collect();
+        assert_eq!(values, expected[i * 128..(i + 1) * 128]);
+        let Field::Group(picture) = columns[5].1 else { panic!("{:?}", columns[5].1) };
+        let (_, Field::Bytes(jpeg)) = picture.get_column_iter().next().unwrap() else { panic!("no bytes") };
+        assert!(image::load_from_memory(jpeg.data()).is_ok());
+        count += 1;
+    }
+    assert_eq!(count, 200);
+}

@@ -1,0 +1,124 @@
+//! `la-cli serve`: what a browser asks for, and what nobody may have.
+
+use crate::support::*;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+/// A server that ends with the test.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(folder: &Path, args: &[&str]) -> Self {
+        let mut child = command(folder).arg("serve").args(args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        while !line.contains("http://") {
+            line.clear();
+            assert!(lines.read_line(&mut line).unwrap() > 0, "the server ended before it said its address");
+        }
+        let address = line.split("http://").nth(1).unwrap().split('/').next().unwrap().to_string();
+        Self { child, address }
+    }
+
+    /// The status line and headers in lower case, and the body, of a raw request.
+    fn get(&self, path: &str, headers: &str) -> (String, Vec<u8>) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n").unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        (String::from_utf8_lossy(&answer[..end]).to_lowercase(), answer[end + 4..].to_vec())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A site in `site`, and beside it what must stay private.
+fn site() -> tempfile::TempDir {
+    let folder = folder();
+    let site = folder.path().join("site");
+    fs::create_dir_all(site.join("pkg")).unwrap();
+    fs::write(site.join("index.html"), "<!doctype html><title>page</title>").unwrap();
+    fs::write(site.join("main.js"), "// a script\n".repeat(500)).unwrap();
+    fs::write(site.join("pkg/x.wasm"), [0u8; 300]).unwrap();
+    fs::write(site.join("bank.bin"), (0..=255u8).collect::<Vec<_>>()).unwrap();
+    fs::write(site.join("manifest.json"), "{}").unwrap();
+    fs::write(site.join(".hidden"), "secret").unwrap();
+    fs::write(folder.path().join("secret.txt"), "secret").unwrap();
+    std::os::unix::fs::symlink(folder.path().join("secret.txt"), site.join("link.txt")).unwrap();
+    folder
+}
+
+#[test]
+fn files_come_with_their_types_and_isolated() {
+    let folder = site();
+    let server = Server::start(folder.path(), &["site"]);
+    assert!(server.address.starts_with("127.0.0.1:"), "{}", server.address);
+    let types =
+        [("/", "text/html"), ("/main.js", "text/javascript"), ("/pkg/x.wasm", "application/wasm"), ("/manifest.json", "application/json")];
+    for (path, kind) in types {
+        let (head, _) = server.get(path, "");
+        assert_holds(&head, &["200 ok", &format!("content-type: {kind}"), "cross-origin-opener-policy: same-origin"]);
+        assert_holds(&head, &["cross-origin-embedder-policy: require-corp", "nosniff"]);
+    }
+    assert_holds(&server.get("/nothing", "").0, &["404"]);
+}
+
+#[test]
+fn a_range_and_a_compressed_answer_are_given_where_asked_for() {
+    let folder = site();
+    let server = Server::start(folder.path(), &["site"]);
+    let (head, body) = server.get("/bank.bin", "Range: bytes=10-19\r\n");
+    assert_holds(&head, &["206 partial content", "content-range: bytes 10-19/256"]);
+    assert_eq!(body, (10..20).collect::<Vec<u8>>());
+    let (head, body) = server.get("/main.js", "Accept-Encoding: br, gzip\r\n");
+    assert_holds(&head, &["content-encoding: br"]);
+    assert!(body.len() < 1000, "{}", body.len());
+    assert!(!server.get("/bank.bin", "Accept-Encoding: br, gzip\r\n").0.contains("content-encoding"));
+}
+
+#[test]
+fn nothing_outside_the_folder_and_nothing_hidden_is_served() {
+    let folder = site();
+    let server = Server::start(folder.path(), &["site"]);
+    for path in ["/../secret.txt", "/%2e%2e/secret.txt", "/pkg/..%2f..%2fsecret.txt", "/link.txt", "/.hidden", "/%2ehidden", "//secret.txt"]
+    {
+        let (head, body) = server.get(path, "");
+        assert!(!head.contains(" 200 "), "{path}: {head}");
+        assert!(!String::from_utf8_lossy(&body).contains("secret"), "{path}");
+    }
+}
+
+#[test]
+fn a_taken_port_and_a_folder_without_a_page_are_said_so() {
+    let folder = site();
+    let server = Server::start(folder.path(), &["site"]);
+    let port = server.address.split(':').nth(1).unwrap();
+    assert_holds(&la(folder.path(), &["serve", "site", "--port", port]).error(), &[&format!("--port {port}"), "taken"]);
+    assert_holds(&la(folder.path(), &["serve", "nowhere"]).error(), &["nowhere", "la-cli export"]);
+    assert_holds(&la(folder.path(), &["serve", "site/pkg"]).error(), &["site/pkg", "index.html"]);
+}
+
+#[test]
+fn a_run_is_exported_once_and_served() {
+    let folder = folder();
+    train_tiny(folder.path(), "run", &[]).ok();
+    let server = Server::start(folder.path(), &["run"]);
+    assert_holds(&server.get("/bundle/manifest.json", "").0, &["200 ok"]);
+    drop(server);
+    let made = fs::metadata(folder.path().join("run/site/index.html")).unwrap().modified().unwrap();
+    let server = Server::start(folder.path(), &["run"]);
+    assert_holds(&server.get("/", "").0, &["200 ok"]);
+    assert_eq!(fs::metadata(folder.path().join("run/site/index.html")).unwrap().modified().unwrap(), made);
+}
