@@ -42,7 +42,7 @@ async function measure([net, size, wasm, threads, rounds]) {
         }
     }
     const cosine = peers.ours.last.reduce((sum, x, i) => sum + x * peers.theirs.last[i], 0);
-    return { times, cosine, simd: la.simd(), memory: network.memory?.() };
+    return { times, cosine, simd: la.simd() };
 }
 
 const median = (times) => times.toSorted((a, b) => a - b)[Math.floor(times.length / 2)];
