@@ -135,7 +135,8 @@ pub(super) fn gather_all(plan: &Plan, input: Images, panels: &Panels, out: &mut 
     let zeros = vec![0f32; panels.channels];
     let shared = SharedMut(out.as_mut_ptr());
     for_each(chunks * panels.blocks.len(), |i| {
-        let block = &panels.blocks[i / chunks];
+        let (chunk, block) = place(i, chunks, panels.blocks.len());
+        let block = &panels.blocks[block];
         let panel = panels.block(block);
         let piece = Piece {
             plan,
@@ -148,7 +149,7 @@ pub(super) fn gather_all(plan: &Plan, input: Images, panels: &Panels, out: &mut 
             out_image: image_len,
             accumulate,
         };
-        let start = (i % chunks) * PIXELS;
+        let start = chunk * PIXELS;
         let end = (start + PIXELS).min(pixels);
         piece.run(start, end);
         if let Some(epilogue) = epilogue {
@@ -159,6 +160,15 @@ pub(super) fn gather_all(plan: &Plan, input: Images, panels: &Panels, out: &mut 
             }
         }
     });
+}
+
+/// Chunk and block of piece `i`. Threads share a block's panel; a single one in a browser keeps a chunk's inputs in its
+/// second-level cache instead, where reading them once for each block took up to twice the time.
+fn place(i: usize, chunks: usize, blocks: usize) -> (usize, usize) {
+    match cfg!(target_arch = "wasm32") {
+        true => (i / blocks, i % blocks),
+        false => (i % chunks, i / chunks),
+    }
 }
 
 /// One piece of a gather: a range of output pixels and one block of output columns.
