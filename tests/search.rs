@@ -1,6 +1,12 @@
 //! Search over a stored bank: against every score, on the values as stored, and on bytes that are no bank.
 
-use la_core::search::{map, vote, BankEntry, FileEntry, Manifest, Neighbor, Precision, SearchBank};
+use candle_core::Device;
+use la_core::resnet::{encode, Arch, Encoder, ResNet, ResNetConfig, Stem};
+use la_core::search::{
+    map, vote, BankEntry, FileEntry, LabelsEntry, Manifest, MapEntry, ModelEntry, Neighbor, Precision, Preprocessing, SearchBank,
+    ThumbnailsEntry, FORMAT, VERSION,
+};
+use std::sync::OnceLock;
 
 const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::F16, Precision::I8];
 
@@ -106,6 +112,54 @@ fn a_map_lies_along_the_two_directions_of_most_variance() {
     assert_eq!(map(&one).unwrap(), [[0.0, 0.0]]);
 }
 
+fn valid_manifest() -> Manifest {
+    let file = |path: &str, bytes| FileEntry { path: path.into(), bytes, sha256: "0".repeat(64) };
+    Manifest {
+        format: FORMAT.into(),
+        version: VERSION,
+        created_by: "a test".into(),
+        title: "rows".into(),
+        model: ModelEntry { config: tiny(), precision: Precision::F32, file: file("model.safetensors", 9) },
+        preprocessing: Preprocessing { size: 8, crop_fraction: 0.875, mean: [0.5; 3], std: [0.25; 3] },
+        bank: entry(5, 4, Precision::F16),
+        labels: Some(LabelsEntry { classes: vec!["a".into(), "b".into()], file: file("labels.bin", 20) }),
+        names: file("names.txt", 10),
+        thumbnails: Some(ThumbnailsEntry { size: 8, columns: 2, per_sheet: 4, sheets: vec![file("t0.jpg", 1), file("t1.jpg", 1)] }),
+        map: Some(MapEntry { method: "pca".into(), file: file("map.bin", 40) }),
+    }
+}
+
+fn tiny() -> ResNetConfig {
+    ResNetConfig { arch: Arch::Resnet18, stem: Stem::Small, width: 1, embedding_dim: 4 }
+}
+
+fn valid_weights(precision: Precision) -> &'static [u8] {
+    static WEIGHTS: OnceLock<[Vec<u8>; 3]> = OnceLock::new();
+    let all = WEIGHTS.get_or_init(|| {
+        let tensors = ResNet::new(&tiny(), 0, &Device::Cpu).unwrap().tensors().unwrap();
+        PRECISIONS.map(|precision| encode(&tensors, precision).unwrap())
+    });
+    &all[PRECISIONS.iter().position(|&p| p == precision).unwrap()]
+}
+
+/// Puts a token that reads as another number, string or structure at each place.
+fn mutate(bytes: &mut Vec<u8>, changes: &[(usize, usize)]) {
+    const TOKENS: [&[u8]; 14] =
+        [b"0", b"-1", b"4294967296", b"18446744073709551615", b"1e308", b"null", b"\"", b"..", b"/", b"{", b"]", b"\xff", b"i8", b""];
+    for &(at, token) in changes {
+        let at = at % bytes.len();
+        let end = (at + 1 + token / TOKENS.len() % 4).min(bytes.len());
+        bytes.splice(at..end, TOKENS[token % TOKENS.len()].iter().copied());
+    }
+}
+
+#[test]
+fn a_valid_manifest_and_valid_weights_are_read() {
+    let manifest = valid_manifest();
+    assert_eq!(Manifest::parse(&serde_json::to_vec(&manifest).unwrap()).unwrap(), manifest);
+    PRECISIONS.iter().for_each(|&precision| assert!(Encoder::read(&tiny(), valid_weights(precision)).is_ok()));
+}
+
 /// How many mutated inputs to try.
 fn fuzz_cases() -> u32 {
     std::env::var("LA_FUZZ_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000)
@@ -116,16 +170,33 @@ proptest::proptest! {
 
     #[test]
     fn no_manifest_or_bank_makes_reading_panic(
-        json in proptest::collection::vec(proptest::num::u8::ANY, 0..64),
+        changes in proptest::collection::vec((0usize..100_000, 0usize..100), 1..4),
         bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..256),
         rows in 0usize..9, dim in 0usize..9, precision in 0usize..3,
     ) {
-        let _ = Manifest::parse(&json);
+        let mut json = serde_json::to_vec(&valid_manifest()).unwrap();
+        mutate(&mut json, &changes);
+        if let Ok(manifest) = Manifest::parse(&json) {
+            // However large its numbers are, a file of another length is refused before memory is taken for it.
+            proptest::prop_assert!(SearchBank::read(&manifest.bank, &bytes).is_err() || bytes.len() == manifest.bank.num_bytes());
+        }
         let entry = entry(rows, dim, PRECISIONS[precision]);
         let _ = SearchBank::read(&entry, &bytes);
         let fitting: Vec<u8> = bytes.iter().copied().cycle().take(if bytes.is_empty() { 0 } else { entry.num_bytes() }).collect();
         if let Ok(bank) = SearchBank::read(&entry, &fitting) {
             proptest::prop_assert_eq!(bank.search(&vec![1.0; dim], 3).unwrap().len(), rows.min(3));
+        }
+    }
+
+    #[test]
+    fn no_weights_make_reading_panic(
+        changes in proptest::collection::vec((0usize..100_000, 0usize..100), 1..4), cut in 0usize..100_000, precision in 0usize..3,
+    ) {
+        let mut file = valid_weights(PRECISIONS[precision]).to_vec();
+        mutate(&mut file, &changes);
+        file.truncate(file.len().saturating_sub(cut / 50_000 * (cut % 50_000)));
+        if let Ok(encoder) = Encoder::read(&tiny(), &file) {
+            proptest::prop_assert_eq!(encoder.embed(&[0.5; 8 * 8 * 3], 1, 8, 8).unwrap().len(), 4);
         }
     }
 }
