@@ -1,6 +1,8 @@
 // Measures exact search beside a plain loop, one reading of the bank, and hnswlib-wasm: same rows, same page, one thread.
 //
-//   node tests/browser/search.mjs [--rows 60000,1000000] [--hnsw]        # --hnsw: builds its graph for about a minute
+//   node tests/browser/search.mjs [--rows 60000,1000000] [--wasm la_wasm_relaxed_bg.wasm] [--hnsw]
+//
+// --hnsw builds its graph for about a minute.
 
 import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -8,13 +10,13 @@ import { parseArgs } from "node:util";
 import { chromium } from "playwright-core";
 import { browse, serve } from "./serve.mjs";
 
-const { values: options } = parseArgs({ options: { rows: { type: "string", default: "60000,1000000" }, hnsw: { type: "boolean" } } });
+const { values: options } = parseArgs({ options: { rows: { type: "string", default: "60000,1000000" }, hnsw: { type: "boolean" }, wasm: { type: "string", default: "la_wasm_bg.wasm" } } });
 const here = dirname(fileURLToPath(import.meta.url));
 const hnsw = resolve(here, "node_modules/hnswlib-wasm/dist");
 const { server, address } = await serve({ "/pkg/": resolve(here, "../../web/pkg"), "/hnsw/": hnsw });
 
 /** Runs in the page: rows around 1,000 directions, as embeddings lie, and what each way of searching takes. */
-async function measure([numRows, withHnsw]) {
+async function measure([numRows, withHnsw, wasm]) {
     const DIM = 128, K = 10, QUERIES = 50;
     let seed = 1;
     const uniform = () => (seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0) / 2 ** 32;
@@ -33,7 +35,7 @@ async function measure([numRows, withHnsw]) {
     const queries = Array.from({ length: QUERIES }, near);
 
     const la = await import("/pkg/la_wasm.js");
-    await la.default({ module_or_path: "/pkg/la_wasm_bg.wasm" });
+    await la.default({ module_or_path: `/pkg/${wasm}` });
     const entry = (path, bytes) => ({ path, bytes, sha256: "0".repeat(64) });
     const manifest = (precision, bytes) => new TextEncoder().encode(JSON.stringify({
         format: "la-bundle", version: 1, created_by: "", title: "",
@@ -111,7 +113,7 @@ for (const rows of options.rows.split(",").map(Number)) {
     const { browser, page } = await browse(chromium, address);
     await page.evaluate(`globalThis.READER = ${JSON.stringify(READER)}`);
     console.log(`${rows.toLocaleString("en")} rows of 128 values, top 10 of 50 queries, one thread, medians`);
-    for (const { name, ms, recall } of await page.evaluate(measure, [rows, options.hnsw ?? false])) {
+    for (const { name, ms, recall } of await page.evaluate(measure, [rows, options.hnsw ?? false, options.wasm])) {
         console.log(`  ${name.padEnd(36)} ${ms.toFixed(ms < 100 ? 2 : 0).padStart(9)} ms${recall === null ? "" : `   recall@10 ${recall.toFixed(4)}`}`);
     }
     await browser.close();
