@@ -29,9 +29,14 @@ compile() {
     else
         dpkg -s rustc-web cargo-web rust-web-src >/dev/null 2>&1 ||
             stop "needs \`rustup target add $target\`, or Debian's packages rustc-web, cargo-web and rust-web-src"
-        RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 RUSTFLAGS="$flags --remap-path-prefix=/usr=rust -C linker=rust-lld" /usr/bin/cargo build -q \
-            --profile wasm -p la-wasm --target $target --locked -Zbuild-std=std,panic_abort "$@"
+        PATH="$(rustc --print target-libdir)/../bin:$PATH" have rust-lld || stop "needs rust-lld, which Debian's package lld or rustup's toolchain has"
+        PATH="$(rustc --print target-libdir)/../bin:$PATH" RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 \
+            RUSTFLAGS="$flags --remap-path-prefix=/usr=rust -C linker=rust-lld" /usr/bin/cargo build -q --profile wasm -p la-wasm --target $target --locked -Zbuild-std=std,panic_abort "$@"
     fi
+}
+
+compiler() {
+    if has_target; then rustc --version; else /usr/bin/rustc --version; fi
 }
 
 # The glue's generator must have the version of the crate.
@@ -63,7 +68,7 @@ mkdir -p $out
 cp target/wasm-simd/pkg/la_wasm.js target/wasm-simd/pkg/la_wasm_bg.wasm $out/
 cp target/wasm-relaxed/pkg/la_wasm_bg.wasm $out/la_wasm_relaxed_bg.wasm
 cmp -s target/wasm-simd/pkg/la_wasm.js target/wasm-relaxed/pkg/la_wasm.js || stop "the two modules need different glue"
-printf 'sources %s\ncompiler %s\n' "$(sources)" "$(rustc --version)" > $out/BUILD
+printf 'sources %s\ncompiler %s\n' "$(sources)" "$(compiler)" > $out/BUILD
 
 if [ "$out" != web/pkg ]; then
     [ "$(sed -n 's/^sources //p' web/pkg/BUILD)" = "$(sources)" ] || stop "web/pkg was built from other sources: run web/build.sh and commit what it wrote"
@@ -73,6 +78,6 @@ if [ "$out" != web/pkg ]; then
         done
         echo "web/pkg is what the source builds, byte for byte"
     else
-        echo "web/pkg was built from these sources by $(sed -n 's/^compiler //p' web/pkg/BUILD); this is $(rustc --version), which built it too"
+        echo "web/pkg was built from these sources by $(sed -n 's/^compiler //p' web/pkg/BUILD); this is $(compiler), which built it too"
     fi
 fi
