@@ -59,7 +59,7 @@ fn principal(covariance: &[f64], dim: usize) -> [Vec<f64>; 2] {
         second.iter_mut().zip(first.iter()).for_each(|(y, x)| *y -= along * x);
         normalize(second);
     }
-    axes.iter_mut().for_each(orient);
+    axes.iter_mut().for_each(|axis| orient(axis));
     axes
 }
 
@@ -70,7 +70,7 @@ fn normalize(axis: &mut [f64]) {
     axis.iter_mut().for_each(|x| *x *= factor);
 }
 
-fn orient(axis: &mut Vec<f64>) {
+fn orient(axis: &mut [f64]) {
     let largest = axis.iter().copied().fold(0.0f64, |largest, x| if x.abs() > largest.abs() { x } else { largest });
     if largest < 0.0 {
         axis.iter_mut().for_each(|x| *x = -*x);
