@@ -50,6 +50,7 @@ fn curves(knn: Option<f64>) -> Curves {
         points: (1..=5).map(point).collect(),
         raw_pixels: knn.map(|_| 0.83),
         random_init: knn.map(|_| 0.7),
+        beside: None,
     }
 }
 
@@ -115,6 +116,26 @@ fn curves_show_both_objectives_and_both_lines_to_beat() {
     for color in [[230, 159, 0], [0, 114, 178], [0, 158, 115], [213, 94, 0]] {
         assert!(has_color(&image, color), "{color:?} is missing");
     }
+}
+
+#[test]
+fn the_run_beside_is_drawn_with_the_accuracies_and_stretches_the_axis() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("curves.png");
+    // The right half holds the accuracies; instance recognition's loss has the same colour in the left half.
+    let num_orange = |curves: &Curves| {
+        draw_curves(curves, &path).unwrap();
+        let image = image::open(&path).unwrap().to_rgb8();
+        image.enumerate_pixels().filter(|(x, _, pixel)| *x > 640 && pixel.0 == [230, 159, 0]).count()
+    };
+    let mut curves = curves(Some(0.7));
+    assert_eq!(num_orange(&curves), 0);
+    let points = (1..=5).map(|epoch| (epoch, 0.6 + 0.01 * epoch as f64)).collect();
+    curves.beside = Some(BesideCurve { name: "instance recognition".into(), points });
+    let short = num_orange(&curves);
+    assert!(short > 100, "{short} pixels");
+    curves.beside = Some(BesideCurve { name: "instance recognition".into(), points: (1..=50).map(|epoch| (epoch, 0.6)).collect() });
+    assert!(num_orange(&curves) > 100);
 }
 
 #[test]

@@ -25,7 +25,8 @@ pub fn draw_learning(run: &RunFolder) -> anyhow::Result<()> {
     Ok(draw_curves(&curves(run)?, &run.file("curves.png"))?)
 }
 
-fn curves(run: &RunFolder) -> anyhow::Result<Curves> {
+/// What `curves.png` of a run shows.
+pub fn curves(run: &RunFolder) -> anyhow::Result<Curves> {
     let config = run.read_config()?.train;
     let baseline = run.read_baseline();
     Ok(Curves {
@@ -34,6 +35,7 @@ fn curves(run: &RunFolder) -> anyhow::Result<Curves> {
         points: run.read_metrics()?.iter().map(point).collect(),
         raw_pixels: baseline.and_then(|baseline| baseline.raw_pixels).map(f64::from),
         random_init: baseline.and_then(|baseline| baseline.random_init).map(f64::from),
+        beside: None,
     })
 }
 

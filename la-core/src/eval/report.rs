@@ -5,7 +5,7 @@
 mod curves;
 mod neighbors;
 
-pub use curves::{draw_curves, CurvePoint, Curves};
+pub use curves::{draw_curves, BesideCurve, CurvePoint, Curves};
 pub use neighbors::{draw_neighbors, neighbor_panel, Mark, NeighborPanel, PanelConfig, Tile};
 
 use crate::files::write_atomically;

@@ -40,6 +40,17 @@ pub struct Curves {
     pub raw_pixels: Option<f64>,
     /// kNN accuracy of the network before training, 0–1.
     pub random_init: Option<f64>,
+    /// A run on the same budget to compare with, where there is one.
+    pub beside: Option<BesideCurve>,
+}
+
+/// The accuracy of another run, drawn beside a run's own.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BesideCurve {
+    /// What it is called in the legend.
+    pub name: String,
+    /// kNN accuracy, 0–1, after each epoch that it is known of.
+    pub points: Vec<(usize, f64)>,
 }
 
 /// Draws `curves` as a PNG file; an epoch whose loss is not finite is left out.
@@ -82,7 +93,8 @@ fn draw_loss(curves: &Curves, area: &Area) -> Result<()> {
 fn draw_accuracy(curves: &Curves, area: &Area) -> Result<()> {
     let mut points: Vec<(f64, f64)> = curves.random_init.map(|accuracy| (0.0, accuracy)).into_iter().collect();
     points.extend(curves.points.iter().filter_map(|p| Some((p.epoch as f64, p.knn_top1?))));
-    let all = || points.iter().map(|p| p.1).chain(curves.raw_pixels);
+    let beside: Vec<(f64, f64)> = curves.beside.iter().flat_map(|run| &run.points).map(|&(epoch, top1)| (epoch as f64, top1)).collect();
+    let all = || points.iter().chain(&beside).map(|p| p.1).chain(curves.raw_pixels);
     let (low, high) = (all().fold(1.0, f64::min), all().fold(0.0, f64::max));
     // The legend goes below the curves.
     let margin = (high - low).max(0.05);
@@ -94,13 +106,19 @@ fn draw_accuracy(curves: &Curves, area: &Area) -> Result<()> {
     for (label, level, color) in levels.into_iter().filter_map(|(label, level, color)| Some((label, level?, color))) {
         draw_level(&mut chart, (level, last_epoch(curves)), color, &format!("{label}: {:.1} %", 100.0 * level))?;
     }
-    let last = points.last().map_or(0.0, |p| p.1);
-    draw_line(&mut chart, points, GREEN, &format!("this run: {:.1} % at the end", 100.0 * last))?;
+    let at_the_end = |name: &str, points: &[(f64, f64)]| format!("{name}: {:.1} % at the end", 100.0 * points.last().map_or(0.0, |p| p.1));
+    if let Some(run) = &curves.beside {
+        let label = at_the_end(&run.name, &beside);
+        draw_line(&mut chart, beside, ORANGE, &label)?;
+    }
+    let label = at_the_end("this run", &points);
+    draw_line(&mut chart, points, GREEN, &label)?;
     legend(&mut chart, SeriesLabelPosition::LowerRight)
 }
 
 fn last_epoch(curves: &Curves) -> f64 {
-    curves.points.iter().map(|point| point.epoch).max().unwrap_or(1).max(1) as f64
+    let beside = curves.beside.iter().flat_map(|run| &run.points).map(|point| point.0);
+    curves.points.iter().map(|point| point.epoch).chain(beside).max().unwrap_or(1).max(1) as f64
 }
 
 fn axes<'a, 'b>(area: &'a Area<'b>, title: &str, (last, low, high): (f64, f64, f64), label: fn(f64) -> String) -> Result<Chart<'a, 'b>> {
