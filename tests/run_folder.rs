@@ -4,11 +4,11 @@
 mod blobs;
 
 use blobs::{config, run, splits};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use la_core::{
     data::Unreadable,
     files::{read_tensors, write_atomically, write_tensors},
-    run_folder::{weights_path, RunFolder, Versions},
+    run_folder::{halved, weights_path, RunFolder, Versions},
     train::{EpochMetrics, Phase},
 };
 use std::{
@@ -257,4 +257,40 @@ fn weights_are_found_in_a_run_and_a_folder_without_them_is_refused() {
     assert!(message.contains("without model.safetensors"), "{message}");
     fs::write(folder.path().join("model.safetensors"), "").unwrap();
     assert_eq!(weights_path(folder.path()).unwrap(), folder.path().join("model.safetensors"));
+}
+
+#[test]
+fn weights_are_held_against_the_digests_beside_them() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("model.safetensors"), "weights").unwrap();
+    la_core::digests::write_sums(folder.path()).unwrap();
+    weights_path(folder.path()).unwrap();
+    fs::write(folder.path().join("model.safetensors"), "others").unwrap();
+    let message = weights_path(folder.path()).unwrap_err().to_string();
+    assert!(message.contains("model.safetensors: expected sha256 "), "{message}");
+}
+
+#[test]
+fn packed_weights_are_no_run_and_stay_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("config.json"), "{}").unwrap();
+    la_core::digests::write_sums(folder.path()).unwrap();
+    let message = RunFolder::open(folder.path()).unwrap_err().to_string();
+    assert!(message.contains("packed weights") && message.contains("--init"), "{message}");
+    assert!(!folder.path().join("checkpoint").exists());
+}
+
+#[test]
+fn halved_weights_keep_batch_norm_whole_and_refuse_what_f16_cannot_hold() {
+    let tensor = |values: &[f32], shape: &[usize]| Tensor::from_vec(values.to_vec(), shape, &Device::Cpu).unwrap();
+    let tensors = vec![("w".to_string(), tensor(&[1.0, 0.1], &[2, 1])), ("b".to_string(), tensor(&[0.1], &[1]))];
+    let halves = halved(tensors).unwrap();
+    assert_eq!((halves[0].1.dtype(), halves[1].1.dtype()), (DType::F16, DType::F32));
+    // The nearest halves of 1 and 0.1: 0.1 is 0x2e66.
+    assert_eq!(
+        halves[0].1.flatten_all().unwrap().to_vec1::<half::f16>().unwrap().iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
+        [0x3c00, 0x2e66]
+    );
+    let message = halved(vec![("w".to_string(), tensor(&[1e6, 0.0], &[2, 1]))]).unwrap_err().to_string();
+    assert!(message.contains("tensor w holds a value that is inf as f16"), "{message}");
 }

@@ -51,7 +51,7 @@ fn explain(source: &io::Error, is_kept: bool) -> io::Error {
     io::Error::new(source.kind(), format!("cannot be written: {source}{kept}"))
 }
 
-/// Writes tensors (f32, u32 or i64) as safetensors, atomically, in the order given: equal tensors give equal bytes.
+/// Writes tensors (f32, f16, u32 or i64) as safetensors, atomically, in the order given: equal tensors give equal bytes.
 ///
 /// `metadata` is at most one pair, because the format's map of more would be written in random order.
 pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: Option<(&str, String)>) -> Result<()> {
@@ -62,9 +62,10 @@ pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], metadata: Option
     for (name, tensor) in &tensors {
         let dtype = match tensor.dtype() {
             DType::F32 => Dtype::F32,
+            DType::F16 => Dtype::F16,
             DType::U32 => Dtype::U32,
             DType::I64 => Dtype::I64,
-            other => bail!("{}: tensor {name} must be f32, u32 or i64, got {other:?}", path.display()),
+            other => bail!("{}: tensor {name} must be f32, f16, u32 or i64, got {other:?}", path.display()),
         };
         let end = offset + tensor.dtype().size_in_bytes() * tensor.elem_count();
         infos.push(((*name).clone(), TensorInfo { dtype, shape: tensor.dims().to_vec(), data_offsets: (offset, end) }));
@@ -87,6 +88,10 @@ fn header(metadata: Option<(&str, String)>, infos: Vec<(String, TensorInfo)>) ->
 }
 
 fn write_values(file: &mut dyn Write, tensor: &Tensor) -> io::Result<()> {
+    if tensor.dtype() == DType::F16 {
+        let values = tensor.flatten_all().and_then(|flat| flat.to_vec1::<half::f16>()).map_err(io::Error::other)?;
+        return values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()));
+    }
     if tensor.dtype() == DType::U32 {
         let values = tensor.flatten_all().and_then(|flat| flat.to_vec1::<u32>()).map_err(io::Error::other)?;
         return values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()));

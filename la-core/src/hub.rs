@@ -2,11 +2,12 @@
 //!
 //! hf-hub's environment variables apply: `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`. What was downloaded once is not again.
 
-use crate::{error::bail, Error, Result};
+use crate::{digests::SUMS, error::bail, Error, Result};
 use hf_hub::{HFClientSync, HFError, HFRepositorySync, RepoTypeModel};
 use std::path::PathBuf;
 
-/// Downloads `model.safetensors` and, where there is one, `config.json` of the model `owner/name`; gives their folder.
+/// Downloads `model.safetensors` and, where there are such, `config.json` and `SHA256SUMS` of the model `owner/name`; gives
+/// their folder.
 ///
 /// Fails where the name is not of that shape, the Hub does not have it, or the model has no such weights.
 pub fn download_weights(id: &str) -> Result<PathBuf> {
@@ -22,11 +23,24 @@ pub fn download_weights(id: &str) -> Result<PathBuf> {
         )),
     };
     let repo = HFClientSync::new().map_err(failed)?.model(owner, name);
-    let weights = download(&repo, "model.safetensors").map_err(failed)?;
-    match download(&repo, "config.json") {
-        Ok(_) | Err(HFError::EntryNotFound { .. }) => Ok(weights.with_file_name("")),
-        Err(err) => Err(failed(err)),
+    // Asked for before weights that are new, and never again: weights from the cache need no network.
+    if cached(&repo, "model.safetensors").is_none() {
+        download_if_there(&repo, SUMS).map_err(failed)?;
     }
+    let weights = download(&repo, "model.safetensors").map_err(failed)?;
+    download_if_there(&repo, "config.json").map_err(failed)?;
+    Ok(weights.with_file_name(""))
+}
+
+fn download_if_there(repo: &HFRepositorySync<RepoTypeModel>, name: &str) -> std::result::Result<(), HFError> {
+    match download(repo, name) {
+        Ok(_) | Err(HFError::EntryNotFound { .. }) => Ok(()),
+        Err(err) => Err(err),
+    }
+}
+
+fn cached(repo: &HFRepositorySync<RepoTypeModel>, name: &str) -> Option<PathBuf> {
+    repo.download_file().filename(name).local_files_only(true).send().ok()
 }
 
 /// The file's path in the cache, downloaded where it is not there yet.

@@ -11,6 +11,8 @@ pub mod checkpoint;
 pub mod config;
 #[cfg(feature = "train")]
 pub mod data;
+#[cfg(feature = "train")]
+pub mod digests;
 mod error;
 pub mod eval;
 #[cfg(feature = "train")]

@@ -4,13 +4,14 @@ use crate::{
     checkpoint::TrainState,
     config::TrainConfig,
     data::Unreadable,
+    digests::{check_beside, SUMS},
     error::bail,
     files::{write_atomically, write_tensors},
     tensorboard,
     train::{Baseline, EpochMetrics},
     Error, Result,
 };
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, OpenOptions},
@@ -24,6 +25,10 @@ pub struct RunFolder {
     path: PathBuf,
     /// The commit that the program was built from, for `config.json`.
     pub git_commit: Option<String>,
+    /// The command line that began the run, word by word, for `config.json`.
+    pub command: Option<Vec<String>>,
+    /// The processor and how many threads compute, for `config.json`.
+    pub machine: Option<String>,
 }
 
 /// The content of `config.json`.
@@ -45,6 +50,12 @@ pub struct RunConfig {
     pub versions: Versions,
     /// The commit that the program was built from.
     pub git_commit: Option<String>,
+    /// The command line that began the run, word by word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
+    /// The processor and how many threads compute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
 }
 
 /// Versions of the crates that decide on results.
@@ -73,7 +84,7 @@ impl RunFolder {
             bail!("{}: expected a new run folder, got one that exists; resume it or name another", path.display());
         }
         fs::create_dir_all(path.join("checkpoint")).map_err(Error::io(&path))?;
-        Ok(Self { path, git_commit: None })
+        Ok(Self { path, git_commit: None, command: None, machine: None })
     }
 
     /// The folder of a run that exists.
@@ -82,8 +93,11 @@ impl RunFolder {
         if !path.join("config.json").is_file() {
             bail!("{}: expected a run folder, got no config.json there", path.display());
         }
+        if path.join(SUMS).is_file() {
+            bail!("{0}: expected a run folder, got packed weights; `la-cli train --init {0}` begins a new run from them", path.display());
+        }
         fs::create_dir_all(path.join("checkpoint")).map_err(Error::io(&path))?;
-        Ok(Self { path, git_commit: None })
+        Ok(Self { path, git_commit: None, command: None, machine: None })
     }
 
     /// The folder itself.
@@ -199,14 +213,35 @@ pub fn write_weights(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
     write_tensors(path, tensors, Some(("format", "pt".into())))
 }
 
+/// The network's tensors as they are published: convolutions and the last layer as f16, batch norm and biases as f32.
+///
+/// Fails where a weight is not finite as f16.
+pub fn halved(tensors: Vec<(String, Tensor)>) -> Result<Vec<(String, Tensor)>> {
+    let halve = |(name, tensor): (String, Tensor)| {
+        if tensor.rank() < 2 {
+            return Ok((name, tensor));
+        }
+        let half = tensor.to_dtype(DType::F16)?;
+        if let Some(value) = half.flatten_all()?.to_vec1::<half::f16>()?.iter().find(|value| !value.is_finite()) {
+            bail!("weights: tensor {name} holds a value that is {value} as f16, expected finite ones");
+        }
+        Ok((name, half))
+    };
+    tensors.into_iter().map(halve).collect()
+}
+
 /// The weights file that `RUN|WEIGHTS` means: the file itself, or `model.safetensors` in a run's folder.
+///
+/// Fails where there is none, and where it differs from what `SHA256SUMS` beside it says.
 pub fn weights_path(path: &Path) -> Result<PathBuf> {
     let inside = path.join("model.safetensors");
-    match path.is_dir() {
-        false => Ok(path.to_path_buf()),
-        true if inside.is_file() => Ok(inside),
+    let file = match path.is_dir() {
+        false => path.to_path_buf(),
+        true if inside.is_file() => inside,
         true => bail!("{}: expected weights or a run folder, got a folder without model.safetensors", path.display()),
-    }
+    };
+    check_beside(&file)?;
+    Ok(file)
 }
 
 fn is_empty_folder(path: &Path) -> bool {

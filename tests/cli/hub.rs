@@ -67,6 +67,24 @@ fn a_model_of_the_hub_is_used_as_the_run_that_it_was() {
 }
 
 #[test]
+fn a_download_is_held_against_the_digests_of_the_model() {
+    let (here, there) = (folder(), folder());
+    for file in ["model.safetensors", "config.json"] {
+        std::fs::copy(shared_run().join(file), there.path().join(file)).unwrap();
+    }
+    la_core::digests::write_sums(there.path()).unwrap();
+    let embed = ["embed", "hf:someone/model", "--data", "sample", "--limit", "20", "--out", "e.safetensors"];
+    on_hub(here.path(), &serve(there.path()), &embed).ok();
+    on_hub(here.path(), "http://127.0.0.1:9", &embed).ok();
+    let mut content = bytes(there.path().join("model.safetensors"));
+    *content.last_mut().unwrap() ^= 1;
+    std::fs::write(there.path().join("model.safetensors"), content).unwrap();
+    let other = folder();
+    let error = on_hub(other.path(), &serve(there.path()), &embed).error();
+    assert_holds(&error, &["model.safetensors", "expected sha256", "SHA256SUMS", "got ", "download it again"]);
+}
+
+#[test]
 fn a_model_without_weights_is_named() {
     let (folder, empty) = (folder(), crate::support::folder());
     let address = serve(empty.path());

@@ -293,6 +293,8 @@ fn write_settings(fit: &Fit, splits: &Splits, run: &RunFolder) -> Result<()> {
         notes: fit.notes.clone(),
         versions: Versions::default(),
         git_commit: run.git_commit.clone(),
+        command: run.command.clone(),
+        machine: run.machine.clone(),
     })?;
     run.write_unreadable(&splits.unreadable)
 }
