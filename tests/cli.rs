@@ -8,6 +8,8 @@ mod bench;
 mod export;
 #[path = "cli/hub.rs"]
 mod hub;
+#[path = "cli/pack.rs"]
+mod pack;
 #[path = "cli/resume.rs"]
 mod resume;
 #[path = "cli/serve.rs"]

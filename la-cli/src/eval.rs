@@ -38,12 +38,54 @@ pub struct EvalArgs {
 }
 
 /// Data with labels on both sides.
-struct Labelled {
+pub struct Labelled {
     splits: Splits,
     test: Arc<dyn Source>,
     train_labels: Vec<u32>,
     test_labels: Vec<u32>,
     num_classes: usize,
+}
+
+impl Labelled {
+    /// Opened data; fails where it has no test images, or an image has no label.
+    pub fn new(splits: Splits, name: &str) -> anyhow::Result<Self> {
+        let test = splits.test.clone().with_context(|| format!("{name} has no test images; name some with --test SRC"))?;
+        let labels = |source: &Arc<dyn Source>, what: &str| {
+            data::labels(source.as_ref())
+                .with_context(|| format!("{what} images need labels to be evaluated with: put each class into a sub-folder of its own"))
+        };
+        let (train_labels, test_labels) = (labels(&splits.train, "training")?, labels(&test, "test")?);
+        let num_classes = splits.train.class_names().len();
+        Ok(Self { splits, test, train_labels, test_labels, num_classes })
+    }
+
+    /// Numbers of training and test images.
+    pub fn num_images(&self) -> (usize, usize) {
+        (self.train_labels.len(), self.test_labels.len())
+    }
+
+    /// The usual vote: K = 200, or all training images where there are fewer.
+    pub fn usual_knn(&self) -> KnnConfig {
+        let usual = KnnConfig::default();
+        KnnConfig { k: usual.k.min(self.train_labels.len()), ..usual }
+    }
+
+    /// kNN accuracy of the embeddings.
+    pub fn knn_top1(&self, encoder: &Encoder, config: &KnnConfig) -> anyhow::Result<f32> {
+        let train = encoder.embed(&self.splits.train, "embedding training images")?;
+        let test = encoder.embed(&self.test, "embedding test images")?;
+        Ok(knn::knn_accuracy(&train, &self.train_labels, &test, &self.test_labels, config)?)
+    }
+
+    /// Accuracy of a softmax layer on the pooled features.
+    pub fn linear(&self, encoder: &Encoder) -> anyhow::Result<LinearResult> {
+        let features = |source: &Arc<dyn Source>, labels: &[u32]| -> anyhow::Result<LabelledFeatures> {
+            Ok(LabelledFeatures { features: encoder.features(source, "pooled features")?, labels: labels.to_vec() })
+        };
+        let train = features(&self.splits.train, &self.train_labels)?;
+        let test = features(&self.test, &self.test_labels)?;
+        Ok(linear_probe(&train, &test, self.num_classes, &LinearConfig::default())?)
+    }
 }
 
 /// Runs `la-cli eval`.
@@ -52,10 +94,8 @@ pub fn run(args: &EvalArgs, device: &Device) -> anyhow::Result<()> {
     let encoder = args.encoder.load(device)?;
     let data = open(args, &encoder)?;
     let knn_config = knn_config(args, data.splits.train.len())?;
-    let train = encoder.embed(&data.splits.train, "embedding training images")?;
-    let test = encoder.embed(&data.test, "embedding test images")?;
-    let knn_top1 = knn::knn_accuracy(&train, &data.train_labels, &test, &data.test_labels, &knn_config)?;
-    let linear = if args.linear { Some(probe(&encoder, &data)?) } else { None };
+    let knn_top1 = data.knn_top1(&encoder, &knn_config)?;
+    let linear = args.linear.then(|| data.linear(&encoder)).transpose()?;
     let report = Report { args, encoder: &encoder, data: &data, knn_config, knn_top1, linear, seconds: started.elapsed().as_secs_f64() };
     if args.json {
         say!("{}", report.json()?)
@@ -75,14 +115,7 @@ fn open(args: &EvalArgs, encoder: &Encoder) -> anyhow::Result<Labelled> {
     let limit = args.encoder.limit.or(if args.data.is_none() { encoder.recorded_limit() } else { None });
     let splits = source::open(src, test, &encoder.open_config(limit))?;
     source::warn_unreadable(&splits);
-    let test = splits.test.clone().with_context(|| format!("{src} has no test images; name some with --test SRC"))?;
-    let labels = |source: &Arc<dyn Source>, what: &str| {
-        data::labels(source.as_ref())
-            .with_context(|| format!("{what} images need labels to be evaluated with: put each class into a sub-folder of its own"))
-    };
-    let (train_labels, test_labels) = (labels(&splits.train, "training")?, labels(&test, "test")?);
-    let num_classes = splits.train.class_names().len();
-    Ok(Labelled { splits, test, train_labels, test_labels, num_classes })
+    Labelled::new(splits, src)
 }
 
 fn knn_config(args: &EvalArgs, num_rows: usize) -> anyhow::Result<KnnConfig> {
@@ -95,15 +128,6 @@ fn knn_config(args: &EvalArgs, num_rows: usize) -> anyhow::Result<KnnConfig> {
         }
         k => Ok(KnnConfig { k: k.unwrap_or(KnnConfig::default().k.min(num_rows)), temperature: args.knn_temperature }),
     }
-}
-
-fn probe(encoder: &Encoder, data: &Labelled) -> anyhow::Result<LinearResult> {
-    let features = |source: &Arc<dyn Source>, labels: &[u32]| -> anyhow::Result<LabelledFeatures> {
-        Ok(LabelledFeatures { features: encoder.features(source, "pooled features")?, labels: labels.to_vec() })
-    };
-    let train = features(&data.splits.train, &data.train_labels)?;
-    let test = features(&data.test, &data.test_labels)?;
-    Ok(linear_probe(&train, &test, data.num_classes, &LinearConfig::default())?)
 }
 
 struct Report<'a> {

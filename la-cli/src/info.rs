@@ -1,12 +1,15 @@
 //! `la-cli info`: what a run, a weights file or a data source holds.
 
+use crate::origin::shell_line;
 use crate::output::{percent, say, thousands};
+use crate::pack::{figure_lines, Packed};
 use crate::progress::duration;
 use crate::source;
 use crate::weights::{self, Encoder};
 use anyhow::Context;
 use candle_core::Device;
 use la_core::data::{self, OpenConfig, Source};
+use la_core::digests::SUMS;
 use la_core::run_folder::RunFolder;
 use std::path::Path;
 
@@ -21,6 +24,9 @@ pub struct InfoArgs {
 /// Runs `la-cli info`.
 pub fn run(args: &InfoArgs) -> anyhow::Result<()> {
     let path = Path::new(&args.what);
+    if path.join(SUMS).is_file() {
+        return about_weights(&args.what);
+    }
     if path.join("metrics.jsonl").is_file() {
         return about_run(path);
     }
@@ -80,8 +86,30 @@ fn about_run(path: &Path) -> anyhow::Result<()> {
 fn about_weights(name: &str) -> anyhow::Result<()> {
     let encoder = Encoder::open(name, &Device::Cpu)?;
     say!("weights    {}", encoder.describe())?;
+    encoder.packed.as_ref().map_or(Ok(()), about_packed)?;
     for (name, tensor) in encoder.net().tensors()? {
         say!("  {name:<40} {:?}", tensor.dims())?;
+    }
+    Ok(())
+}
+
+fn about_packed(packed: &Packed) -> anyhow::Result<()> {
+    let run = &packed.run;
+    say!(
+        "trained    on {} images of {}, {} epochs, {}",
+        thousands(run.num_images),
+        run.train.data,
+        packed.epochs,
+        duration(packed.seconds)
+    )?;
+    say!("command    {}", shell_line(&packed.command))?;
+    let commit = run.git_commit.as_deref().unwrap_or("unknown");
+    say!("made by    la-core {}, candle {}, commit {commit}", run.versions.la_core, run.versions.candle_core)?;
+    if let Some(figures) = &packed.figures {
+        say!("figures    K = {}, temperature {}, {} test images", figures.knn.k, figures.knn.temperature, thousands(figures.num_test))?;
+    }
+    for line in figure_lines(packed) {
+        say!("  {:<36} kNN top-1 {}{}", line.name, line.knn, line.linear.map_or(String::new(), |linear| format!(", linear {linear}")))?;
     }
     Ok(())
 }

@@ -6,7 +6,9 @@ mod embed;
 mod eval;
 mod export;
 mod info;
+mod origin;
 mod output;
+mod pack;
 mod progress;
 mod query;
 mod search;
@@ -51,6 +53,8 @@ enum Command {
     Export(export::ExportArgs),
     /// Show an exported page, or that of a run, in the browser, from this machine.
     Serve(serve::ServeArgs),
+    /// Make a folder of a run's weights that can be published: f16, model card, figures, digests.
+    Pack(pack::PackArgs),
     /// Say what a run, a weights file or a data source holds.
     Info(info::InfoArgs),
     /// Measure how fast this machine trains, embeds, clusters, searches and loads.
@@ -81,6 +85,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Search(args) => search::run(&args, &device),
         Command::Export(args) => export::run(&args, &device),
         Command::Serve(args) => serve::run(&args, &device),
+        Command::Pack(args) => pack::run(&args, &device),
         Command::Info(args) => info::run(&args),
         Command::Bench(args) => bench::run(&args, &device),
     }

@@ -36,9 +36,12 @@ const HEADERS: [(HeaderName, &str); 5] = [
 /// Options of `la-cli serve`.
 #[derive(clap::Args)]
 pub struct ServeArgs {
-    /// Folder that `la-cli export` has written, or a run, which is then exported into its folder `site`
-    #[arg(value_name = "DIR|RUN")]
+    /// Folder that `la-cli export` has written, or a run or packed weights, which are then exported into their folder `site`
+    #[arg(value_name = "DIR|RUN|WEIGHTS")]
     folder: PathBuf,
+    /// Images to search in, for a run or weights: the page is exported anew [default: those of the run, exported once]
+    #[arg(long, value_name = "SRC")]
+    data: Option<String>,
     /// Port [default: the first free one from 8000 on]
     #[arg(long)]
     port: Option<u16>,
@@ -53,7 +56,10 @@ pub struct ServeArgs {
 /// Runs `la-cli serve` until it is interrupted.
 pub fn run(args: &ServeArgs, device: &Device) -> anyhow::Result<()> {
     let is_run = !args.folder.join("index.html").exists() && args.folder.join("config.json").is_file();
-    let root = root(&if is_run { site_of_run(&args.folder, device)? } else { args.folder.clone() })?;
+    if let Some(data) = args.data.as_ref().filter(|_| !is_run) {
+        bail!("--data {data}: {} is not a run or weights, whose images could be chosen", args.folder.display());
+    }
+    let root = root(&if is_run { site_of_run(&args.folder, args.data.as_deref(), device)? } else { args.folder.clone() })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the server does not start")?;
     runtime.block_on(async {
         let listener = listen(args.host, args.port).await?;

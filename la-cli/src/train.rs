@@ -1,14 +1,14 @@
 //! `la-cli train`: settings from a preset and flags, a run folder, and the run as it goes.
 
 mod flags;
-mod pictures;
+pub mod pictures;
 mod reporter;
 
 pub use flags::TrainArgs;
 
 use crate::output::{remark, say};
 use crate::progress::duration;
-use crate::{output, source};
+use crate::{origin, output, source};
 use anyhow::{bail, Context};
 use candle_core::Device;
 use flags::Recipe;
@@ -56,6 +56,8 @@ fn begin(args: &TrainArgs) -> anyhow::Result<Plan> {
     config.fit(splits.train.len())?;
     let mut run = RunFolder::create(&out)?;
     run.git_commit = option_env!("LA_GIT_COMMIT").map(String::from);
+    run.command = Some(origin::command_line());
+    run.machine = Some(origin::machine());
     show(&description, &config, &splits, &run)?;
     Ok(Plan { config, run, splits, start: Start::New })
 }

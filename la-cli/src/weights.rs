@@ -1,6 +1,7 @@
 //! Weights on the command line: a run, a file, a folder or a model of the Hub, with the way its images are prepared.
 
 use crate::output::{remark, thousands};
+use crate::pack::{Packed, OUR_KEY};
 use crate::progress::Progress;
 use anyhow::{bail, Context};
 use candle_core::{DType, Device, Tensor};
@@ -10,6 +11,7 @@ use la_core::files::read_tensors;
 use la_core::resnet::{ResNet, Stem};
 use la_core::run_folder::{weights_path, RunConfig, RunFolder};
 use la_core::search::Preprocessing;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -72,6 +74,8 @@ pub struct Encoder {
     preparation: Preparation,
     /// The settings of the run that made it, where known.
     pub run: Option<RunConfig>,
+    /// What packed weights say of themselves.
+    pub packed: Option<Packed>,
 }
 
 impl Encoder {
@@ -80,13 +84,20 @@ impl Encoder {
         let path = weights_path(&local_path(name)?)?;
         let net = load_net(&path, device)?;
         let config = read_config(&path.with_file_name("config.json"))?;
-        let run = config.as_ref().and_then(|config| serde_json::from_value::<RunConfig>(config.clone()).ok());
+        let packed: Option<Packed> = config.as_ref().and_then(|config| config.get(OUR_KEY)).and_then(read);
+        let run = packed.as_ref().map(|packed| packed.run.clone()).or_else(|| config.as_ref().and_then(read));
         let preparation = match (&run, &config) {
             (Some(run), _) => of_run(run),
             (None, Some(config)) => of_timm(config, &net),
             (None, None) => guess(&net),
         };
-        Ok(Self { name: name.to_string(), net, preparation, run })
+        Ok(Self { name: name.to_string(), net, preparation, run, packed })
+    }
+
+    /// The same network before it learned anything, for the same images.
+    pub fn untrained(&self, seed: u64, device: &Device) -> anyhow::Result<Self> {
+        let net = ResNet::new(self.net.config(), seed, device)?;
+        Ok(Self { name: "untrained".into(), net, preparation: self.preparation.clone(), run: self.run.clone(), packed: None })
     }
 
     /// One line about the network.
@@ -187,6 +198,11 @@ fn read_config(path: &Path) -> anyhow::Result<Option<Value>> {
     }
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     serde_json::from_str(&text).map(Some).with_context(|| format!("{}: expected JSON", path.display()))
+}
+
+/// A part of a `config.json`, if it is of that shape.
+fn read<T: DeserializeOwned>(config: &Value) -> Option<T> {
+    serde_json::from_value(config.clone()).ok()
 }
 
 /// The recorded settings of a run.

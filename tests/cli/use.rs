@@ -8,6 +8,10 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
 }
 
+fn config(run: &std::path::Path) -> Value {
+    json(&String::from_utf8(bytes(run.join("config.json"))).unwrap())
+}
+
 #[test]
 fn a_run_leaves_everything_in_its_folder() {
     let run = shared_run();
@@ -46,10 +50,13 @@ fn weights_have_torchvision_names_and_nothing_else() {
 
 #[test]
 fn a_run_says_what_it_was_made_of() {
-    let config = json(&String::from_utf8(bytes(shared_run().join("config.json"))).unwrap());
+    let config = config(shared_run());
     assert_eq!(config["train"]["width"], 8);
     assert!(config["train"]["num_clusters"].is_number(), "the number of clusters is not resolved");
     assert!(config["versions"].is_object());
+    let command: Vec<&str> = config["command"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    assert_eq!(command, [&["la-cli", "train", "--out", "run"], &TINY[..]].concat());
+    assert_holds(config["machine"].as_str().unwrap(), &["thread"]);
 }
 
 #[test]
@@ -60,8 +67,8 @@ fn no_argument_means_the_quick_preset_in_a_folder_of_its_own() {
     assert_holds(&first, &["preset quick", "runs/sample-1"]);
     let second = la(folder.path(), &[&["train", "--preset", "quick"], &few[..]].concat()).ok();
     assert_holds(&second, &["preset quick", "runs/sample-2"]);
-    let configs = ["runs/sample-1", "runs/sample-2"].map(|run| bytes(folder.path().join(run).join("config.json")));
-    assert_eq!(configs[0], configs[1]);
+    let configs = ["runs/sample-1", "runs/sample-2"].map(|run| config(&folder.path().join(run)));
+    assert_eq!(configs[0]["train"], configs[1]["train"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod atlas;
 mod bundle;
-mod folder;
+pub mod folder;
 mod page;
 mod projector;
 mod rows;
@@ -93,23 +93,26 @@ fn check(args: &ExportArgs) -> anyhow::Result<()> {
     }
 }
 
-/// The page of a run, exported into the run's folder with the data that the run records; made once.
-pub fn site_of_run(run: &Path, device: &Device) -> anyhow::Result<PathBuf> {
+/// The page of a run or of packed weights, exported into their folder: once with the data that the run records, or anew
+/// with `data`.
+pub fn site_of_run(run: &Path, data: Option<&str>, device: &Device) -> anyhow::Result<PathBuf> {
     let out = run.join("site");
-    if out.join("index.html").is_file() {
+    if data.is_none() && out.join("index.html").is_file() {
         return Ok(out);
     }
     let args = EncoderArgs { weights: run.display().to_string(), size: None, limit: None };
     let encoder = args.load(device)?;
-    let (Some(data), limit) = (encoder.recorded_data().0.map(str::to_string), encoder.recorded_limit()) else {
+    let recorded = (encoder.recorded_data().0.map(str::to_string), encoder.recorded_limit());
+    let (Some(data), limit) = data.map_or(recorded, |data| (Some(data.to_string()), None)) else {
         bail!(
             "{}: the run does not say what it was trained on; `la-cli export {} --data SRC --out DIR` does",
             run.display(),
             run.display()
         );
     };
-    let rows = Rows::embed(encoder, (&data, Split::Train, limit), None)?;
-    site(&rows, (Precision::F16, Precision::F16), &out, false)?;
+    let rows = Rows::embed(encoder, (&data, Split::Train, limit), None)
+        .with_context(|| format!("{data}: the images of this page cannot be opened; --data SRC names others"))?;
+    site(&rows, (Precision::F16, Precision::F16), &out, true)?;
     Ok(out)
 }
 

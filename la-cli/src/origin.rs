@@ -1,0 +1,51 @@
+//! Where a run comes from: the command line that began it and the machine it began on.
+
+/// The command line of this process, word by word, under the program's own name.
+pub fn command_line() -> Vec<String> {
+    std::iter::once("la-cli".to_string()).chain(std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned())).collect()
+}
+
+/// The processor where the system tells, and how many threads compute.
+pub fn machine() -> String {
+    let threads = rayon::current_num_threads();
+    let threads = format!("{threads} {}", if threads == 1 { "thread" } else { "threads" });
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").ok().as_deref().and_then(cpu_model);
+    cpu.map_or(threads.clone(), |cpu| format!("{cpu}, {threads}"))
+}
+
+/// Linux' name of the first processor.
+fn cpu_model(cpuinfo: &str) -> Option<String> {
+    let line = cpuinfo.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_string()).filter(|name| !name.is_empty())
+}
+
+/// Words as a line that a shell reads back as them.
+pub fn shell_line(words: &[String]) -> String {
+    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+}
+
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,@%+".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_string(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_the_line_back() {
+        let words = ["la-cli", "--data", "my photos", "it's", ""].map(String::from);
+        assert_eq!(shell_line(&words), r"la-cli --data 'my photos' 'it'\''s' ''");
+    }
+
+    #[test]
+    fn the_processor_is_that_of_the_first_core() {
+        let cpuinfo = "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nprocessor\t: 1\nmodel name\t: Other\n";
+        assert_eq!(cpu_model(cpuinfo).as_deref(), Some("Some CPU @ 2 GHz"));
+        assert_eq!(cpu_model("processor : 0\n"), None);
+    }
+}

@@ -1,0 +1,302 @@
+//! The model card: what the Hub reads between `---`, and what people read below.
+
+use super::settings::{is_standard, Packed};
+use super::{PackArgs, BESIDE_METRICS, LICENSE};
+use crate::origin::shell_line;
+use crate::output::{percent, thousands};
+use crate::progress::duration;
+use la_core::resnet::{ResNetConfig, Stem};
+use std::path::{Component, Path};
+
+/// Tags that the card carries.
+const TAGS: [&str; 6] = ["self-supervised", "local-aggregation", "candle", "image-similarity", "image-embeddings", "resnet"];
+/// Data by name or by the beginning of its name, and what the Hub calls it.
+const DATASETS: [(&str, &str); 5] = [
+    ("sample", "zalando-datasets/fashion_mnist"),
+    ("fashion-mnist", "zalando-datasets/fashion_mnist"),
+    ("cifar100", "uoft-cs/cifar100"),
+    ("cifar10", "uoft-cs/cifar10"),
+    ("imagenette", "frgfm/imagenette"),
+];
+
+/// What a card is written from.
+pub struct Card<'a> {
+    /// Options of the command.
+    pub args: &'a PackArgs,
+    /// The network.
+    pub net: &'a ResNetConfig,
+    /// What is known of the run and its figures.
+    pub packed: &'a Packed,
+    /// Digest of model.safetensors.
+    pub sha256: String,
+}
+
+/// A row of the table of figures, in words.
+pub struct FigureLine {
+    /// What was measured.
+    pub name: String,
+    /// kNN top-1.
+    pub knn: String,
+    /// Linear probe top-1, where measured.
+    pub linear: Option<String>,
+}
+
+/// What is compared, these weights first.
+pub fn figure_lines(packed: &Packed) -> Vec<FigureLine> {
+    let Some(figures) = &packed.figures else { return Vec::new() };
+    let line = |name: String, knn: f32, linear: Option<f32>| FigureLine { name, knn: percent(knn), linear: linear.map(percent) };
+    let beside = packed
+        .beside
+        .iter()
+        .zip(figures.beside)
+        .map(|(beside, figure)| line(format!("{}, {} epochs", beside.name, beside.epochs), figure.knn_top1, figure.linear_top1));
+    std::iter::once(line("these weights".into(), figures.weights.knn_top1, figures.weights.linear_top1))
+        .chain(beside)
+        .chain([line("random initialisation".into(), figures.random_init.knn_top1, figures.random_init.linear_top1)])
+        .chain(figures.raw_pixels.map(|knn| line("raw pixels".into(), knn, None)))
+        .collect()
+}
+
+impl Card<'_> {
+    /// The whole of README.md.
+    pub fn text(&self) -> String {
+        let parts =
+            [self.front_matter(), self.opening(), self.figures(), self.origin(), self.usage(), self.elsewhere(), self.files(), citation()];
+        parts.join("\n")
+    }
+
+    fn title(&self) -> String {
+        let train = &self.packed.run.train;
+        self.args.title.clone().unwrap_or_else(|| format!("{} by Local Aggregation on {}, {} px", train.arch, train.data, train.size))
+    }
+
+    fn name(&self) -> String {
+        self.args.out.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// How the folder is named in commands: as it was on the command line, unless that says where on this machine it is.
+    fn place(&self) -> String {
+        let is_plain = |path: &Path| path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        if is_plain(&self.args.out) {
+            self.args.out.display().to_string()
+        } else {
+            self.name()
+        }
+    }
+
+    fn dataset(&self) -> Option<String> {
+        let data = &self.packed.run.train.data;
+        let of_hub = data.strip_prefix("hf:").and_then(|id| id.split(':').next()).map(str::to_string);
+        let known = || DATASETS.iter().find(|(name, _)| data.starts_with(name)).map(|(_, id)| id.to_string());
+        self.args.dataset.clone().or(of_hub).or_else(known)
+    }
+
+    fn front_matter(&self) -> String {
+        let mut yaml = format!("---\nlicense: {LICENSE}\n");
+        if is_standard(self.net) {
+            yaml += "library_name: timm\n";
+        }
+        yaml += "pipeline_tag: image-feature-extraction\n";
+        yaml += &list("tags", TAGS.iter().map(|tag| tag.to_string()));
+        yaml += &list("datasets", self.dataset().into_iter().map(|id| quoted(&id)));
+        yaml += &list("metrics", std::iter::once("accuracy".to_string()));
+        yaml + &self.model_index() + "---\n"
+    }
+
+    fn model_index(&self) -> String {
+        let Some(figures) = &self.packed.figures else { return String::new() };
+        let metric =
+            |name: String, value: f32| format!("    - type: accuracy\n      name: {}\n      value: {:.2}\n", quoted(&name), 100.0 * value);
+        let knn = format!("kNN top-1 (K = {}, temperature {})", figures.knn.k, figures.knn.temperature);
+        let data = &self.packed.run.train.data;
+        let mut yaml = format!("model-index:\n- name: {}\n  results:\n", quoted(&self.name()));
+        yaml += "  - task:\n      type: image-classification\n      name: classification of frozen embeddings\n";
+        yaml += &format!("    dataset:\n      type: {}\n      name: {}\n", quoted(&self.dataset().unwrap_or(data.clone())), quoted(data));
+        yaml += "    metrics:\n";
+        yaml += &metric(knn, figures.weights.knn_top1);
+        yaml + &figures.weights.linear_top1.map_or(String::new(), |top1| metric("linear probe top-1".into(), top1))
+    }
+
+    fn opening(&self) -> String {
+        let (net, train) = (self.net, &self.packed.run.train);
+        format!(
+            "# {}\n\nImage embeddings learned **without labels** by [Local Aggregation](https://arxiv.org/abs/1903.12355) (Zhuang, Zhai, \
+             Yamins, ICCV 2019), in Rust on [candle](https://github.com/huggingface/candle).\n\n\
+             {}, {} stem, width {}: a picture of {} × {} pixels becomes {} numbers whose direction says what it looks like. Trained on {} \
+             images of {} for {} epochs, the first {} of instance recognition.\n",
+            self.title(),
+            net.arch,
+            net.stem,
+            net.width,
+            train.size,
+            train.size,
+            net.embedding_dim,
+            thousands(self.packed.run.num_images),
+            train.data,
+            self.packed.epochs,
+            train.ir_epochs.min(self.packed.epochs),
+        )
+    }
+
+    fn figures(&self) -> String {
+        let mut text = "## Figures\n\n".to_string();
+        match &self.packed.figures {
+            None => text += "The images have no labels, so there is no accuracy to state.\n",
+            Some(figures) => {
+                text += &format!("| | kNN top-1 (K = {}, τ = {})", figures.knn.k, figures.knn.temperature);
+                text += if self.args.linear { " | linear probe top-1 |\n|---|---|---|\n" } else { " |\n|---|---|\n" };
+                text += &figure_lines(self.packed).iter().map(|line| self.row(line)).collect::<String>();
+                text += &format!(
+                    "\nMeasured on the f16 weights of this folder: {} training images re-embedded un-augmented, batch norm in eval mode, {} test \
+                     images classified. Labels were used for these figures alone.{}{}\n",
+                    thousands(figures.num_train),
+                    thousands(figures.num_test),
+                    if self.args.linear { " The linear probe is one softmax layer on the pooled features, 70 epochs of SGD, one crop." } else { "" },
+                    if figures.raw_pixels.is_some() { " Raw pixels were measured when the run began." } else { "" },
+                );
+            }
+        }
+        text + "\n![Loss and kNN accuracy by epoch](curves.png)\n"
+    }
+
+    fn row(&self, line: &FigureLine) -> String {
+        let linear = if self.args.linear { format!(" {} |", line.linear.as_deref().unwrap_or("–")) } else { String::new() };
+        format!("| {} | {} |{linear}\n", line.name, line.knn)
+    }
+
+    fn origin(&self) -> String {
+        let Packed { run, epochs, seconds, command, beside, sample, .. } = self.packed;
+        let beside = beside.iter().map(|beside| {
+            let time = duration(beside.seconds);
+            format!(
+                "\nThe run beside it ({}, {} epochs, {time}):\n\n```sh\n{}\n```\n",
+                beside.name,
+                beside.epochs,
+                shell_line(&beside.command)
+            )
+        });
+        let rows = [
+            ("seed", run.train.seed.to_string()),
+            ("commit", run.git_commit.clone().unwrap_or("unknown".into())),
+            ("device", run.device.clone()),
+            ("machine", run.machine.clone().unwrap_or("not recorded".into())),
+            ("time", format!("{} for {epochs} epochs, evaluation included", duration(*seconds))),
+            ("images", thousands(run.num_images)),
+            ("versions", format!("la-core {}, candle {}", run.versions.la_core, run.versions.candle_core)),
+        ];
+        let rows: String = rows.iter().map(|(name, value)| format!("| {name} | {value} |\n")).collect();
+        let check = sample.map_or(String::new(), |sample| {
+            format!(
+                "\nOne figure that needs no data of yours, on images inside the program (K = {}, τ = {}): `la-cli eval {} --data sample --limit {}` \
+                 says {}.\n",
+                sample.knn.k,
+                sample.knn.temperature,
+                self.place(),
+                sample.limit,
+                percent(sample.knn_top1)
+            )
+        });
+        format!(
+            "## Made by\n\n```sh\n{}\n```\n\n| | |\n|---|---|\n{rows}\n[config.json](config.json) holds every setting, resolved.\n{}{check}",
+            shell_line(command),
+            beside.collect::<String>()
+        )
+    }
+
+    fn usage(&self) -> String {
+        let place = self.place();
+        format!(
+            "## Use\n\n```sh\n\
+             la-cli search {place} --data FOLDER --query PHOTO --panel found.png   # nearest pictures, and a picture of them\n\
+             la-cli embed  {place} --data FOLDER --out embeddings.safetensors      # (N, {})\n\
+             la-cli export {place} --data FOLDER --out site                        # a page that searches in the browser\n\
+             la-cli serve  {place} --data FOLDER --open\n```\n\n\
+             Wherever the folder's name stands, `hf:owner/name` does for a copy on the Hub.\n",
+            self.net.embedding_dim
+        )
+    }
+
+    fn elsewhere(&self) -> String {
+        let normal = "**L2 normalisation is not in the graph**: divide the outputs by their length before comparing them.";
+        let builds = match (self.net.width, self.net.stem) {
+            (64, Stem::Imagenet) => format!("{}\n{}", self.torchvision(""), self.timm()),
+            (64, Stem::Small) => format!(
+                "{}\nThe small stem is a 3×3 convolution of stride 1 without max-pool: replace both, as above, before loading. timm builds no such \
+                 stem.\n",
+                self.torchvision(
+                    "net.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)                # the small stem\n\
+                     net.maxpool = torch.nn.Identity()\n"
+                )
+            ),
+            (width, _) => format!(
+                "Tensors have torchvision's names and layout, but torchvision, timm and candle-transformers build ResNets of width 64 only, not \
+                 of width {width}: use la-cli, or la-core's `resnet::ResNet::from_tensors`.\n"
+            ),
+        };
+        format!("## Elsewhere\n\n{normal}\n\n{builds}")
+    }
+
+    fn torchvision(&self, stem: &str) -> String {
+        let (arch, dim) = (self.net.arch, self.net.embedding_dim);
+        let train = &self.packed.run.train;
+        let normalization = train.normalization.unwrap_or_default();
+        let resized = (train.size as f64 / train.crop_fraction.unwrap_or(1.0)).round();
+        format!(
+            "```python\nimport safetensors.torch, torch, torchvision\nfrom torchvision import transforms\n\n\
+             net = torchvision.models.{arch}(num_classes={dim})\n{stem}\
+             net.load_state_dict(safetensors.torch.load_file(\"model.safetensors\"))      # strict: nothing missing, nothing extra\n\
+             prepare = transforms.Compose([transforms.Resize({resized}), transforms.CenterCrop({size}), transforms.ToTensor(),\n\
+             {indent}transforms.Normalize({mean:?}, {std:?})])\n\
+             embedding = torch.nn.functional.normalize(net.eval()(prepare(picture)[None]))   # picture: a PIL image in RGB\n```\n",
+            size = train.size,
+            indent = " ".repeat(30),
+            mean = normalization.mean,
+            std = normalization.std,
+        )
+    }
+
+    fn timm(&self) -> String {
+        format!(
+            "```python\nimport timm, torch\n\nnet = timm.create_model(\"local-dir:{}\", pretrained=True).eval()\n\
+             prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(net))\n\
+             embedding = torch.nn.functional.normalize(net(prepare(picture)[None]))          # net.forward_features for what lies below\n```\n",
+            self.place()
+        )
+    }
+
+    fn files(&self) -> String {
+        let beside = if self.packed.beside.is_some() { format!(", `{BESIDE_METRICS}` of the run beside") } else { String::new() };
+        format!(
+            "## Files\n\n`model.safetensors`: convolutions and the last layer in f16, batch norm and biases in f32, sha256\n`{}`.\n\n\
+             `config.json` in timm's shape, with our settings under `{}`; `metrics.jsonl`, an object an epoch{beside}; `SHA256SUMS` for `sha256sum -c`, \
+             against which la-cli checks the weights each time it opens them.\n\n\
+             The weights may be used under the MIT or the Apache-2.0 licence, at your choice; the images they were trained on have licences of \
+             their own.\n",
+            self.sha256,
+            super::OUR_KEY
+        )
+    }
+}
+
+fn list(name: &str, items: impl Iterator<Item = String>) -> String {
+    let items: String = items.map(|item| format!("- {item}\n")).collect();
+    if items.is_empty() {
+        items
+    } else {
+        format!("{name}:\n{items}")
+    }
+}
+
+/// A YAML string: JSON's are.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+fn citation() -> String {
+    "## Citation\n\n```bibtex\n@inproceedings{zhuang2019local,\n  \
+     title     = {Local Aggregation for Unsupervised Learning of Visual Embeddings},\n  \
+     author    = {Zhuang, Chengxu and Zhai, Alex Lin and Yamins, Daniel},\n  \
+     booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision (ICCV)},\n  \
+     year      = {2019}\n}\n```\n"
+        .to_string()
+}

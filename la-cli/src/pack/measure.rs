@@ -1,0 +1,101 @@
+//! The figures of packed weights, measured on the file that is shipped, beside what they are to be compared with.
+
+use super::PackArgs;
+use crate::eval::Labelled;
+use crate::output::remark;
+use crate::source;
+use crate::weights::Encoder;
+use anyhow::Context;
+use candle_core::Device;
+use la_core::data;
+use la_core::eval::knn::KnnConfig;
+use la_core::run_folder::{RunConfig, RunFolder};
+use serde::{Deserialize, Serialize};
+
+/// Images of the embedded sample whose embeddings vote in [`SampleCheck`].
+const SAMPLE_LIMIT: usize = 1000;
+
+/// What one network reaches, as fractions in 0–1.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Figure {
+    /// kNN accuracy of the embeddings.
+    pub knn_top1: f32,
+    /// Accuracy of a softmax layer on the pooled features, where measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linear_top1: Option<f32>,
+}
+
+/// The figures of all that is compared, on the same images.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Figures {
+    /// Images whose embeddings vote.
+    pub num_train: usize,
+    /// Images that are classified.
+    pub num_test: usize,
+    /// How they vote.
+    pub knn: KnnConfig,
+    /// The weights in the folder.
+    pub weights: Figure,
+    /// The run beside, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Figure>,
+    /// The network at random initialisation.
+    pub random_init: Figure,
+    /// kNN accuracy of the pixels themselves, as the run measured it when it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_pixels: Option<f32>,
+}
+
+/// One figure that anybody can repeat, on images that are inside the program.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct SampleCheck {
+    /// Images of the sample whose embeddings vote, drawn with the run's seed; all of its test images are classified.
+    pub limit: usize,
+    /// How they vote.
+    pub knn: KnnConfig,
+    /// kNN accuracy, 0–1.
+    pub knn_top1: f32,
+}
+
+/// Measures the shipped weights on a part of the embedded sample.
+pub fn check_on_sample(shipped: &Encoder) -> anyhow::Result<SampleCheck> {
+    let sample = Labelled::new(source::open("sample", None, &shipped.open_config(Some(SAMPLE_LIMIT)))?, "sample")?;
+    let knn = sample.usual_knn();
+    Ok(SampleCheck { limit: SAMPLE_LIMIT, knn, knn_top1: sample.knn_top1(shipped, &knn)? })
+}
+
+/// Measures the shipped weights and their rivals; nothing, with a remark, where the data has no labels.
+pub fn figures(args: &PackArgs, run: &RunFolder, shipped: &Encoder, device: &Device) -> anyhow::Result<Option<Figures>> {
+    let config = run.read_config()?;
+    let Some(data) = labelled(args, &config, shipped)? else { return Ok(None) };
+    let knn = data.usual_knn();
+    let measure = |encoder: &Encoder| -> anyhow::Result<Figure> {
+        let knn_top1 = data.knn_top1(encoder, &knn)?;
+        let linear = args.linear.then(|| data.linear(encoder)).transpose()?;
+        Ok(Figure { knn_top1, linear_top1: linear.map(|linear| linear.top1) })
+    };
+    let weights = measure(shipped)?;
+    let beside =
+        args.beside.as_ref().map(|path| measure(&Encoder::open(&path.to_string_lossy(), device)?)).transpose().context("--beside")?;
+    let random_init = measure(&shipped.untrained(config.train.seed, device)?)?;
+    let baseline = run.read_baseline().filter(|baseline| baseline.knn_k == knn.k && baseline.knn_temperature == knn.temperature);
+    let (num_train, num_test) = data.num_images();
+    let raw_pixels = baseline.and_then(|baseline| baseline.raw_pixels);
+    Ok(Some(Figures { num_train, num_test, knn, weights, beside, random_init, raw_pixels }))
+}
+
+/// The images of the run, or those that `--data` names, if every one has a label.
+fn labelled(args: &PackArgs, run: &RunConfig, shipped: &Encoder) -> anyhow::Result<Option<Labelled>> {
+    let src = args.data.as_deref().unwrap_or(&run.train.data);
+    let test = args.test.as_deref().or(if args.data.is_none() { run.train.test.as_deref() } else { None });
+    let splits = source::open(src, test, &shipped.open_config(run.train.limit)).with_context(|| {
+        format!("{src}: the figures of the weights are measured on the images of the run; --data says where they are now")
+    })?;
+    source::warn_unreadable(&splits);
+    let is_labelled = |part: &dyn data::Source| data::labels(part).is_some();
+    if !(is_labelled(splits.train.as_ref()) && splits.test.as_ref().is_some_and(|test| is_labelled(test.as_ref()))) {
+        remark!("note: {src} has no labelled training and test images, so the weights are packed without figures on it");
+        return Ok(None);
+    }
+    Labelled::new(splits, src).map(Some)
+}

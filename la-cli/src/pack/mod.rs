@@ -1,0 +1,187 @@
+//! `la-cli pack`: the weights of a run as a folder to publish, on the Hugging Face Hub or elsewhere.
+
+mod card;
+mod measure;
+mod names;
+mod recipe;
+mod settings;
+
+pub use card::figure_lines;
+pub use settings::{Packed, OUR_KEY};
+
+use crate::export::folder::NewFolder;
+use crate::output::{percent, remark, say};
+use crate::train::pictures;
+use crate::weights::Encoder;
+use anyhow::{bail, Context};
+use candle_core::Device;
+use la_core::digests::{sha256, write_sums};
+use la_core::eval::report::{draw_curves, BesideCurve, Curves};
+use la_core::files::write_atomically;
+use la_core::run_folder::{halved, write_weights, RunFolder};
+use la_core::train::{EpochMetrics, Phase};
+use names::Names;
+use settings::{Beside, Config};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Licence of the weights, as the Hub and timm write it.
+const LICENSE: &str = "mit";
+/// Where the metrics of the run beside go.
+const BESIDE_METRICS: &str = "metrics-beside.jsonl";
+
+/// Options of `la-cli pack`.
+#[derive(clap::Args)]
+pub struct PackArgs {
+    /// Run whose weights are packed
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// Folder to write, such as weights/NAME; it must not exist
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+    /// A run on the same budget to compare with, such as one of instance recognition alone
+    #[arg(long, value_name = "RUN")]
+    beside: Option<PathBuf>,
+    /// Also measure a linear probe of everything that is compared
+    #[arg(long)]
+    linear: bool,
+    /// First line of the model card [default: from the network and the data]
+    #[arg(long, value_name = "TEXT")]
+    title: Option<String>,
+    /// Images to measure the figures on [default: those of the run]
+    #[arg(long, value_name = "SRC")]
+    data: Option<String>,
+    /// Their test images [default: those of the run, or of --data]
+    #[arg(long, value_name = "SRC")]
+    test: Option<String>,
+    /// What the data is called in all that is written [default: as the run names it, a path by its end]
+    #[arg(long, value_name = "NAME")]
+    data_as: Option<String>,
+    /// Name of the data set on the Hub, such as uoft-cs/cifar10 [default: known for the data that la-cli names]
+    #[arg(long, value_name = "OWNER/NAME")]
+    dataset: Option<String>,
+    /// Machine that the run was trained on [default: as the run recorded it]
+    #[arg(long, value_name = "TEXT")]
+    machine: Option<String>,
+}
+
+/// Runs `la-cli pack`.
+pub fn run(args: &PackArgs, device: &Device) -> anyhow::Result<()> {
+    let run = RunFolder::open(&args.run)?;
+    let packed = describe(args, &run)?;
+    refuse_existing(&args.out)?;
+    let folder = NewFolder::create(&args.out, false)?;
+    let packed = fill(args, (&run, packed), folder.path(), device)?;
+    refuse_existing(&args.out)?;
+    folder.finish()?;
+    report(&args.out, &packed)
+}
+
+fn refuse_existing(out: &Path) -> anyhow::Result<()> {
+    if out.exists() {
+        bail!(
+            "--out {}: exists, and published weights are never overwritten; name another folder, or remove this one first",
+            out.display()
+        );
+    }
+    match out.parent() {
+        Some(parent) => fs::create_dir_all(parent).with_context(|| format!("--out {}", out.display())),
+        None => Ok(()),
+    }
+}
+
+/// Everything that is known of the run before anything is measured.
+fn describe(args: &PackArgs, run: &RunFolder) -> anyhow::Result<Packed> {
+    let mut config = run.read_config()?;
+    let names = Names::new(&config, args.data_as.as_deref());
+    let last = last_epoch(run)?;
+    if last.epoch < config.train.epochs {
+        remark!("note: {} has done {} of {} epochs; `la-cli train --resume` goes on", args.run.display(), last.epoch, config.train.epochs);
+    }
+    let command = command_of(&config, &names)?;
+    config.machine = args.machine.clone().or(config.machine);
+    let beside = args.beside.as_deref().map(|path| describe_beside(path, &names)).transpose().context("--beside")?;
+    let run = names.settings(&config);
+    Ok(Packed { run, epochs: last.epoch, seconds: last.total_seconds, command, beside, figures: None, sample: None })
+}
+
+fn last_epoch(run: &RunFolder) -> anyhow::Result<EpochMetrics> {
+    let epochs = run.read_metrics()?;
+    epochs.last().cloned().with_context(|| format!("{}: the run has not done an epoch yet; go on with it first", run.path().display()))
+}
+
+/// As recorded, else from the settings.
+fn command_of(config: &la_core::run_folder::RunConfig, names: &Names) -> anyhow::Result<Vec<String>> {
+    let words = config.command.clone().map_or_else(|| recipe::command(config), Ok)?;
+    Ok(names.words(&words))
+}
+
+fn describe_beside(path: &Path, names: &Names) -> anyhow::Result<Beside> {
+    let run = RunFolder::open(path)?;
+    let config = run.read_config()?;
+    let is_recognition = run.read_metrics()?.iter().all(|epoch| epoch.phase == Phase::Ir);
+    let folder = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = if is_recognition { "instance recognition".to_string() } else { format!("run {folder}") };
+    let last = last_epoch(&run)?;
+    Ok(Beside { name, command: command_of(&config, names)?, epochs: last.epoch, seconds: last.total_seconds })
+}
+
+/// Writes every file; the weights come first, because the figures are theirs.
+fn fill(args: &PackArgs, (run, mut packed): (&RunFolder, Packed), folder: &Path, device: &Device) -> anyhow::Result<Packed> {
+    let trained = Encoder::open(&args.run.to_string_lossy(), device)?;
+    let net = trained.net().config().clone();
+    let weights = folder.join("model.safetensors");
+    write_weights(&weights, &halved(trained.net().tensors()?)?)?;
+    write_config(folder, &Config::new(&net, packed.clone()))?;
+    let shipped = Encoder::open(&folder.to_string_lossy(), device)?;
+    packed.sample = Some(measure::check_on_sample(&shipped)?);
+    packed.figures = measure::figures(args, run, &shipped, device)?;
+    write_config(folder, &Config::new(&net, packed.clone()))?;
+    copy(&run.file("metrics.jsonl"), &folder.join("metrics.jsonl"))?;
+    if let Some(beside) = &args.beside {
+        copy(&beside.join("metrics.jsonl"), &folder.join(BESIDE_METRICS))?;
+    }
+    draw_curves(&curves(args, run, &packed)?, &folder.join("curves.png"))?;
+    let card = card::Card { args, net: &net, packed: &packed, sha256: sha256(&weights)? };
+    write_atomically(&folder.join("README.md"), |file| file.write_all(card.text().as_bytes()))?;
+    write_sums(folder)?;
+    Ok(packed)
+}
+
+fn write_config(folder: &Path, config: &Config) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(config)? + "\n";
+    Ok(write_atomically(&folder.join("config.json"), |file| file.write_all(text.as_bytes()))?)
+}
+
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::copy(from, to).map(drop).with_context(|| from.display().to_string())
+}
+
+fn curves(args: &PackArgs, run: &RunFolder, packed: &Packed) -> anyhow::Result<Curves> {
+    let train = &packed.run.train;
+    let title = format!("Local Aggregation on {}: {}, width {}, {} px", train.data, train.arch, train.width, train.size);
+    let beside = match (&args.beside, &packed.beside) {
+        (Some(path), Some(beside)) => Some(beside_curve(path, &beside.name)?),
+        _ => None,
+    };
+    Ok(Curves { title, beside, ..pictures::curves(run)? })
+}
+
+fn beside_curve(path: &Path, name: &str) -> anyhow::Result<BesideCurve> {
+    let epochs = RunFolder::open(path)?.read_metrics()?;
+    let points = epochs.iter().filter_map(|epoch| Some((epoch.epoch, f64::from(epoch.knn_top1?)))).collect();
+    Ok(BesideCurve { name: name.to_string(), points })
+}
+
+fn report(out: &Path, packed: &Packed) -> anyhow::Result<()> {
+    let out = out.display();
+    let size = fs::metadata(format!("{out}/model.safetensors")).map_or(0, |meta| meta.len());
+    say!("{out}: model.safetensors ({:.1} MB, f16), config.json, README.md, curves.png, metrics.jsonl, SHA256SUMS", size as f64 / 1e6)?;
+    for line in figure_lines(packed) {
+        say!("  {:<38} kNN top-1 {}{}", line.name, line.knn, line.linear.map_or(String::new(), |linear| format!(", linear {linear}")))?;
+    }
+    if let Some(sample) = packed.sample {
+        say!("  {:<38} kNN top-1 {}", format!("on {} images of the sample", sample.limit), percent(sample.knn_top1))?;
+    }
+    say!("next       read {out}/README.md; la-cli search {out} --data FOLDER --query PHOTO --panel found.png")
+}
