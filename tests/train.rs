@@ -221,9 +221,8 @@ fn a_loss_that_is_no_number_names_step_rate_and_checkpoint() {
 fn every_objective_trains() {
     let folder = tempfile::tempdir().unwrap();
     let variants = [
-        ("softmax, two views", TrainConfig { ir: Ir::Softmax, views: 2, ..config() }),
+        ("two views", TrainConfig { views: 2, ..config() }),
         ("noise", TrainConfig { ir: Ir::Nce, num_noise: 16, ..config() }),
-        ("noise, two views", TrainConfig { ir: Ir::Nce, num_noise: 16, views: 2, ..config() }),
         ("local aggregation alone", TrainConfig { ir_epochs: 0, ..config() }),
         ("bottlenecks", TrainConfig { arch: Arch::Resnet50, epochs: 1, ..config() }),
     ];

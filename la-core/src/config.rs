@@ -57,7 +57,7 @@ pub struct TrainConfig {
     pub ir_epochs: usize,
     /// Images in a step.
     pub batch_size: usize,
-    /// Augmented views of an image in a step: 1 as published, or 2, each view then recognising the other's embedding.
+    /// Augmented views of an image in a step: 1 as published, judged against the bank, or 2, judged against the step's others.
     pub views: usize,
     /// Highest learning rate.
     pub lr: f64,

@@ -1,7 +1,8 @@
-//! The two objectives, as pure functions of embeddings, memory bank and neighbours; gradients flow into embeddings only.
+//! The objectives, as pure functions of embeddings, memory bank and neighbours; gradients flow into embeddings only.
 
 mod instance;
 mod noise;
+mod views;
 
 use crate::{
     error::bail,
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use instance::instance_recognition;
 pub use noise::{instance_recognition_nce, z_over_n, NceConfig};
+pub use views::aggregate_views;
 
 /// Added inside the logarithm, as published: an empty close set costs `-ln 1e-7 = 16.1`.
 const EPSILON: f64 = 1e-7;

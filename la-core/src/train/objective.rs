@@ -5,9 +5,7 @@ use crate::{
     checkpoint::TrainState,
     config::{Fit, Ir},
     error::bail,
-    loss::{instance_recognition, instance_recognition_nce, local_aggregation, z_over_n, LaConfig, LossOutput, NceConfig},
-    memory_bank::MemoryBank,
-    ops::host,
+    loss::{aggregate_views, instance_recognition, instance_recognition_nce, local_aggregation, z_over_n, LaConfig, LossOutput, NceConfig},
     rng::{Rng, Stream},
     Result,
 };
@@ -41,26 +39,16 @@ impl Objective {
         }
     }
 
-    /// Mean loss of the batch and its gradient with respect to `embeddings` `(views * B, D)`; the bank is as it was.
+    /// Mean loss of the batch and its gradient with respect to `embeddings` `(views * B, D)`.
     ///
-    /// With two views, each stands in for its image's bank row while the other is judged, so that the positive is fresh
-    /// and never the view itself.
-    pub(super) fn loss(&self, embeddings: &Tensor, state: &mut TrainState, indices: &[u32]) -> Result<LossOutput> {
+    /// Two views are judged among the step's own embeddings: against the bank, which lags behind, all that is fresh could be
+    /// told from all that is old, and nothing else would be learned.
+    pub(super) fn loss(&self, embeddings: &Tensor, state: &TrainState, indices: &[u32]) -> Result<LossOutput> {
         if self.views == 1 {
             return self.view_loss(embeddings, state, indices);
         }
-        if !host::read(embeddings, |values| values.iter().all(|value| value.is_finite()))? {
-            // The bank would refuse them; the caller stops at the loss.
-            return Ok(LossOutput { loss: f32::NAN, grad_embeddings: embeddings.clone(), num_empty_close: 0 });
-        }
-        let (first, second) = halves(embeddings)?;
-        let former = rows(&state.bank, indices)?;
-        state.bank.update(indices, &second, 0.0)?;
-        let of_first = self.view_loss(&first, state, indices)?;
-        state.bank.update(indices, &first, 0.0)?;
-        let of_second = self.view_loss(&second, state, indices)?;
-        state.bank.update(indices, &former, 0.0)?;
-        mean_of(&of_first, &of_second)
+        let clusters = state.clusters.as_ref().filter(|_| self.phase == Phase::La);
+        aggregate_views(embeddings, indices, clusters, self.temperature)
     }
 
     /// `V_i <- normalise(m V_i + (1 - m) v_i)`, with the mean of the views for `v_i`.
@@ -112,17 +100,4 @@ impl Objective {
 fn halves(embeddings: &Tensor) -> Result<(Tensor, Tensor)> {
     let batch = embeddings.dim(0)? / 2;
     Ok((embeddings.narrow(0, 0, batch)?.contiguous()?, embeddings.narrow(0, batch, batch)?.contiguous()?))
-}
-
-fn rows(bank: &MemoryBank, indices: &[u32]) -> Result<Tensor> {
-    let indices = Tensor::from_slice(indices, indices.len(), bank.rows().device())?;
-    Ok(bank.rows().index_select(&indices, 0)?)
-}
-
-fn mean_of(first: &LossOutput, second: &LossOutput) -> Result<LossOutput> {
-    Ok(LossOutput {
-        loss: (first.loss + second.loss) / 2.0,
-        grad_embeddings: (Tensor::cat(&[&first.grad_embeddings, &second.grad_embeddings], 0)? * 0.5)?,
-        num_empty_close: (first.num_empty_close + second.num_empty_close) / 2,
-    })
 }
