@@ -1,6 +1,21 @@
-//! Loops over independent pieces of work, on the current rayon pool when the crate has threads.
+//! Loops over independent pieces of work: on the current rayon pool when the crate has threads of its own, else on [`HELPED`].
 //!
-//! What a piece computes never depends on the number of threads: callers cut work by shape alone.
+//! What a piece computes never depends on the number of threads: callers cut work by shape alone, or so that no sum changes.
+
+pub mod pool;
+
+use pool::Pool;
+
+/// The pool of a browser's threads; alone, without helpers, where there are none.
+pub static HELPED: Pool = Pool::new();
+
+/// How many threads share the pieces.
+pub fn threads() -> usize {
+    #[cfg(feature = "train")]
+    return rayon::current_num_threads();
+    #[cfg(not(feature = "train"))]
+    HELPED.threads()
+}
 
 /// Calls `f(i)` for every `i` in `0..n`, in any order.
 pub fn for_each(n: usize, f: impl Fn(usize) + Sync + Send) {
@@ -10,7 +25,10 @@ pub fn for_each(n: usize, f: impl Fn(usize) + Sync + Send) {
         return (0..n).into_par_iter().with_max_len(1).for_each(f);
     }
     // One piece is not worth waking a thread for.
+    #[cfg(feature = "train")]
     (0..n).for_each(f);
+    #[cfg(not(feature = "train"))]
+    HELPED.for_each(n, f);
 }
 
 /// Calls `f(i, chunk)` for every chunk of `len` items, the last perhaps shorter, in any order.
@@ -21,7 +39,13 @@ pub fn for_each_chunk<T: Send>(items: &mut [T], len: usize, f: impl Fn(usize, &m
         items.par_chunks_mut(len).enumerate().with_max_len(1).for_each(|(i, chunk)| f(i, chunk));
     }
     #[cfg(not(feature = "train"))]
-    items.chunks_mut(len).enumerate().for_each(|(i, chunk)| f(i, chunk));
+    {
+        let (start, total) = (SharedMut(items.as_mut_ptr()), items.len());
+        HELPED.for_each(total.div_ceil(len), |i| {
+            // SAFETY: chunk `i` lies within `items`, which no other piece's chunk overlaps.
+            f(i, unsafe { std::slice::from_raw_parts_mut(start.get().add(i * len), len.min(total - i * len)) });
+        });
+    }
 }
 
 /// The results of `f(i)` for every `i` in `0..n`, in order.
@@ -32,21 +56,25 @@ pub fn map<T: Send>(n: usize, f: impl Fn(usize) -> T + Sync + Send) -> Vec<T> {
         (0..n).into_par_iter().with_max_len(1).map(f).collect()
     }
     #[cfg(not(feature = "train"))]
-    (0..n).map(f).collect()
+    {
+        let mut results: Vec<Option<T>> = (0..n).map(|_| None).collect();
+        for_each_chunk(&mut results, 1, |i, result| result[0] = Some(f(i)));
+        results.into_iter().flatten().collect()
+    }
 }
 
 /// A pointer that pieces of work share; each writes only its own part.
 #[derive(Clone, Copy)]
-pub(crate) struct SharedMut(pub *mut f32);
+pub(crate) struct SharedMut<T = f32>(pub *mut T);
 
 // SAFETY: whoever dereferences the pointer guarantees that pieces of work touch disjoint ranges.
-unsafe impl Send for SharedMut {}
+unsafe impl<T> Send for SharedMut<T> {}
 // SAFETY: as above.
-unsafe impl Sync for SharedMut {}
+unsafe impl<T> Sync for SharedMut<T> {}
 
-impl SharedMut {
+impl<T> SharedMut<T> {
     /// The pointer; a method, so that closures capture the wrapper and not the bare field.
-    pub fn get(&self) -> *mut f32 {
+    pub fn get(&self) -> *mut T {
         self.0
     }
 }

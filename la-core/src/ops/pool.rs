@@ -3,11 +3,12 @@
 use super::{
     conv2d::Conv2d,
     host::{read, scratch, tensor},
-    parallel::{for_each, SharedMut},
+    parallel::{for_each, for_each_chunk, SharedMut},
     simd::{dispatch, Simd},
 };
 use crate::{error::bail, Result};
 use candle_core::Tensor;
+use std::ops::Range;
 
 /// Which tap of the window each output value came from, for the backward pass.
 pub struct MaxIndices {
@@ -24,14 +25,14 @@ pub fn max_pool(x: &Tensor, window: &Conv2d) -> Result<(Tensor, MaxIndices)> {
     };
     let len = oh * ow * channels;
     let (mut out, mut taps) = (scratch(batch * len), vec![0u8; batch * len]);
-    let (shared, indices) = (SharedMut(out.as_mut_ptr()), SharedMut(taps.as_mut_ptr().cast()));
+    let (shared, indices) = (SharedMut(out.as_mut_ptr()), SharedMut(taps.as_mut_ptr()));
     let geometry = Geometry { window, height, width, channels, out: (oh, ow) };
     read(x, |x| {
         for_each(batch, |b| {
             let image = &x[b * height * width * channels..][..height * width * channels];
             // SAFETY: image `b` owns its range of both outputs.
             let (out, taps) = unsafe {
-                let taps = indices.get().cast::<u8>().add(b * len);
+                let taps = indices.get().add(b * len);
                 (std::slice::from_raw_parts_mut(shared.get().add(b * len), len), std::slice::from_raw_parts_mut(taps, len))
             };
             geometry.forward(image, out, taps);
@@ -45,13 +46,14 @@ pub(crate) fn max_pool_values(x: &[f32], (batch, height, width, channels): (usiz
     let out = window.output_size((height, width)).unwrap_or((0, 0));
     let mut pooled = vec![f32::NEG_INFINITY; batch * out.0 * out.1 * channels];
     let geometry = Geometry { window, height, width, channels, out };
-    let images = x.chunks_exact(height * width * channels).zip(pooled.chunks_exact_mut((out.0 * out.1 * channels).max(1)));
-    for (image, pooled) in images {
-        geometry.visit(|to, _, from| {
-            let pair = pooled[to..to + channels].iter_mut().zip(&image[from..from + channels]);
+    let (row, image) = ((out.1 * channels).max(1), height * width * channels);
+    for_each_chunk(&mut pooled, row, |i, pooled| {
+        let (image, y) = (&x[i / out.0 * image..][..image], i % out.0);
+        geometry.visit_rows(y..y + 1, |to, _, from| {
+            let pair = pooled[to - y * row..][..channels].iter_mut().zip(&image[from..from + channels]);
             pair.for_each(|(max, x)| *max = if x > max { *x } else { *max });
         });
-    }
+    });
     pooled
 }
 
@@ -120,9 +122,14 @@ struct Geometry<'a> {
 
 impl Geometry<'_> {
     /// Calls `f(output offset, tap, input offset)` for every window and tap that is not padding.
-    fn visit(&self, mut f: impl FnMut(usize, u8, usize)) {
+    fn visit(&self, f: impl FnMut(usize, u8, usize)) {
+        self.visit_rows(0..self.out.0, f);
+    }
+
+    /// The same for some rows of outputs.
+    fn visit_rows(&self, rows: Range<usize>, mut f: impl FnMut(usize, u8, usize)) {
         let (kh, kw) = self.window.kernel;
-        for (oy, ox) in (0..self.out.0).flat_map(|y| (0..self.out.1).map(move |x| (y, x))) {
+        for (oy, ox) in rows.flat_map(|y| (0..self.out.1).map(move |x| (y, x))) {
             for (ky, kx) in (0..kh).flat_map(|y| (0..kw).map(move |x| (y, x))) {
                 let y = (oy * self.window.stride + ky).wrapping_sub(self.window.padding);
                 let x = (ox * self.window.stride + kx).wrapping_sub(self.window.padding);

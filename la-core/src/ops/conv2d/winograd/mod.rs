@@ -11,7 +11,7 @@ use super::{
 };
 use crate::ops::{
     host::scratch,
-    parallel::{for_each, for_each_chunk, SharedMut},
+    parallel::{for_each, for_each_chunk, threads, SharedMut},
     simd::dispatch,
 };
 
@@ -74,7 +74,9 @@ pub(super) struct Points {
 pub(super) fn convolve(tiling: &Tiling, input: Images, weights: &Points, out: &mut [f32], accumulate: bool, epilogue: Option<&Epilogue>) {
     let channels = weights.channels;
     let tiles = tiling.tiles();
-    let count = (PIECE / channels / 6 * 6).max(12);
+    // A small image alone has fewer pieces than there are threads; how tiles are grouped changes none of them.
+    let share = tiles.div_ceil(threads()).max(1).next_multiple_of(gather_tile(max_vectors()).rows);
+    let count = (PIECE / channels / 6 * 6).max(12).min(share);
     let out_channels = out.len() / (tiling.batch * tiling.output.0 * tiling.output.1);
     let shared = SharedMut(out.as_mut_ptr());
     for_each(tiles.div_ceil(count), |i| {
