@@ -30,8 +30,13 @@ pub(crate) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> Tensor {
 
 /// A buffer of `len` values that the caller overwrites before reading.
 pub(crate) fn scratch(len: usize) -> Vec<f32> {
+    scratch_of(len)
+}
+
+/// [`scratch`] of other numbers.
+pub(crate) fn scratch_of<T: Copy>(len: usize) -> Vec<T> {
     let mut values = Vec::with_capacity(len);
-    // SAFETY: the capacity is `len`; every caller writes each value before it reads any, and `f32` has no drop.
+    // SAFETY: the capacity is `len`; every caller writes each value before it reads any, and what is `Copy` has no drop.
     #[allow(clippy::uninit_vec)]
     unsafe {
         values.set_len(len)

@@ -5,6 +5,7 @@
 mod cpu;
 mod kernel;
 mod packed;
+mod panels;
 mod plan;
 mod winograd;
 
@@ -14,9 +15,10 @@ use crate::{
     Result,
 };
 use candle_core::{Device, Tensor};
-use cpu::{gather_all, outer_all, Images, Panels};
+use cpu::{gather_all, outer_all, Images};
 use kernel::lanes;
 pub use packed::{Finish, PackedConv2d, Values};
+use panels::Panels;
 pub use plan::Conv2d;
 use plan::Plan;
 use winograd::Tiling;

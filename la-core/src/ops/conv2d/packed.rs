@@ -1,7 +1,8 @@
 //! Convolution for inference: weights packed once, in the precision they were stored in, and what follows in one pass.
 
 use super::{
-    cpu::{gather_all, Images, Panels},
+    cpu::{gather_all, Images},
+    panels::Panels,
     winograd::{self, Points},
     Conv2d, Shape,
 };
@@ -38,15 +39,6 @@ impl Values {
             Values::F32(values) => Cow::Borrowed(&values[range]),
             Values::F16(values) => Cow::Owned(values[range].iter().map(|&x| widen(x)).collect()),
             Values::I8(values) => Cow::Owned(values[range].iter().map(|&x| f32::from(x)).collect()),
-        }
-    }
-
-    /// `full`, which came from values of this precision, in it again.
-    fn narrow(&self, full: Vec<f32>) -> Self {
-        match self {
-            Values::F32(_) => Values::F32(full),
-            Values::F16(_) => Values::F16(full.into_iter().map(f16::from_f32).collect()),
-            Values::I8(_) => Values::I8(full.into_iter().map(|x| x as i8).collect()),
         }
     }
 }
@@ -115,15 +107,11 @@ impl PackedConv2d {
         if expected != Some(weight.len()) || finish.scale.len() != out_channels || finish.shift.len() != out_channels {
             bail!("convolution: expected {taps} x {channels} x {out_channels} weights, got {}", weight.len());
         }
-        let full = weight.range(0..weight.len());
         let weights = if is_winograd(&conv, channels) {
-            Packed::Points(winograd::transform_weights(Panels::forward(&full, taps, channels, out_channels)))
+            Packed::Points(winograd::transform_weights(Panels::forward(&weight.range(0..weight.len()), taps, channels, out_channels)))
         } else {
             let run = if conv.merges_rows(channels) { conv.kernel.1 } else { 1 };
-            let mut panels = Panels::forward(&full, taps / run, channels * run, out_channels);
-            drop(full);
-            panels.values = weight.narrow(std::mem::replace(&mut panels.values, Values::F32(Vec::new())).into_full());
-            Packed::Taps(panels)
+            Packed::Taps(Panels::keeping(weight, taps / run, channels * run, out_channels))
         };
         Ok(Self { conv, channels, out_channels, weights, finish })
     }
@@ -164,13 +152,4 @@ impl PackedConv2d {
 
 fn is_winograd(conv: &Conv2d, channels: usize) -> bool {
     conv.kernel == (3, 3) && conv.stride == 1 && conv.padding <= 2 && (16..=POINTS_CHANNELS).contains(&channels)
-}
-
-impl Values {
-    fn into_full(self) -> Vec<f32> {
-        match self {
-            Values::F32(values) => values,
-            other => other.range(0..other.len()).into_owned(),
-        }
-    }
 }

@@ -5,9 +5,10 @@
 mod transforms;
 
 use super::{
-    cpu::{Block, Images, Panels},
+    cpu::Images,
     kernel::{gather_tile, lanes, max_vectors, outer_tile, Gather, Outer, MAX_ROWS},
     packed::Epilogue,
+    panels::{Block, Panels},
 };
 use crate::ops::{
     host::scratch,
