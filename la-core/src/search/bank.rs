@@ -1,12 +1,17 @@
 //! The rows that are searched: a pass over 8-bit codes bounds every score, and what may be among the best is scored exactly.
 
+use super::bounds::{length, shrink, Bounds, Candidate};
 use super::{BankEntry, Precision};
 use crate::{
     error::bail,
-    ops::scan::{encode, Query},
+    ops::{
+        parallel,
+        scan::{encode, Query},
+    },
     Result,
 };
 use half::f16;
+use std::ops::Range;
 
 /// The largest magnitude of a stored value: embeddings have unit length, and bounds must stay finite.
 const MAX_VALUE: f32 = 1e6;
@@ -14,6 +19,8 @@ const MAX_VALUE: f32 = 1e6;
 const LIMIT: f32 = 127.0;
 /// Rows whose products are looked at together.
 const BLOCK: usize = 256;
+/// Codes worth a thread of their own: reading as many takes longer than waking it.
+const PART: usize = 1 << 21;
 /// The most values of a row: products of codes are summed in 32 bits.
 const MAX_DIM: usize = 1 << 16;
 
@@ -63,13 +70,6 @@ impl Coded {
         self.error.push(error);
         self.sum.push(codes.iter().map(|&code| i32::from(code)).sum());
     }
-}
-
-/// A row that may be among the best, and where its score lies.
-struct Candidate {
-    row: u32,
-    low: f32,
-    high: f32,
 }
 
 impl SearchBank {
@@ -239,14 +239,23 @@ impl SearchBank {
         Ok(found)
     }
 
-    /// Every row that may be among the `k` best, and few others.
+    /// Every row that may be among the `k` best, and few others. Each part gives its own best: how many there are changes nothing.
     fn candidates(&self, values: &[f32], k: usize) -> Vec<Candidate> {
         let query = Query::new(values);
         let bounds = Bounds::new(values, &query);
+        let parts = self.codes.len().div_ceil(PART).min(parallel::threads());
+        let rows = self.len().div_ceil(parts);
+        let mut kept =
+            parallel::map(parts, |part| self.candidates_in(part * rows..((part + 1) * rows).min(self.len()), &query, &bounds, k)).concat();
+        shrink(&mut kept, k);
+        kept
+    }
+
+    fn candidates_in(&self, part: Range<usize>, query: &Query, bounds: &Bounds, k: usize) -> Vec<Candidate> {
         let (mut kept, mut floor, mut limit) = (Vec::new(), f32::NEG_INFINITY, 2 * k + 512);
         let (mut dots, mut highs) = ([0; BLOCK], [0.0; BLOCK]);
-        for first in (0..self.len()).step_by(BLOCK) {
-            let rows = first..(first + BLOCK).min(self.len());
+        for first in part.clone().step_by(BLOCK) {
+            let rows = first..(first + BLOCK).min(part.end);
             let (dots, highs) = (&mut dots[..rows.len()], &mut highs[..rows.len()]);
             query.dots(&self.codes[first * self.dim..rows.end * self.dim], &self.coded.sum[rows.clone()], dots);
             let coded = [&self.coded.scale, &self.coded.norm, &self.coded.error].map(|of| &of[rows.clone()]);
@@ -261,7 +270,6 @@ impl SearchBank {
                 limit = limit.max(2 * kept.len());
             }
         }
-        shrink(&mut kept, k);
         kept
     }
 
@@ -269,50 +277,6 @@ impl SearchBank {
     fn score(&self, row: usize, query: &[f32]) -> f32 {
         query.iter().enumerate().map(|(i, &q)| f64::from(q) * f64::from(self.value(row, i))).sum::<f64>() as f32
     }
-}
-
-/// Between which bounds the product of codes leaves a score: within `norm * of_norm + error * of_error + LEAST`.
-struct Bounds {
-    scale: f32,
-    of_norm: f32,
-    of_error: f32,
-}
-
-/// For scores that differ, but not as 32-bit floats.
-const LEAST: f32 = 1e-30;
-
-impl Bounds {
-    fn new(values: &[f32], query: &Query) -> Self {
-        let norm = length(values.iter().map(|&x| f64::from(x)));
-        let lost = length(values.iter().zip(query.decoded()).map(|(&x, y)| f64::from(x) - y));
-        // The last summand of the first, and the factor of the second, cover the rounding of everything here.
-        Self { scale: query.scale, of_norm: lost * 1.00001 + norm * 2e-6, of_error: (norm + lost) * 1.00001 }
-    }
-
-    /// The most that each score can be; gives the largest of them.
-    fn highs(&self, dots: &[i32], [scale, norm, error]: [&[f32]; 3], highs: &mut [f32]) -> f32 {
-        for (((high, &dot), &scale), (&norm, &error)) in highs.iter_mut().zip(dots).zip(scale).zip(norm.iter().zip(error)) {
-            *high = dot as f32 * (scale * self.scale) + (norm * self.of_norm + error * self.of_error + LEAST);
-        }
-        highs.iter().fold(f32::NEG_INFINITY, |largest, &high| if high > largest { high } else { largest })
-    }
-
-    fn low(&self, high: f32, norm: f32, error: f32) -> f32 {
-        high - 2.0 * (norm * self.of_norm + error * self.of_error + LEAST)
-    }
-}
-
-/// Drops what cannot be among the `k` best; gives the least score that can.
-fn shrink(kept: &mut Vec<Candidate>, k: usize) -> f32 {
-    let (_, kth, _) = kept.select_nth_unstable_by(k - 1, |a, b| b.low.total_cmp(&a.low));
-    let floor = kth.low;
-    kept.retain(|candidate| candidate.high >= floor);
-    floor
-}
-
-/// Rounded up: bounds are made of it.
-fn length(values: impl Iterator<Item = f64>) -> f32 {
-    ((values.map(|x| x * x).sum::<f64>().sqrt() * (1.0 + 1e-9)) as f32).next_up()
 }
 
 fn float(bytes: &[u8]) -> f32 {

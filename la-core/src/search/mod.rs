@@ -3,6 +3,7 @@
 //! Nothing here needs threads, files or data sources, so it compiles for the browser.
 
 mod bank;
+mod bounds;
 mod manifest;
 mod map;
 mod vote;
