@@ -6,6 +6,8 @@ use la_core::search::{
     map, vote, BankEntry, FileEntry, LabelsEntry, Manifest, MapEntry, ModelEntry, Neighbor, Precision, Preprocessing, SearchBank,
     ThumbnailsEntry, FORMAT, VERSION,
 };
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::sync::OnceLock;
 
 const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::F16, Precision::I8];
@@ -35,7 +37,7 @@ fn brute_force(bank: &SearchBank, query: &[f32], k: usize) -> Vec<Neighbor> {
 #[test]
 fn search_finds_what_scoring_every_row_finds() {
     for precision in PRECISIONS {
-        for (rows, dim, k) in [(1, 1, 1), (5000, 37, 10), (3000, 16, 700), (2000, 128, 1)] {
+        for (rows, dim, k) in [(1, 1, 1), (5000, 37, 10), (3000, 16, 700), (2000, 128, 1), (30_000, 160, 10), (70_000, 32, 40_000)] {
             let bank = SearchBank::from_rows(&numbers(rows * dim, 1), dim, precision).unwrap();
             let query = numbers(dim, 2);
             assert_eq!(bank.search(&query, k).unwrap(), brute_force(&bank, &query, k), "{precision} {rows} {dim} {k}");
@@ -142,6 +144,14 @@ fn valid_weights(precision: Precision) -> &'static [u8] {
     &all[PRECISIONS.iter().position(|&p| p == precision).unwrap()]
 }
 
+/// The most that reading valid weights holds, at any precision.
+fn valid_weights_take() -> usize {
+    static TAKEN: OnceLock<usize> = OnceLock::new();
+    *TAKEN.get_or_init(|| {
+        PRECISIONS.map(|precision| held(|| Encoder::read(&tiny(), valid_weights(precision))).1).into_iter().max().unwrap_or(0)
+    })
+}
+
 /// Puts a token that reads as another number, string or structure at each place.
 fn mutate(bytes: &mut Vec<u8>, changes: &[(usize, usize)]) {
     const TOKENS: [&[u8]; 14] =
@@ -165,6 +175,51 @@ fn fuzz_cases() -> u32 {
     std::env::var("LA_FUZZ_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000)
 }
 
+/// Counts what this thread holds, and the most it held.
+struct Counting;
+
+thread_local! {
+    static HELD: Cell<(isize, isize)> = const { Cell::new((0, 0)) };
+}
+
+fn count(change: isize) {
+    let add = |held: &Cell<(isize, isize)>| {
+        let (now, most) = held.get();
+        held.set((now + change, most.max(now + change)));
+    };
+    // A thread that ends has nothing to count with.
+    let _ = HELD.try_with(add);
+}
+
+// SAFETY: every call goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// What `work` gives, and the bytes that it held at once.
+fn held<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    let start = HELD.get().0;
+    HELD.set((start, start));
+    let result = work();
+    (result, (HELD.get().1 - start) as usize)
+}
+
+/// What a reader may hold besides what grows with its file.
+const SLACK: usize = 1 << 16;
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig { cases: fuzz_cases(), failure_persistence: None, ..Default::default() })]
 
@@ -176,9 +231,13 @@ proptest::proptest! {
     ) {
         let mut json = serde_json::to_vec(&valid_manifest()).unwrap();
         mutate(&mut json, &changes);
-        if let Ok(manifest) = Manifest::parse(&json) {
+        let (manifest, most) = held(|| Manifest::parse(&json));
+        proptest::prop_assert!(most <= 8 * json.len() + SLACK, "{} bytes of manifest took {}", json.len(), most);
+        if let Ok(manifest) = manifest {
             // However large its numbers are, a file of another length is refused before memory is taken for it.
-            proptest::prop_assert!(SearchBank::read(&manifest.bank, &bytes).is_err() || bytes.len() == manifest.bank.num_bytes());
+            let (bank, most) = held(|| SearchBank::read(&manifest.bank, &bytes));
+            proptest::prop_assert!(bank.is_err() || bytes.len() == manifest.bank.num_bytes());
+            proptest::prop_assert!(most <= SLACK, "{} bytes of bank took {}", bytes.len(), most);
         }
         let entry = entry(rows, dim, PRECISIONS[precision]);
         let _ = SearchBank::read(&entry, &bytes);
@@ -195,7 +254,9 @@ proptest::proptest! {
         let mut file = valid_weights(PRECISIONS[precision]).to_vec();
         mutate(&mut file, &changes);
         file.truncate(file.len().saturating_sub(cut / 50_000 * (cut % 50_000)));
-        if let Ok(encoder) = Encoder::read(&tiny(), &file) {
+        let (encoder, most) = held(|| Encoder::read(&tiny(), &file));
+        proptest::prop_assert!(most <= valid_weights_take() + SLACK, "{} bytes of weights took {}", file.len(), most);
+        if let Ok(encoder) = encoder {
             proptest::prop_assert_eq!(encoder.embed(&[0.5; 8 * 8 * 3], 1, 8, 8).unwrap().len(), 4);
         }
     }
