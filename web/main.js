@@ -7,7 +7,7 @@ import { megabytes, showCards, showVote } from './view.js';
 
 const $ = (id) => document.getElementById(id);
 const state = {
-  bundle: null, progress: null, failed: false, error: '', status: '', offline: '',
+  bundle: null, threads: null, progress: null, failed: false, error: '', status: '', offline: '',
   added: new Map(), dropped: new Map(), indexing: null,
   address: '', query: null, result: null, empty: '', k: 10, min: -1,
 };
@@ -22,6 +22,7 @@ function ask(type, request = {}, transfer = []) {
 }
 worker.onmessage = ({ data }) => {
   if (data.type === 'progress') { state.progress = data; return showProgress(); }
+  if (data.type === 'threads') { state.threads = data.threads; return showAbout(); }
   const { resolve, reject } = waiting.get(data.id);
   waiting.delete(data.id);
   if (data.type === 'done') resolve(data.result); else reject(new Error(data.message));
@@ -242,7 +243,8 @@ function listen() {
 }
 
 async function load() {
-  const bundle = await ask('load', { base: bundleBase(new URLSearchParams(location.search)) });
+  const params = new URLSearchParams(location.search), threads = Math.round(clamped(params.get('threads'), 1, 32, 0));
+  const bundle = await ask('load', { base: bundleBase(params), threads });
   const { thumbnails, title, labels } = bundle.manifest;
   paintRow = thumbnails ? createThumbnails(thumbnails, (sheet) => ask('sheet', { sheet })) : null;
   state.bundle = bundle;
@@ -253,23 +255,27 @@ async function load() {
   $('bank').hidden = false;
   if (!bundle.checked) notify('The files of this bundle were not checked against their sha256: browsers can do that on https and on this machine only.');
   if (bundle.map) map.points(bundle.map, bundle.labels);
-  $('about').textContent = aboutOf(bundle);
+  showAbout();
   showProgress();
 }
 
-const aboutOf = ({ manifest: { model, bank, created_by: by }, simd }) =>
-  `${bank.rows} × ${bank.dim} embeddings in ${bank.precision}, weights in ${model.precision}, computed here with ${simd}; written by ${by}. Bank: ${bank.made}`;
+function showAbout() {
+  if (!state.bundle) return;
+  const { threads, bundle: { manifest: { model, bank, created_by: by }, simd } } = state;
+  const on = threads > 1 ? ` on ${threads} threads` : threads === 1 ? ' on one thread' : '';
+  $('about').textContent = `${bank.rows} × ${bank.dim} embeddings in ${bank.precision}, weights in ${model.precision}, computed here with ${simd}${on}; written by ${by}. Bank: ${bank.made}`;
+}
 
 function notify(text) { $('notice').textContent = text; $('notice').hidden = false; }
 
 // Keeps page and bundle for visits without a network, once the first answer stands.
-async function keep(module) {
+async function keep(files) {
   const kept = await ask('rest');
   if (!navigator.serviceWorker) { state.offline = 'This page needs the network each time: browsers keep pages on https and on this machine only.'; return render(); }
   await navigator.serviceWorker.register('sw.js');
   const { active } = await navigator.serviceWorker.ready, channel = new MessageChannel();
   const answered = new Promise((resolve) => { channel.port1.onmessage = ({ data }) => resolve(data.missing); });
-  active.postMessage({ keep: [module] }, [channel.port2]);
+  active.postMessage({ keep: files }, [channel.port2]);
   const missing = await answered;
   state.offline = kept && !missing.length ? 'Ready: this page now works without a network.' : `This page could not be kept for visits without a network${missing.length ? `: ${missing.length} files are missing` : ': the browser’s storage is full'}.`;
   render();
@@ -278,7 +284,7 @@ async function keep(module) {
 async function start() {
   try { await load(); } catch (error) { state.failed = true; fail(error); return false; }
   await follow().catch(fail);
-  keep(state.bundle.module).catch((error) => { state.offline = `This page could not be kept for visits without a network: ${error.message}`; render(); });
+  keep(state.bundle.page).catch((error) => { state.offline = `This page could not be kept for visits without a network: ${error.message}`; render(); });
   return true;
 }
 listen();

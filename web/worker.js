@@ -1,6 +1,7 @@
 // Owns the wasm module, the network and the bank; the page only sees numbers, names and pictures.
-import init, { Network, Bank, check_manifest, simd } from './pkg/la_wasm.js';
+import * as single from './pkg/la_wasm.js';
 import { openBundle } from './bundle.js';
+import { startThreads, threadsFor } from './threads.js';
 
 // Whether pkg/ holds a second module, built with relaxed SIMD, beside the one that every browser with SIMD runs.
 const RELAXED = true;
@@ -11,10 +12,10 @@ const MAGIC = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 
 const hasSimd = () => WebAssembly.validate(new Uint8Array([...MAGIC, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11]));
 const hasRelaxed = () => WebAssembly.validate(new Uint8Array([...MAGIC, 15, 1, 13, 0, 65, 1, 253, 15, 65, 2, 253, 15, 253, 128, 2, 11]));
 
-let network, bank, labels, bundle, numClasses = 0;
+let la = single, network, bank, labels, bundle, numClasses = 0;
 
 const queued = {
-  load: ({ base }) => load(base),
+  load: (request) => load(request),
   embed: ({ pixels, width, height }) => embed(pixels, width, height),
   search: (request) => search(request),
   add: ({ embedding }) => ({ row: bank.add(embedding) }),
@@ -41,30 +42,36 @@ async function answer({ id, type, ...request }, handler) {
 const inWords = (error) => error?.name === 'RuntimeError'
   ? `the wasm module stopped (${error.message}): the memory may be full: close other tabs and load the page anew` : error?.message ?? String(error);
 
-async function start() {
+// Starts the best module that this browser and this page can run; gives its threads to come, and the files that a visit offline needs.
+async function start(asked) {
   if (!globalThis.WebAssembly || !hasSimd()) {
     throw new Error('this browser has no WebAssembly SIMD: expected Chrome 91, Firefox 89 or Safari 16.4, or later');
   }
-  const paths = RELAXED && hasRelaxed() ? [RELAXED_MODULE, MODULE] : [MODULE];
-  for (const path of paths) {
+  const relaxed = RELAXED && hasRelaxed(), threads = threadsFor(asked);
+  if (relaxed && threads > 1) {
+    // Without them the page is slower, nothing else.
+    try { const started = await startThreads(threads); la = started.la; return started; } catch { la = single; }
+  }
+  for (const path of relaxed ? [RELAXED_MODULE, MODULE] : [MODULE]) {
     const url = new URL(path, import.meta.url).href;
-    try { await init({ module_or_path: url }); return url; } catch (error) {
+    try { await la.default({ module_or_path: url }); return { joined: Promise.resolve(1), files: [url] }; } catch (error) {
       if (path === MODULE) throw new Error(`${path.slice(2)}: could not be started: ${error.message}: is the network there, and the export whole?`);
     }
   }
 }
 
-async function load(base) {
-  const [module, opened] = await Promise.all([start(), openBundle(base, (progress) => self.postMessage({ type: 'progress', ...progress }))]);
+async function load({ base, threads }) {
+  const [started, opened] = await Promise.all([start(threads), openBundle(base, (progress) => self.postMessage({ type: 'progress', ...progress }))]);
+  started.joined.then((threads) => self.postMessage({ type: 'threads', threads }));
   bundle = opened;
-  check_manifest(bundle.manifestBytes);
+  la.check_manifest(bundle.manifestBytes);
   const { manifest } = bundle, files = await bundle.files();
-  network = new Network(bundle.manifestBytes, files.get(manifest.model.file.path));
-  bank = new Bank(bundle.manifestBytes, files.get(manifest.bank.file.path));
+  network = new la.Network(bundle.manifestBytes, files.get(manifest.model.file.path));
+  bank = new la.Bank(bundle.manifestBytes, files.get(manifest.bank.file.path));
   labels = manifest.labels && new Uint32Array(aligned(files.get(manifest.labels.file.path)));
   numClasses = manifest.labels?.classes.length ?? 0;
   return {
-    manifest, labels, module, simd: simd(), checked: bundle.checked,
+    manifest, labels, page: started.files, simd: la.simd(), checked: bundle.checked,
     names: new TextDecoder().decode(files.get(manifest.names.path)).split('\n').slice(0, manifest.bank.rows),
     map: manifest.map && new Float32Array(aligned(files.get(manifest.map.file.path))),
   };

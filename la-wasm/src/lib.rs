@@ -1,5 +1,6 @@
 //! `la-core` for JavaScript: types converted, errors thrown as `Error` with la-core's message.
 
+use la_core::ops::parallel::HELPED;
 use la_core::preprocess::preprocess;
 use la_core::resnet::Encoder;
 use la_core::search::{vote, Manifest, Neighbor, Preprocessing, SearchBank};
@@ -107,4 +108,22 @@ pub fn simd() -> String {
         _ => "none",
     };
     name.into()
+}
+
+/// How many threads compute: this one, and those that [`help`].
+#[wasm_bindgen]
+pub fn threads() -> usize {
+    HELPED.threads()
+}
+
+/// Never returns: from now on the calling worker, which shares this module's memory, takes part in what another computes.
+#[wasm_bindgen]
+pub fn help() {
+    HELPED.help()
+}
+
+/// Says that a worker's [`help`] ended with an exception, so that nobody waits for it.
+#[wasm_bindgen]
+pub fn abandon() {
+    HELPED.abandon();
 }

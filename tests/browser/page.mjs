@@ -4,6 +4,7 @@
 import { parseArgs } from 'node:util';
 import { launch } from './pages.mjs';
 import * as everyday from './everyday.mjs';
+import * as threads from './threads.mjs';
 import * as trouble from './trouble.mjs';
 import { looks } from './looks.mjs';
 import { native } from './native.mjs';
@@ -29,7 +30,7 @@ async function check(name, work) {
   }
 }
 
-const checks = { ...everyday, ...trouble };
+const checks = { ...everyday, ...threads, ...trouble };
 for (const [name, work] of Object.entries(checks)) await check(name.replaceAll('_', ' '), () => work(browser, site));
 await looks(browser, site, options.screenshots, check);
 if (options.native) await native(browser, site, options, check);

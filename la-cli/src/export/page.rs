@@ -16,15 +16,19 @@ static FILES: &[(&str, &[u8])] = &files![
     "bundle.js",
     "camera.js",
     "gestures.js",
+    "helper.js",
     "main.js",
     "map.js",
     "pictures.js",
     "sw.js",
+    "threads.js",
     "view.js",
     "worker.js",
     "pkg/la_wasm.js",
     "pkg/la_wasm_bg.wasm",
     "pkg/la_wasm_relaxed_bg.wasm",
+    "pkg/la_wasm_threads.js",
+    "pkg/la_wasm_threads_bg.wasm",
 ];
 
 /// Writes the page into `folder`.
