@@ -1,22 +1,22 @@
 // Measures exact search beside a plain loop, one reading of the bank, and hnswlib-wasm: same rows, same page, one thread.
 //
-//   node tests/browser/search.mjs [--rows 60000,1000000] [--wasm la_wasm_relaxed_bg.wasm] [--hnsw]
+//   node tests/browser/search.mjs [--rows 60000,1000000] [--wasm la_wasm_relaxed_bg.wasm] [--hnsw] [--threads 2]
 //
-// --hnsw builds its graph for about a minute.
+// --hnsw builds its graph for about a minute. --threads is for ours alone, with the module that shares its memory.
 
 import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { chromium } from "playwright-core";
-import { browse, serve } from "./serve.mjs";
+import { browse, employ, serve } from "./serve.mjs";
 
-const { values: options } = parseArgs({ options: { rows: { type: "string", default: "60000,1000000" }, hnsw: { type: "boolean" }, wasm: { type: "string", default: "la_wasm_bg.wasm" } } });
+const { values: options } = parseArgs({ options: { rows: { type: "string", default: "60000,1000000" }, hnsw: { type: "boolean" }, wasm: { type: "string", default: "la_wasm_bg.wasm" }, threads: { type: "string", default: "1" } } });
 const here = dirname(fileURLToPath(import.meta.url));
 const hnsw = resolve(here, "node_modules/hnswlib-wasm/dist");
-const { server, address } = await serve({ "/pkg/": resolve(here, "../../web/pkg"), "/hnsw/": hnsw });
+const { server, address } = await serve({ "/web/": resolve(here, "../../web"), "/hnsw/": hnsw });
 
 /** Runs in the page: rows around 1,000 directions, as embeddings lie, and what each way of searching takes. */
-async function measure([numRows, withHnsw, wasm]) {
+async function measure([numRows, withHnsw, wasm, threads]) {
     const DIM = 128, K = 10, QUERIES = 50;
     let seed = 1;
     const uniform = () => (seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0) / 2 ** 32;
@@ -34,8 +34,12 @@ async function measure([numRows, withHnsw, wasm]) {
     for (let row = 0; row < numRows; row++) rows.set(near(), row * DIM);
     const queries = Array.from({ length: QUERIES }, near);
 
-    const la = await import("/pkg/la_wasm.js");
-    await la.default({ module_or_path: `/pkg/${wasm}` });
+    let la = await import("/web/pkg/la_wasm.js");
+    if (threads > 1) {
+        const started = await (await import("/web/threads.js")).startThreads(threads);
+        la = started.la;
+        if ((await started.joined) !== threads) throw new Error(`expected ${threads} threads, got ${await started.joined}`);
+    } else await la.default({ module_or_path: `/web/pkg/${wasm}` });
     const entry = (path, bytes) => ({ path, bytes, sha256: "0".repeat(64) });
     const manifest = (precision, bytes) => new TextEncoder().encode(JSON.stringify({
         format: "la-bundle", version: 1, created_by: "", title: "",
@@ -111,9 +115,10 @@ async function measure([numRows, withHnsw, wasm]) {
 const READER = "AGFzbQEAAAABBwFgAn9/AX8DAgEABQMBAAEHDAIBbQIABHJlYWQAAApUAVIBAnsDQCACIAD9AAQA/a4BIQIgAyAA/QAEEP2uASEDIAIgAP0ABCD9rgEhAiADIAD9AAQw/a4BIQMgAEHAAGoiACABSQ0ACyACIAP9rgH9GwAL";
 for (const rows of options.rows.split(",").map(Number)) {
     const { browser, page } = await browse(chromium, address);
-    await page.evaluate(`globalThis.READER = ${JSON.stringify(READER)}`);
-    console.log(`${rows.toLocaleString("en")} rows of 128 values, top 10 of 50 queries, one thread, medians`);
-    for (const { name, ms, recall } of await page.evaluate(measure, [rows, options.hnsw ?? false, options.wasm])) {
+    const threads = Number(options.threads), where = threads > 1 ? await employ(page) : page;
+    await where.evaluate(`globalThis.READER = ${JSON.stringify(READER)}`);
+    console.log(`${rows.toLocaleString("en")} rows of 128 values, top 10 of 50 queries, ${threads > 1 ? `ours on ${threads} threads` : "one thread"}, medians`);
+    for (const { name, ms, recall } of await where.evaluate(measure, [rows, options.hnsw ?? false, options.wasm, threads])) {
         console.log(`  ${name.padEnd(36)} ${ms.toFixed(ms < 100 ? 2 : 0).padStart(9)} ms${recall === null ? "" : `   recall@10 ${recall.toFixed(4)}`}`);
     }
     await browser.close();

@@ -16,6 +16,10 @@ export async function serve(mounts) {
             response.writeHead(200, { ...headers, "Content-Type": "text/html" }).end("<!doctype html><title>bench</title>");
             return;
         }
+        if (path === "/worker.js") {
+            response.writeHead(200, { ...headers, "Content-Type": "text/javascript" }).end("// What is measured here is sent in.");
+            return;
+        }
         try {
             const file = join(mounts[prefix], path.slice(prefix.length));
             const type = TYPES[extname(file)] ?? "application/octet-stream";
@@ -37,4 +41,13 @@ export async function browse(chromium, address, flags = []) {
     page.on("pageerror", (error) => console.error(`page: ${error}`));
     await page.goto(address);
     return { browser, page };
+}
+
+/** A worker of `page`, where a module may wait for its threads: what is measured on several runs there, as on the real page. */
+export async function employ(page) {
+    const started = page.waitForEvent("worker");
+    await page.evaluate(() => {
+        globalThis.worker = new Worker("/worker.js", { type: "module" });
+    });
+    return started;
 }
