@@ -42,7 +42,9 @@ fn every_file_of_a_bundle_is_as_its_manifest_says() {
     assert_eq!(String::from_utf8(bytes(site.join("bundle/names.txt"))).unwrap().lines().count(), 200);
     let sheets = &manifest.thumbnails.as_ref().unwrap().sheets;
     assert_eq!(image::open(site.join("bundle").join(&sheets[0].path)).unwrap().width(), 32 * 28);
-    ["index.html", "pkg/la_wasm_bg.wasm", "sw.js"].iter().for_each(|name| assert!(site.join(name).is_file(), "{name}"));
+    ["index.html", "pkg/la_wasm_bg.wasm", "pkg/la_wasm_threads_bg.wasm", "helper.js", "sw.js"]
+        .iter()
+        .for_each(|name| assert!(site.join(name).is_file(), "{name}"));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary folder is left");
 }
 
