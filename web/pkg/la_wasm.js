@@ -215,6 +215,13 @@ export class Network {
 if (Symbol.dispose) Network.prototype[Symbol.dispose] = Network.prototype.free;
 
 /**
+ * Says that a worker's [`help`] ended with an exception, so that nobody waits for it.
+ */
+export function abandon() {
+    wasm.abandon();
+}
+
+/**
  * Throws where `manifest` is none that this version reads.
  * @param {Uint8Array | number[]} manifest
  */
@@ -225,6 +232,13 @@ export function check_manifest(manifest) {
     if (ret[1]) {
         throw takeFromExternrefTable0(ret[0]);
     }
+}
+
+/**
+ * Never returns: from now on the calling worker, which shares this module's memory, takes part in what another computes.
+ */
+export function help() {
+    wasm.help();
 }
 
 /**
@@ -242,6 +256,15 @@ export function simd() {
     } finally {
         wasm.__wbindgen_free(deferred1_0, deferred1_1, 1);
     }
+}
+
+/**
+ * How many threads compute: this one, and those that [`help`].
+ * @returns {number}
+ */
+export function threads() {
+    const ret = wasm.threads();
+    return ret >>> 0;
 }
 function __wbg_get_imports() {
     const import0 = {
