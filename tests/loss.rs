@@ -28,7 +28,7 @@ struct La {
     golden: Golden,
     bank: MemoryBank,
     unit: Tensor,
-    norms: Vec<f32>,
+    norms: Tensor,
     indices: Vec<u32>,
     clusters: ClusterLabels,
     config: LaConfig,

@@ -112,12 +112,12 @@ fn take(path: &Path, tensors: &mut HashMap<String, Tensor>, name: &str) -> Resul
 fn restore_bank(rows: &Tensor, config: &TrainConfig) -> Result<MemoryBank> {
     let bank = MemoryBank::from_tensor(rows.to_device(&config.device)?)?;
     let rows = host::read(rows, <[f32]>::to_vec)?;
-    host::write(bank.rows(), |values| values.copy_from_slice(&rows))?;
+    host::overwrite(bank.rows(), &rows)?;
     Ok(bank)
 }
 
 fn check_finite(name: &str, tensor: &Tensor) -> Result<()> {
-    let is_finite = host::read(&tensor.contiguous()?.to_device(&Device::Cpu)?, |values| values.iter().all(|value| value.is_finite()))?;
+    let is_finite = host::read(&host::local(tensor)?, |values| values.iter().all(|value| value.is_finite()))?;
     if !is_finite {
         bail!("{name} holds NaN or infinite values: the run has diverged, the former checkpoint is kept");
     }

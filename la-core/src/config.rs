@@ -12,6 +12,7 @@ use crate::{
     augment::AugmentConfig,
     data::Normalization,
     error::bail,
+    ops::device::Precision,
     optim::{Decay, Schedule, SgdConfig},
     resnet::{Arch, ResNetConfig, Stem},
     Result,
@@ -103,6 +104,8 @@ pub struct TrainConfig {
     pub threads: usize,
     /// Minutes between checkpoints inside an epoch; 0 after every step, `None` at the end of epochs only.
     pub checkpoint_minutes: Option<f64>,
+    /// What the network computes in; the CPU knows f32 alone.
+    pub precision: Precision,
     /// Where the network computes.
     #[serde(skip, default = "cpu")]
     pub device: Device,
@@ -154,6 +157,7 @@ impl Default for TrainConfig {
             seed: 0,
             threads: 0,
             checkpoint_minutes: Some(10.0),
+            precision: Precision::F32,
             device: Device::Cpu,
         }
     }
@@ -189,6 +193,7 @@ impl TrainConfig {
         self.validate_counts()?;
         self.validate_rates()?;
         self.validate_sgd()?;
+        self.precision.check(&self.device)?;
         self.augment.check()?;
         self.network().validate()
     }

@@ -100,7 +100,7 @@ fn write_values(file: &mut dyn Write, tensor: &Tensor) -> io::Result<()> {
         let values = tensor.flatten_all().and_then(|flat| flat.to_vec1::<i64>()).map_err(io::Error::other)?;
         return values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()));
     }
-    host::read(tensor, |values| {
+    host::read(&host::local(tensor).map_err(io::Error::other)?, |values| {
         let mut bytes = Vec::with_capacity(4 << 12);
         values.chunks(1 << 12).try_for_each(|chunk| {
             bytes.clear();

@@ -2,7 +2,7 @@
 
 use crate::{
     error::bail,
-    ops::{assign::Points, host, parallel},
+    ops::{assign::Points, device::on_gpu, host, parallel, resident::Resident},
     rng::{Rng, Stream},
     Result,
 };
@@ -48,18 +48,22 @@ pub struct Kmeans {
 /// Fails where there are fewer points than clusters, no cluster is asked for, or a point is not finite.
 pub fn kmeans(points: &Tensor, config: &KmeansConfig) -> Result<Kmeans> {
     let points = Checked::new(points, config)?;
+    on_gpu!(points.rows, crate::ops::cuda::kmeans::run(&points.rows, &starts(points.rows.dims()[0], config), config.max_iters));
     host::read(&points.rows, |rows| run(&Points::new(rows, points.dim), rows, points.dim, config))
 }
 
 /// `H` clusterings of the same points with seeds `seed`, `seed + 1`, …, in parallel; fails as [`kmeans`] does.
 pub fn cluster(points: &Tensor, num_clusterings: usize, config: &KmeansConfig) -> Result<ClusterLabels> {
     let points = Checked::new(points, config)?;
+    let config_of = |h: usize| KmeansConfig { seed: config.seed.wrapping_add(h as u64), ..*config };
+    on_gpu!(points.rows, {
+        let one = |h| Ok(kmeans(&points.rows, &config_of(h))?.labels);
+        let labels = (0..num_clusterings).map(one).collect::<Result<Vec<_>>>()?;
+        ClusterLabels::new(labels.concat(), num_clusterings)
+    });
     let labels = host::read(&points.rows, |rows| {
         let prepared = Points::new(rows, points.dim);
-        parallel::map(num_clusterings, |h| {
-            let config = KmeansConfig { seed: config.seed.wrapping_add(h as u64), ..*config };
-            run(&prepared, rows, points.dim, &config).labels
-        })
+        parallel::map(num_clusterings, |h| run(&prepared, rows, points.dim, &config_of(h)).labels)
     })?;
     ClusterLabels::new(labels.concat(), num_clusterings)
 }
@@ -71,6 +75,7 @@ pub struct ClusterLabels {
     pub labels: Vec<u32>,
     /// `H`.
     pub num_clusterings: usize,
+    on_gpu: Resident,
 }
 
 impl ClusterLabels {
@@ -79,12 +84,18 @@ impl ClusterLabels {
         if num_clusterings == 0 || !labels.len().is_multiple_of(num_clusterings) {
             bail!("cluster labels must be a multiple of the number of clusterings, at least 1; got {} for {num_clusterings}", labels.len());
         }
-        Ok(Self { labels, num_clusterings })
+        Ok(Self { labels, num_clusterings, on_gpu: Resident::default() })
     }
 
     /// `N`, the number of images.
     pub fn num_images(&self) -> usize {
         self.labels.len() / self.num_clusterings
+    }
+
+    /// The labels `(H, N)` u32 on a GPU, sent there once.
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+    pub(crate) fn on(&self, device: &Device) -> Result<Tensor> {
+        self.on_gpu.get(&self.labels, self.num_clusterings, device)
     }
 
     /// The labels as a tensor `(H, N)` u32.
@@ -115,6 +126,13 @@ impl Checked {
             bail!("points must have at least one dimension, got shape ({n}, {dim})");
         }
         let rows = points.contiguous()?;
+        on_gpu!(
+            rows,
+            match crate::ops::cuda::rows::is_finite(&rows)? {
+                true => Ok(Self { rows, dim }),
+                false => Self::new(&host::local(&rows)?, config),
+            }
+        );
         if let Some((i, value)) = host::read(&rows, |rows| rows.iter().copied().enumerate().find(|(_, x)| !x.is_finite()))? {
             bail!("points must be finite, got {value} in row {}", i / dim);
         }
@@ -142,8 +160,14 @@ fn run(points: &Points, rows: &[f32], dim: usize, config: &KmeansConfig) -> Kmea
 }
 
 fn starting_centroids(rows: &[f32], dim: usize, config: &KmeansConfig) -> Vec<f32> {
-    let order = Rng::new(Stream::Kmeans, &[config.seed]).permutation(rows.len() / dim);
-    order[..config.num_clusters].iter().flat_map(|&i| &rows[i as usize * dim..][..dim]).copied().collect()
+    starts(rows.len() / dim, config).iter().flat_map(|&i| &rows[i as usize * dim..][..dim]).copied().collect()
+}
+
+/// The distinct random points that the centroids start from.
+fn starts(num_points: usize, config: &KmeansConfig) -> Vec<u32> {
+    let mut order = Rng::new(Stream::Kmeans, &[config.seed]).permutation(num_points);
+    order.truncate(config.num_clusters);
+    order
 }
 
 /// Moves each centroid to the mean of its points; first gives each empty cluster the point farthest from its centroid.
@@ -165,7 +189,7 @@ fn average(rows: &[f32], dim: usize, labels: &mut [u32], centroids: &mut [f32]) 
 /// Gives each empty cluster a point of its own: the farthest from its centroid, of a cluster that has others.
 ///
 /// A cluster stays empty, its centroid where it was, where every point left lies on its centroid.
-fn fill_empty(counts: &mut [u32], labels: &mut [u32], distances: &[f32]) {
+pub(crate) fn fill_empty(counts: &mut [u32], labels: &mut [u32], distances: &[f32]) {
     let mut farthest: Vec<u32> = (0..labels.len() as u32).filter(|&i| distances[i as usize] > 0.0).collect();
     farthest.sort_unstable_by(|&a, &b| distances[b as usize].total_cmp(&distances[a as usize]).then(a.cmp(&b)));
     let mut farthest = farthest.into_iter();

@@ -8,7 +8,7 @@ use crate::{
     error::bail,
     kmeans::ClusterLabels,
     memory_bank::MemoryBank,
-    ops::{host, nearest, parallel, row_sums::add_chosen_rows},
+    ops::{device::on_gpu, host, nearest, parallel, row_sums::add_chosen_rows},
     Result,
 };
 use candle_core::Tensor;
@@ -30,6 +30,24 @@ pub struct LossOutput {
     pub grad_embeddings: Tensor,
     /// Images with no close neighbour among their background neighbours: they pull nowhere. 0 in instance recognition.
     pub num_empty_close: usize,
+    /// Where the work was left to a GPU: `(2,)` on it, the two numbers above, which hold NaN and 0 until [`LossOutput::settle`].
+    pub pending: Option<Tensor>,
+}
+
+impl LossOutput {
+    /// Waits for the GPU where `loss` and `num_empty_close` are still there.
+    pub fn settle(&mut self) -> Result<()> {
+        if let Some(figures) = self.pending.take() {
+            let figures = figures.to_vec1::<f32>()?;
+            (self.loss, self.num_empty_close) = (figures[0], figures[1] as usize);
+        }
+        Ok(())
+    }
+
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+    fn pending(figures: Tensor, grad_embeddings: Tensor) -> Self {
+        Self { loss: f32::NAN, grad_embeddings, num_empty_close: 0, pending: Some(figures) }
+    }
 }
 
 /// Settings of [`local_aggregation`].
@@ -69,9 +87,13 @@ pub fn background_neighbors(embeddings: &Tensor, bank: &MemoryBank, num_backgrou
     if dim != bank.dim() {
         bail!("embeddings must have the bank's dimension {}, got {dim}", bank.dim());
     }
-    if num_background == 0 || num_background > bank.len() {
-        bail!("number of background neighbours must be in 1..={}, the number of images, got {num_background}", bank.len());
-    }
+    check_num_background(num_background, bank)?;
+    on_gpu!(embeddings, {
+        let inputs = crate::ops::cuda::loss::Inputs { embeddings, rows: bank.rows(), indices: &[], temperature: 1.0 };
+        let (chosen, scores) = inputs.background(num_background)?;
+        let (indices, similarities) = (chosen.flatten_all()?.to_vec1()?, scores.flatten_all()?.to_vec1()?);
+        Ok(Background { indices, similarities, num_background })
+    });
     let embeddings = values(embeddings)?;
     if let Some(at) = embeddings.iter().position(|x| !x.is_finite()) {
         bail!("embeddings must be finite, got {} in row {}", embeddings[at], at / dim);
@@ -125,6 +147,12 @@ pub fn local_aggregation(
     if clusters.num_images() != bank.len() {
         bail!("cluster labels must be one for each of {} images, got {}", bank.len(), clusters.num_images());
     }
+    check_num_background(config.num_background, bank)?;
+    on_gpu!(embeddings, {
+        let inputs = crate::ops::cuda::loss::Inputs { embeddings, rows: bank.rows(), indices, temperature: config.temperature };
+        let found = crate::ops::cuda::loss::local_aggregation(&inputs, &clusters.on(embeddings.device())?, config.num_background)?;
+        Ok(LossOutput::pending(found.figures, found.grad))
+    });
     if !is_finite(embeddings)? {
         return not_a_number(embeddings);
     }
@@ -151,6 +179,7 @@ fn aggregate(background: &Background, is_close: &[bool], bank: &MemoryBank, conf
         loss: (rows.iter().map(|row| row.0).sum::<f64>() / batch as f64) as f32,
         num_empty_close: rows.iter().filter(|row| row.1).count(),
         grad_embeddings: host::tensor(rows.into_iter().flat_map(|row| row.2).collect(), (batch, dim)),
+        pending: None,
     })
 }
 
@@ -175,6 +204,13 @@ fn log_share(similarities: &[f32], is_close: &[bool], temperature: f64) -> LogSh
     LogShare { loss: -(share + EPSILON).ln(), grad, is_empty: !is_close.contains(&true) }
 }
 
+fn check_num_background(num_background: usize, bank: &MemoryBank) -> Result<()> {
+    if num_background == 0 || num_background > bank.len() {
+        bail!("number of background neighbours must be in 1..={}, the number of images, got {num_background}", bank.len());
+    }
+    Ok(())
+}
+
 fn check_temperature(temperature: f64) -> Result<()> {
     if !(temperature > 0.0 && temperature.is_finite()) {
         bail!("temperature must be above 0 and finite, got {temperature}");
@@ -194,5 +230,5 @@ fn is_finite(tensor: &Tensor) -> Result<bool> {
 /// The loss of embeddings that are not finite, for the caller to see and stop.
 fn not_a_number(embeddings: &Tensor) -> Result<LossOutput> {
     let grad_embeddings = host::tensor(vec![f32::NAN; embeddings.elem_count()], embeddings.dims());
-    Ok(LossOutput { loss: f32::NAN, grad_embeddings, num_empty_close: 0 })
+    Ok(LossOutput { loss: f32::NAN, grad_embeddings, num_empty_close: 0, pending: None })
 }

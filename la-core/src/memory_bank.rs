@@ -2,7 +2,7 @@
 
 use crate::{
     error::bail,
-    ops::{host, normalize::scale_row, parallel, row_sums::dot},
+    ops::{device::on_gpu, host, normalize::scale_row, parallel, row_sums::dot},
     rng::{Rng, Stream},
     Result,
 };
@@ -42,7 +42,7 @@ impl MemoryBank {
         if n == 0 || dim == 0 {
             bail!("memory bank must have at least one row and one dimension, got ({n}, {dim})");
         }
-        let mut values = host::read(&rows.contiguous()?, <[f32]>::to_vec)?;
+        let mut values = host::read(&host::local(&rows)?, <[f32]>::to_vec)?;
         for (i, row) in values.chunks_exact_mut(dim).enumerate() {
             let norm = dot(row, row).sqrt();
             if !norm.is_finite() || norm == 0.0 {
@@ -50,7 +50,7 @@ impl MemoryBank {
             }
             scale_row(row, norm);
         }
-        Ok(Self { rows: host::tensor(values, (n, dim)) })
+        Ok(Self { rows: host::tensor(values, (n, dim)).to_device(rows.device())? })
     }
 
     /// `N`, the number of training images.
@@ -76,11 +76,13 @@ impl MemoryBank {
     /// - `bank_momentum`: `m`, the share of the old row kept, in [0, 1); 0.5 as published.
     ///
     /// Fails on shapes that do not fit, an index beyond the bank, and embeddings that are not finite; the bank is then unchanged.
+    /// On a GPU, which is not waited for, an embedding that is not finite leaves its row unchanged instead.
     pub fn update(&mut self, indices: &[u32], embeddings: &Tensor, bank_momentum: f32) -> Result<()> {
         if !(0.0..1.0).contains(&bank_momentum) {
             bail!("memory bank momentum must be in [0, 1), got {bank_momentum}");
         }
         self.check_batch(indices, embeddings)?;
+        on_gpu!(self.rows, crate::ops::cuda::rows::update_bank(&self.rows, indices, &embeddings.contiguous()?, bank_momentum));
         let embeddings = host::read(&embeddings.contiguous()?, <[f32]>::to_vec)?;
         if let Some(i) = embeddings.iter().position(|x| !x.is_finite()) {
             bail!("embedding of image {} must be finite, got {}", indices[i / self.dim()], embeddings[i]);

@@ -3,8 +3,8 @@
 use crate::{
     error::bail,
     ops::{
-        host::{read, write},
-        parallel::for_each_chunk,
+        host,
+        sgd::{sgd, Update},
     },
     resnet::ResNet,
     Result,
@@ -12,9 +12,6 @@ use crate::{
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-
-/// Values updated by one piece of work.
-const CHUNK: usize = 64 * 1024;
 
 /// What SGD needs beside the learning rate.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -46,26 +43,16 @@ impl Sgd {
 
     /// Moves every parameter against its gradient.
     pub fn step(&mut self, net: &mut ResNet, learning_rate: f64) -> Result<()> {
-        for (parameter, (_, velocity)) in net.parameters_mut().into_iter().zip(&self.velocities) {
-            let decay = if parameter.decays { self.config.weight_decay as f32 } else { 0.0 };
-            let (momentum, rate) = (self.config.momentum as f32, learning_rate as f32);
-            write(&parameter.value, |weight| {
-                write(velocity, |velocity| {
-                    read(&parameter.grad, |grad| {
-                        let mut pairs: Vec<_> = weight.chunks_mut(CHUNK).zip(velocity.chunks_mut(CHUNK)).zip(grad.chunks(CHUNK)).collect();
-                        for_each_chunk(&mut pairs, 1, |_, pair| {
-                            for ((weight, velocity), grad) in pair {
-                                for ((w, v), g) in weight.iter_mut().zip(velocity.iter_mut()).zip(grad.iter()) {
-                                    *v = momentum * *v + (g + decay * *w);
-                                    *w -= rate * *v;
-                                }
-                            }
-                        });
-                    })
-                })
-            })???;
-        }
-        Ok(())
+        let parameters = net.parameters();
+        let updates: Vec<Update> = parameters
+            .iter()
+            .zip(&self.velocities)
+            .map(|(parameter, (_, velocity))| {
+                let decay = if parameter.decays { self.config.weight_decay as f32 } else { 0.0 };
+                Update { weight: &parameter.value, velocity, grad: &parameter.grad, decay }
+            })
+            .collect();
+        sgd(&updates, self.config.momentum as f32, learning_rate as f32)
     }
 
     /// The velocities under their parameters' names, for a checkpoint.
@@ -80,7 +67,7 @@ impl Sgd {
                 bail!("optimiser state: tensor {name} of shape {:?} is missing", velocity.dims());
             };
             let values: Vec<f32> = tensor.flatten_all()?.to_vec1()?;
-            write(velocity, |v| v.copy_from_slice(&values))?;
+            host::overwrite(velocity, &values)?;
         }
         Ok(())
     }

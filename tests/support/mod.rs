@@ -4,6 +4,7 @@
 pub mod clouds;
 
 use candle_core::{DType, Device, Tensor};
+use la_core::resnet::ResNet;
 use std::{collections::HashMap, path::PathBuf};
 
 /// One reference file.
@@ -82,4 +83,35 @@ pub fn target_loss(outputs: &Tensor, golden: &Golden) -> (f64, Tensor) {
     let along = unit.mul(&grad).unwrap().sum_keepdim(1).unwrap();
     let across = grad.sub(&unit.broadcast_mul(&along).unwrap()).unwrap().broadcast_div(&norms).unwrap();
     (loss.to_scalar().unwrap(), across.to_dtype(DType::F32).unwrap())
+}
+
+/// The weights that every golden ResNet was filled with: a formula of the entry's and the element's index.
+pub fn formula_weights(net: &ResNet) -> HashMap<String, Tensor> {
+    let entries = net.tensors().unwrap();
+    let fill = |(p, (name, tensor)): (usize, &(String, Tensor))| {
+        let (dims, p) = (tensor.dims(), p as f64);
+        let fan_in: usize = dims.iter().skip(1).product();
+        let value = |j: usize| {
+            let j = j as f64;
+            match name {
+                n if n.ends_with("running_var") => 1.0 + 0.5 * (0.9 * j + p).sin().powi(2),
+                n if n.ends_with("bias") || n.ends_with("running_mean") => 0.05 * (0.3 * j + p).sin(),
+                _ if dims.len() == 1 => 1.0 + 0.1 * (0.5 * j + p).sin(),
+                _ => (0.7 * j + p).sin() * (2.0 / fan_in as f64).sqrt(),
+            }
+        };
+        let values: Vec<f32> = (0..tensor.elem_count()).map(|j| value(j) as f32).collect();
+        (name.clone(), Tensor::from_vec(values, dims, &Device::Cpu).unwrap())
+    };
+    entries.iter().enumerate().map(fill).collect()
+}
+
+/// Gradients in torchvision's layout: `(KH, KW, C, O)` to `(O, C, KH, KW)`, a linear layer to `(O, C)`.
+pub fn file_layout(net: &ResNet) -> HashMap<String, Tensor> {
+    let permute = |name: &str, grad: &Tensor| match (grad.rank(), name) {
+        (4, "fc.weight") => grad.squeeze(0).unwrap().squeeze(0).unwrap().t().unwrap().contiguous().unwrap(),
+        (4, _) => grad.permute((3, 2, 0, 1)).unwrap().contiguous().unwrap(),
+        _ => grad.clone(),
+    };
+    net.parameters().iter().map(|p| (p.name.clone(), permute(&p.name, &p.grad))).collect()
 }

@@ -57,7 +57,7 @@ pub fn nearest(bank: &Tensor, queries: &Tensor, k: usize) -> Result<Neighbors> {
     if k == 0 || k > n {
         bail!("k must be in 1..={n}, the number of rows to search, got {k}");
     }
-    let (bank, queries) = (bank.contiguous()?, queries.contiguous()?);
+    let (bank, queries) = (host::local(bank)?, host::local(queries)?);
     let found = host::read(&bank, |bank| {
         host::read(&queries, |queries| {
             check_finite("bank", bank, dim)?;

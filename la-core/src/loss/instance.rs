@@ -4,6 +4,7 @@ use super::{check_temperature, is_finite, not_a_number, values, LossOutput};
 use crate::{
     memory_bank::MemoryBank,
     ops::{
+        device::on_gpu,
         host, parallel,
         products::Panels,
         row_sums::{add_weighted_rows, dot},
@@ -28,6 +29,11 @@ const MAX_PARTS: usize = 64;
 pub fn instance_recognition(embeddings: &Tensor, bank: &MemoryBank, indices: &[u32], temperature: f64) -> Result<LossOutput> {
     check_temperature(temperature)?;
     bank.check_batch(indices, embeddings)?;
+    on_gpu!(embeddings, {
+        let inputs = crate::ops::cuda::loss::Inputs { embeddings, rows: bank.rows(), indices, temperature };
+        let found = crate::ops::cuda::loss::softmax(&inputs)?;
+        Ok(LossOutput::pending(found.figures, found.grad))
+    });
     if !is_finite(embeddings)? {
         return not_a_number(embeddings);
     }
@@ -49,7 +55,7 @@ pub fn instance_recognition(embeddings: &Tensor, bank: &MemoryBank, indices: &[u
             }
         }
         let loss = (loss / batch as f64) as f32;
-        LossOutput { loss, grad_embeddings: host::tensor(grad, (batch, dim)), num_empty_close: 0 }
+        LossOutput { loss, grad_embeddings: host::tensor(grad, (batch, dim)), num_empty_close: 0, pending: None }
     })
 }
 

@@ -9,6 +9,7 @@ use crate::{
     error::bail,
     memory_bank::MemoryBank,
     ops::{
+        device::on_gpu,
         host, parallel,
         products::Panels,
         row_sums::{add_chosen_rows, add_weighted_rows, dots},
@@ -63,6 +64,12 @@ pub fn instance_recognition_nce(
     check_temperature(config.temperature)?;
     bank.check_batch(indices, embeddings)?;
     check_noise(noise_indices, indices.len(), bank, config)?;
+    on_gpu!(embeddings, {
+        let inputs = crate::ops::cuda::loss::Inputs { embeddings, rows: bank.rows(), indices, temperature: config.temperature };
+        let nce = Nce::new(bank.len(), noise_indices.len() / indices.len(), config, indices.len());
+        let found = crate::ops::cuda::loss::nce(&inputs, noise_indices, (nce.log_odds, nce.epsilon_cost))?;
+        Ok(LossOutput::pending(found.figures, found.grad))
+    });
     if !is_finite(embeddings)? {
         return not_a_number(embeddings);
     }
@@ -78,7 +85,12 @@ pub fn instance_recognition_nce(
     let loss: f64 = rows.losses.iter().zip(&own).map(|(noise, own)| noise + own.0).sum();
     let own_grads = own.iter().flat_map(|own| &own.1);
     let grad = rows.grads.iter().zip(own_grads).map(|(noise, own)| noise + own).collect();
-    Ok(LossOutput { loss: (loss / batch as f64) as f32, grad_embeddings: host::tensor(grad, (batch, dim)), num_empty_close: 0 })
+    Ok(LossOutput {
+        loss: (loss / batch as f64) as f32,
+        grad_embeddings: host::tensor(grad, (batch, dim)),
+        num_empty_close: 0,
+        pending: None,
+    })
 }
 
 fn check_noise(noise_indices: &[u32], batch: usize, bank: &MemoryBank, config: &NceConfig) -> Result<()> {

@@ -22,10 +22,12 @@ pub fn aggregate_views(embeddings: &Tensor, indices: &[u32], clusters: Option<&C
     check_temperature(temperature)?;
     let (n, dim) = embeddings.dims2()?;
     check(n, indices, clusters)?;
-    if !is_finite(embeddings)? {
-        return not_a_number(embeddings);
+    let device = embeddings.device();
+    let embeddings = host::local(embeddings)?;
+    if !is_finite(&embeddings)? {
+        return not_a_number(&embeddings);
     }
-    let rows = values(embeddings)?;
+    let rows = values(&embeddings)?;
     let row = |i: usize| &rows[i * dim..][..dim];
     let shares: Vec<LogShare> = parallel::map(n, |i| {
         let similarities: Vec<f32> = others(n, i).map(|j| dot(row(i), row(j))).collect();
@@ -43,7 +45,8 @@ pub fn aggregate_views(embeddings: &Tensor, indices: &[u32], clusters: Option<&C
         grad
     });
     let loss = shares.iter().map(|share| share.loss).sum::<f64>() / n as f64;
-    Ok(LossOutput { loss: loss as f32, grad_embeddings: host::tensor(grads.concat(), (n, dim)), num_empty_close: 0 })
+    let grad_embeddings = host::tensor(grads.concat(), (n, dim)).to_device(device)?;
+    Ok(LossOutput { loss: loss as f32, grad_embeddings, num_empty_close: 0, pending: None })
 }
 
 fn check(num_rows: usize, indices: &[u32], clusters: Option<&ClusterLabels>) -> Result<()> {

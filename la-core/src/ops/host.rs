@@ -1,7 +1,8 @@
 //! Access to the `f32` values of tensors that live on the CPU.
 
+use super::device::on_gpu;
 use crate::{error::bail, Result};
-use candle_core::{op::BackpropOp, CpuStorage, InplaceOp1, Layout, Shape, Storage, Tensor};
+use candle_core::{op::BackpropOp, CpuStorage, Device, InplaceOp1, Layout, Shape, Storage, Tensor};
 use std::cell::RefCell;
 
 /// Calls `f` with the values of a contiguous CPU tensor.
@@ -21,6 +22,17 @@ pub(crate) fn write<T>(tensor: &Tensor, f: impl FnOnce(&mut [f32]) -> T) -> Resu
     let op = Write { f: RefCell::new(Some(f)), out: RefCell::new(None) };
     tensor.inplace_op1(&op)?;
     Ok(op.out.into_inner().expect("candle ran the operation, or returned an error above"))
+}
+
+/// Replaces the values of a contiguous f32 tensor, wherever it lives, by as many others.
+pub(crate) fn overwrite(tensor: &Tensor, values: &[f32]) -> Result<()> {
+    on_gpu!(tensor, super::cuda::overwrite(tensor, values));
+    write(tensor, |to| to.copy_from_slice(values))
+}
+
+/// The tensor on the CPU, the same where it lives there.
+pub(crate) fn local(tensor: &Tensor) -> Result<Tensor> {
+    Ok(tensor.to_device(&Device::Cpu)?.contiguous()?)
 }
 
 /// A CPU tensor over `values`, without copying them.

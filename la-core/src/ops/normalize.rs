@@ -1,6 +1,6 @@
 //! Rows brought to unit length, and the gradient through that.
 
-use super::{host, parallel, row_sums::dot};
+use super::{device::on_gpu, host, parallel, row_sums::dot};
 use crate::{error::bail, Result};
 use candle_core::Tensor;
 
@@ -15,12 +15,13 @@ const MIN_NORM: f32 = 1e-12;
 /// - `x` `(B, D)` f32.
 ///
 /// Gives the unit rows `(B, D)` and the norms `(B,)`, which [`normalize_backward`] needs.
-pub fn normalize(x: &Tensor) -> Result<(Tensor, Vec<f32>)> {
+pub fn normalize(x: &Tensor) -> Result<(Tensor, Tensor)> {
     let (n, dim) = x.dims2()?;
     if dim == 0 {
         bail!("rows to normalise must have at least one value, got shape ({n}, {dim})");
     }
     let x = x.contiguous()?;
+    on_gpu!(x, super::cuda::rows::normalize(&x));
     let mut unit = host::read(&x, <[f32]>::to_vec)?;
     let mut norms = vec![0.0; n];
     host::read(&x, |x| {
@@ -34,7 +35,7 @@ pub fn normalize(x: &Tensor) -> Result<(Tensor, Vec<f32>)> {
             scale_row(row, norm);
         }
     });
-    Ok((host::tensor(unit, (n, dim)), norms))
+    Ok((host::tensor(unit, (n, dim)), host::tensor(norms, n)))
 }
 
 /// Divides `row` by its `norm`, or by the least allowed one.
@@ -48,14 +49,16 @@ pub(crate) fn scale_row(row: &mut [f32], norm: f32) {
 ///
 /// - `unit` `(B, D)` and `norms` `(B,)`: what [`normalize`] gave.
 /// - `grad` `(B, D)`: the gradient by the unit rows.
-pub fn normalize_backward(unit: &Tensor, norms: &[f32], grad: &Tensor) -> Result<Tensor> {
+pub fn normalize_backward(unit: &Tensor, norms: &Tensor, grad: &Tensor) -> Result<Tensor> {
     let (n, dim) = unit.dims2()?;
-    if grad.dims() != [n, dim] || norms.len() != n {
-        bail!("gradient and norms must have shapes ({n}, {dim}) and ({n}), got {:?} and ({})", grad.dims(), norms.len());
+    if grad.dims() != [n, dim] || norms.dims() != [n] {
+        bail!("gradient and norms must have shapes ({n}, {dim}) and ({n}), got {:?} and {:?}", grad.dims(), norms.dims());
     }
+    on_gpu!(grad, super::cuda::rows::normalize_backward(unit, norms, &grad.contiguous()?));
+    let norms = norms.to_vec1::<f32>()?;
     let mut out = host::read(&grad.contiguous()?, <[f32]>::to_vec)?;
     host::read(&unit.contiguous()?, |unit| {
-        for ((grad, unit), &norm) in out.chunks_exact_mut(dim).zip(unit.chunks_exact(dim)).zip(norms) {
+        for ((grad, unit), &norm) in out.chunks_exact_mut(dim).zip(unit.chunks_exact(dim)).zip(&norms) {
             let along = dot(grad, unit);
             grad.iter_mut().zip(unit).for_each(|(g, u)| *g -= along * u);
             scale_row(grad, norm);

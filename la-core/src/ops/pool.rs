@@ -2,6 +2,7 @@
 
 use super::{
     conv2d::Conv2d,
+    device::on_gpu,
     host::{read, scratch, tensor},
     parallel::{for_each, for_each_chunk, SharedMut},
     simd::{dispatch, Simd},
@@ -12,9 +13,16 @@ use std::ops::Range;
 
 /// Which tap of the window each output value came from, for the backward pass.
 pub struct MaxIndices {
-    taps: Vec<u8>,
+    taps: Taps,
     input: (usize, usize, usize, usize),
     window: Conv2d,
+}
+
+/// A tap for each output value.
+enum Taps {
+    Host(Vec<u8>),
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+    Gpu(Tensor),
 }
 
 /// Largest value of each window of `x` `(B, H, W, C)`; padding never wins, the first of equal values does.
@@ -23,6 +31,11 @@ pub fn max_pool(x: &Tensor, window: &Conv2d) -> Result<(Tensor, MaxIndices)> {
     let Some((oh, ow)) = window.output_size((height, width)).filter(|_| window.padding < window.kernel.0.min(window.kernel.1)) else {
         bail!("max-pool: a {:?} window with padding {} does not fit a {height}x{width} image", window.kernel, window.padding);
     };
+    let input = (batch, height, width, channels);
+    on_gpu!(x, {
+        let (out, taps) = super::cuda::pool::max(x, window, (oh, ow))?;
+        Ok((out, MaxIndices { taps: Taps::Gpu(taps), input, window: *window }))
+    });
     let len = oh * ow * channels;
     let (mut out, mut taps) = (scratch(batch * len), vec![0u8; batch * len]);
     let (shared, indices) = (SharedMut(out.as_mut_ptr()), SharedMut(taps.as_mut_ptr()));
@@ -38,7 +51,7 @@ pub fn max_pool(x: &Tensor, window: &Conv2d) -> Result<(Tensor, MaxIndices)> {
             geometry.forward(image, out, taps);
         })
     })?;
-    Ok((tensor(out, (batch, oh, ow, channels)), MaxIndices { taps, input: (batch, height, width, channels), window: *window }))
+    Ok((tensor(out, (batch, oh, ow, channels)), MaxIndices { taps: Taps::Host(taps), input, window: *window }))
 }
 
 /// [`max_pool`] of values `(B, H, W, C)` for inference: without the indices.
@@ -61,9 +74,20 @@ pub(crate) fn max_pool_values(x: &[f32], (batch, height, width, channels): (usiz
 pub fn max_pool_backward(grad: &Tensor, indices: &MaxIndices) -> Result<Tensor> {
     let (batch, height, width, channels) = indices.input;
     let (_, oh, ow, _) = grad.dims4()?;
-    if grad.elem_count() != indices.taps.len() {
-        bail!("max-pool backward: expected {} gradients, got {:?}", indices.taps.len(), grad.dims());
+    let num_taps = match &indices.taps {
+        Taps::Host(taps) => taps.len(),
+        Taps::Gpu(taps) => taps.elem_count(),
+    };
+    if grad.elem_count() != num_taps {
+        bail!("max-pool backward: expected {num_taps} gradients, got {:?}", grad.dims());
     }
+    let taps = match &indices.taps {
+        Taps::Host(taps) => taps,
+        Taps::Gpu(_taps) => {
+            on_gpu!(grad, super::cuda::pool::max_backward(grad, _taps, indices.input, &indices.window));
+            bail!("max-pool backward: indices on a GPU, gradient on {:?}", grad.device().location())
+        }
+    };
     let (len, image) = (oh * ow * channels, height * width * channels);
     let mut out = vec![0f32; batch * image];
     let shared = SharedMut(out.as_mut_ptr());
@@ -72,7 +96,7 @@ pub fn max_pool_backward(grad: &Tensor, indices: &MaxIndices) -> Result<Tensor> 
         for_each(batch, |b| {
             // SAFETY: image `b` owns its range of the output.
             let out = unsafe { std::slice::from_raw_parts_mut(shared.get().add(b * image), image) };
-            geometry.backward(&g[b * len..][..len], &indices.taps[b * len..][..len], out);
+            geometry.backward(&g[b * len..][..len], &taps[b * len..][..len], out);
         })
     })?;
     Ok(tensor(out, indices.input))
@@ -81,6 +105,7 @@ pub fn max_pool_backward(grad: &Tensor, indices: &MaxIndices) -> Result<Tensor> 
 /// Mean over height and width: `(B, H, W, C)` to `(B, C)`.
 pub fn global_average_pool(x: &Tensor) -> Result<Tensor> {
     let (batch, height, width, channels) = x.dims4()?;
+    on_gpu!(x, super::cuda::pool::mean(x));
     let pixels = height * width;
     let mut out = vec![0f32; batch * channels];
     read(x, |x| mean_pixels(x, pixels, channels, &mut out))?;
@@ -100,6 +125,7 @@ pub(crate) fn mean_pixels(x: &[f32], pixels: usize, channels: usize, out: &mut [
 /// Gradient to the input `(B, H, W, C)` of [`global_average_pool`] from `grad` `(B, C)`.
 pub fn global_average_pool_backward(grad: &Tensor, (height, width): (usize, usize)) -> Result<Tensor> {
     let (batch, channels) = grad.dims2()?;
+    on_gpu!(grad, super::cuda::pool::mean_backward(grad, (height, width)));
     let pixels = height * width;
     let mut out = scratch(batch * pixels * channels);
     read(grad, |g| {

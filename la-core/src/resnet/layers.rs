@@ -4,8 +4,8 @@ use super::ResNetConfig;
 use crate::{
     ops::{
         batch_norm::{batch_norm, batch_norm_backward, batch_norm_eval, batch_stats, BatchStats, Epilogue},
+        bias::{add_bias, sum_rows},
         conv2d::{conv2d, conv2d_backward_input, conv2d_backward_weight, Conv2d},
-        host,
     },
     rng::Rng,
     Result,
@@ -133,8 +133,7 @@ impl Unit {
     pub fn forward_train(&mut self, x: &Tensor, residual: Option<&Tensor>, relu: bool) -> Result<(Tensor, UnitCache)> {
         let conv_out = conv2d(x, &self.weight.value, &self.conv)?;
         let stats = batch_stats(&conv_out)?;
-        move_towards(&self.running_mean.value, &stats.mean)?;
-        move_towards(&self.running_var.value, &stats.unbiased_variance)?;
+        stats.move_running((&self.running_mean.value, &self.running_var.value), NORM_MOMENTUM)?;
         let output = batch_norm(&conv_out, &stats, self.norm(), Epilogue { residual, relu })?;
         Ok((output.clone(), UnitCache { input: x.clone(), conv_out, stats, output }))
     }
@@ -142,8 +141,7 @@ impl Unit {
     /// Through batch norm (and gate) only: the gradients to the convolution's output and to the residual.
     fn backward_norm(&mut self, grad: Tensor, cache: &UnitCache, epilogue: Epilogue) -> Result<(Tensor, Option<Tensor>)> {
         let grads = batch_norm_backward(grad, (&cache.conv_out, &cache.output), &cache.stats, &self.norm_weight.value, epilogue)?;
-        host::write(&self.norm_weight.grad, |g| g.copy_from_slice(&grads.weight))?;
-        host::write(&self.norm_bias.grad, |g| g.copy_from_slice(&grads.bias))?;
+        (self.norm_weight.grad, self.norm_bias.grad) = (grads.weight, grads.bias);
         Ok((grads.input, grads.residual))
     }
 
@@ -159,12 +157,6 @@ impl Unit {
         let (grad, _) = self.backward_norm(grad, &cache, Epilogue { residual: None, relu: true })?;
         conv2d_backward_weight(&cache.input, &grad, &self.conv, &self.weight.grad)
     }
-}
-
-fn move_towards(running: &Tensor, new: &[f32]) -> Result<()> {
-    host::write(running, |running| {
-        running.iter_mut().zip(new).for_each(|(r, n)| *r += NORM_MOMENTUM * (n - *r));
-    })
 }
 
 /// Channels of one residual block.
@@ -337,11 +329,8 @@ impl Linear {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, inputs) = x.dims2()?;
         let y = conv2d(&x.reshape((batch, 1, 1, inputs))?, &self.weight.value, &Self::CONV)?;
-        let bias = self.bias.value.to_vec1::<f32>()?;
-        host::write(&y, |y| {
-            y.chunks_exact_mut(bias.len()).for_each(|row| row.iter_mut().zip(&bias).for_each(|(y, b)| *y += b));
-        })?;
-        Ok(y.reshape((batch, bias.len()))?)
+        add_bias(&y, &self.bias.value)?;
+        Ok(y.reshape((batch, self.bias.value.elem_count()))?)
     }
 
     /// Fills both gradients; gives the input's `(B, C)`.
@@ -349,12 +338,7 @@ impl Linear {
         let ((batch, inputs), (_, outputs)) = (x.dims2()?, grad.dims2()?);
         let grad = grad.contiguous()?.reshape((batch, 1, 1, outputs))?;
         conv2d_backward_weight(&x.reshape((batch, 1, 1, inputs))?, &grad, &Self::CONV, &self.weight.grad)?;
-        let sums = host::read(&grad, |g| {
-            let mut sums = vec![0f64; outputs];
-            g.chunks_exact(outputs).for_each(|row| sums.iter_mut().zip(row).for_each(|(s, g)| *s += *g as f64));
-            sums
-        })?;
-        host::write(&self.bias.grad, |g| g.iter_mut().zip(&sums).for_each(|(g, s)| *g = *s as f32))?;
+        self.bias.grad = sum_rows(&grad, outputs)?;
         let grad = conv2d_backward_input(&grad, &self.weight.value, &Self::CONV, (1, 1), None)?;
         Ok(grad.reshape((batch, inputs))?)
     }

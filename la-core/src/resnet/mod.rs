@@ -13,6 +13,7 @@ use crate::{
     error::bail,
     ops::{
         conv2d::Conv2d,
+        device::activations,
         normalize::normalize,
         pool::{global_average_pool, global_average_pool_backward, max_pool, max_pool_backward, MaxIndices},
     },
@@ -96,7 +97,7 @@ impl ResNet {
 
     /// Training mode: batch statistics normalise, and move the running ones. Gives raw outputs `(B, D)`.
     pub fn forward_train(&mut self, images: &Tensor) -> Result<(Tensor, Cache)> {
-        let (mut x, stem) = self.stem.forward_train(&channels_last(images)?, None, true)?;
+        let (mut x, stem) = self.stem.forward_train(&self.channels_last(images)?, None, true)?;
         let mut pool = None;
         if let Some(window) = self.config.stem.pool() {
             let (pooled, indices) = max_pool(&x, &window)?;
@@ -143,11 +144,23 @@ impl ResNet {
     }
 
     fn stem_eval(&self, images: &Tensor) -> Result<Tensor> {
-        let x = self.stem.forward(&channels_last(images)?, None, true)?;
+        let x = self.stem.forward(&self.channels_last(images)?, None, true)?;
         match self.config.stem.pool() {
             Some(window) => Ok(max_pool(&x, &window)?.0),
             None => Ok(x),
         }
+    }
+
+    /// `(B, 3, H, W)` images as contiguous `(B, H, W, 3)` on the network's device: free where they already lie so in memory.
+    fn channels_last(&self, images: &Tensor) -> Result<Tensor> {
+        let (batch, channels, height, width) = images.dims4()?;
+        if channels != 3 || batch == 0 || images.dtype() != DType::F32 {
+            bail!("resnet: expected f32 images (B, 3, H, W), got {:?} {:?}", images.dtype(), images.dims());
+        }
+        if height == 0 || width == 0 {
+            bail!("resnet: expected images of at least 1x1, got {height}x{width}");
+        }
+        activations(images.permute((0, 2, 3, 1))?.contiguous()?.to_device(self.stem.weight.value.device())?)
     }
 
     /// Builds every layer from tensors that `make` gives in torchvision's order.
@@ -161,18 +174,6 @@ impl ResNet {
         let fc = Linear::new("fc", (config.num_features(), config.embedding_dim), make)?;
         Ok(Self { config: config.clone(), stem, stages, fc })
     }
-}
-
-/// `(B, 3, H, W)` images as contiguous `(B, H, W, 3)`: free where they already lie so in memory.
-fn channels_last(images: &Tensor) -> Result<Tensor> {
-    let (batch, channels, height, width) = images.dims4()?;
-    if channels != 3 || batch == 0 || images.dtype() != DType::F32 {
-        bail!("resnet: expected f32 images (B, 3, H, W), got {:?} {:?}", images.dtype(), images.dims());
-    }
-    if height == 0 || width == 0 {
-        bail!("resnet: expected images of at least 1x1, got {height}x{width}");
-    }
-    Ok(images.permute((0, 2, 3, 1))?.contiguous()?)
 }
 
 impl Stem {

@@ -46,7 +46,7 @@ impl ResNet {
             bail!("weights: unexpected tensor {name} for a {} of width {}", self.config.arch, self.config.width);
         }
         for (entry, values) in entries.iter().zip(&values) {
-            host::write(entry.value, |to| to.copy_from_slice(values))?;
+            host::overwrite(entry.value, values)?;
         }
         Ok(())
     }
@@ -73,8 +73,9 @@ fn parameter_entry(parameter: &Parameter) -> Entry<'_> {
     Entry { name: &parameter.name, value: &parameter.value, kind: parameter.kind }
 }
 
-/// From this crate's layout to the file's.
+/// From this crate's layout to the file's, on the CPU.
 fn to_file(value: &Tensor, kind: Kind) -> Result<Tensor> {
+    let value = value.to_device(&Device::Cpu)?;
     Ok(match kind {
         Kind::Conv => value.permute((3, 2, 0, 1))?.contiguous()?,
         Kind::Linear => value.squeeze(0)?.squeeze(0)?.t()?.contiguous()?,

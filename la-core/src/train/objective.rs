@@ -6,6 +6,7 @@ use crate::{
     config::{Fit, Ir},
     error::bail,
     loss::{aggregate_views, instance_recognition, instance_recognition_nce, local_aggregation, z_over_n, LaConfig, LossOutput, NceConfig},
+    ops::mean::half_sum,
     rng::{Rng, Stream},
     Result,
 };
@@ -58,7 +59,7 @@ impl Objective {
             return state.bank.update(indices, embeddings, momentum);
         }
         let (first, second) = halves(embeddings)?;
-        state.bank.update(indices, &((first + second)? * 0.5)?, momentum)
+        state.bank.update(indices, &half_sum(&first, &second)?, momentum)
     }
 
     fn view_loss(&self, embeddings: &Tensor, state: &TrainState, indices: &[u32]) -> Result<LossOutput> {

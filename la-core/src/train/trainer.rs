@@ -1,6 +1,12 @@
 //! What surrounds the steps: how a run begins, when it clusters, evaluates and saves.
 
-use super::{metrics, monitor::Monitor, objective::Objective, EpochMetrics, Event, Phase, Start, Summary, Totals};
+use super::{
+    metrics,
+    monitor::Monitor,
+    objective::Objective,
+    pending::{Pending, Step},
+    EpochMetrics, Event, Phase, Start, Summary, Totals,
+};
 use crate::{
     checkpoint::{Position, TrainState},
     config::{BankInit, Fit, TrainConfig},
@@ -10,6 +16,7 @@ use crate::{
     kmeans::{cluster, KmeansConfig},
     loss::LossOutput,
     memory_bank::MemoryBank,
+    ops::device::set_precision,
     optim::Sgd,
     resnet::ResNet,
     run_folder::{weights_path, RunConfig, RunFolder, Versions},
@@ -30,6 +37,7 @@ pub(super) struct Trainer<'a> {
     monitor: Option<Monitor>,
     unreadable: Vec<Unreadable>,
     progress: &'a mut dyn FnMut(Event),
+    pending: Pending,
     epoch_started: Instant,
     saved: Instant,
 }
@@ -43,6 +51,7 @@ impl<'a> Trainer<'a> {
         start: Start,
         progress: &'a mut dyn FnMut(Event),
     ) -> Result<Self> {
+        set_precision(&config.device, config.precision)?;
         let mut fit = config.fit(splits.train.len())?;
         measure_normalization(&mut fit, splits)?;
         fit.notes.iter().for_each(|note| progress(Event::Note(note.clone())));
@@ -56,7 +65,8 @@ impl<'a> Trainer<'a> {
         let monitor = Monitor::new(&fit.config, splits, &batches);
         let unreadable = splits.unreadable.clone();
         let now = Instant::now();
-        let mut trainer = Self { state, fit, splits, run, batches, monitor, unreadable, progress, epoch_started: now, saved: now };
+        let pending = Pending::default();
+        let mut trainer = Self { state, fit, splits, run, batches, monitor, unreadable, progress, pending, epoch_started: now, saved: now };
         trainer.announce()?;
         Ok(trainer)
     }
@@ -138,18 +148,37 @@ impl<'a> Trainer<'a> {
     }
 
     /// Adds a step to the sums of its epoch and reports it.
-    pub(super) fn count_step(&mut self, batch: &Batch, loss: &LossOutput, busy: Duration) {
+    pub(super) fn count_step(&mut self, batch: &Batch, loss: LossOutput, busy: Duration) -> Result<()> {
         let position = &mut self.state.position;
         let images = batch.indices.len();
+        self.pending.push(Step { loss, images, before: position.step });
         position.step += 1;
-        position.totals.loss += f64::from(loss.loss) * images as f64;
         position.totals.images += images;
-        position.totals.empty_close += loss.num_empty_close;
         position.totals.busy += busy.as_secs_f64();
         position.totals.wait += batch.waited.as_secs_f64();
+        if self.pending.is_due() {
+            self.settle()?;
+        }
+        let position = &self.state.position;
         let (epoch, step, images_per_s) = (position.epoch + 1, position.step, position.totals.images_per_s());
-        let event = Event::Step { epoch, step, steps: self.steps(), phase: self.phase(), loss: loss.loss, images_per_s };
+        let event = Event::Step { epoch, step, steps: self.steps(), phase: self.phase(), loss: self.pending.known(), images_per_s };
         (self.progress)(event);
+        Ok(())
+    }
+
+    /// Takes in the losses of the steps done; waits for the device where one has them.
+    fn settle(&mut self) -> Result<()> {
+        let started = Instant::now();
+        for Step { loss, images, before } in self.pending.settle()? {
+            if !loss.loss.is_finite() {
+                return Err(self.diverged(loss.loss, before));
+            }
+            let totals = &mut self.state.position.totals;
+            totals.loss += f64::from(loss.loss) * images as f64;
+            totals.empty_close += loss.num_empty_close;
+        }
+        self.state.position.totals.busy += started.elapsed().as_secs_f64();
+        Ok(())
     }
 
     /// Saves inside an epoch, once enough time has passed; the epoch's last step is left to its end.
@@ -159,12 +188,14 @@ impl<'a> Trainer<'a> {
         if is_last || self.saved.elapsed().as_secs_f64() < minutes * 60.0 {
             return Ok(());
         }
+        self.settle()?;
         self.state.position.totals.elapsed += restart(&mut self.epoch_started);
         self.save()
     }
 
     /// Evaluates, reports and saves.
     pub(super) fn finish_epoch(&mut self) -> Result<()> {
+        self.settle()?;
         let knn_top1 = match &self.monitor {
             Some(monitor) => {
                 (self.progress)(Event::Evaluating);
@@ -213,8 +244,8 @@ impl<'a> Trainer<'a> {
     }
 
     /// The error of a loss that is no number.
-    pub(super) fn diverged(&self, loss: f32) -> Error {
-        let Position { epoch, step, .. } = self.state.position;
+    pub(super) fn diverged(&self, loss: f32, step: usize) -> Error {
+        let epoch = self.state.position.epoch;
         let path = self.run.checkpoint_path();
         let checkpoint =
             if path.exists() { format!("the last good checkpoint is {}", path.display()) } else { "there is no checkpoint yet".into() };

@@ -1,6 +1,6 @@
 //! The passes of batch normalisation over memory: each cut into blocks by shape, each block in vectors of channels.
 
-use super::{channels, Affine, BatchStats, Epilogue};
+use super::{channels, Affine, Epilogue, HostStats};
 use crate::{
     error::bail,
     ops::{
@@ -152,7 +152,7 @@ unsafe fn apply_at<S: Simd>(job: &Apply, row: usize, c: usize) {
 }
 
 /// Per channel, Σ g and Σ g · x̂ with g gated by the ReLU; with `keep`, the gated gradient is written back.
-pub(super) fn sums(grad: &mut [f32], x: &[f32], y: &[f32], stats: &BatchStats, relu: bool, keep: bool) -> (Vec<f64>, Vec<f64>) {
+pub(super) fn sums(grad: &mut [f32], x: &[f32], y: &[f32], stats: &HostStats, relu: bool, keep: bool) -> (Vec<f64>, Vec<f64>) {
     let channels = stats.mean.len();
     let len = block_pixels(channels) * channels;
     let blocks = x.len().div_ceil(len);
@@ -192,7 +192,7 @@ struct Sums<'a> {
     x: *const f32,
     y: *const f32,
     pixels: usize,
-    stats: &'a BatchStats,
+    stats: &'a HostStats,
     relu: bool,
     keep: bool,
     out: *mut f32,

@@ -5,6 +5,7 @@
 mod kernels;
 
 use super::{
+    device::on_gpu,
     host::{read, scratch, tensor, write},
     parallel::SharedMut,
 };
@@ -17,11 +18,23 @@ pub const EPSILON: f64 = 1e-5;
 
 /// Mean and inverse standard deviation of each channel over a batch.
 #[derive(Debug, Clone)]
-pub struct BatchStats {
-    /// `C` means.
-    pub mean: Vec<f32>,
-    /// `C` unbiased variances, what the running variance is moved by.
-    pub unbiased_variance: Vec<f32>,
+pub struct BatchStats(Kept);
+
+/// Where the statistics are.
+#[derive(Debug, Clone)]
+enum Kept {
+    Host(HostStats),
+    /// `(3, C)`: mean, inverse standard deviation, unbiased variance.
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+    Gpu(Tensor),
+}
+
+/// `C` values each.
+#[derive(Debug, Clone)]
+struct HostStats {
+    mean: Vec<f32>,
+    /// What the running variance is moved by.
+    unbiased_variance: Vec<f32>,
     inv_std: Vec<f32>,
 }
 
@@ -31,10 +44,10 @@ pub struct BatchNormGrads {
     pub input: Tensor,
     /// To the residual that was added, if one was.
     pub residual: Option<Tensor>,
-    /// `C` gradients to the weight and to the bias.
-    pub weight: Vec<f32>,
-    /// See `weight`.
-    pub bias: Vec<f32>,
+    /// To the weight `(C,)`.
+    pub weight: Tensor,
+    /// To the bias `(C,)`.
+    pub bias: Tensor,
 }
 
 /// What follows the normalisation: `relu(norm(x) + residual)`, each part optional.
@@ -55,17 +68,53 @@ pub fn batch_stats(x: &Tensor) -> Result<BatchStats> {
     if pixels < 2 {
         bail!("batch norm: expected at least 2 values per channel in training, got {pixels} (batch size 1 on 1x1 features)");
     }
+    on_gpu!(x, Ok(BatchStats(Kept::Gpu(super::cuda::norm::stats(x)?))));
     let (mean, squares) = read(x, |x| moments(x, channels))?;
     let variance = |count: usize| squares.iter().map(|s| (s / count as f64) as f32).collect::<Vec<f32>>();
-    Ok(BatchStats {
+    Ok(BatchStats(Kept::Host(HostStats {
         inv_std: squares.iter().map(|s| (1.0 / (s / pixels as f64 + EPSILON).sqrt()) as f32).collect(),
         mean: mean.iter().map(|&m| m as f32).collect(),
         unbiased_variance: variance(pixels - 1),
+    })))
+}
+
+impl BatchStats {
+    /// Moves the running `mean` and `variance` `(C,)` by `momentum` towards this batch's, in place.
+    pub fn move_running(&self, (mean, variance): (&Tensor, &Tensor), momentum: f32) -> Result<()> {
+        match &self.0 {
+            Kept::Host(stats) => {
+                move_towards(mean, &stats.mean, momentum)?;
+                move_towards(variance, &stats.unbiased_variance, momentum)
+            }
+            Kept::Gpu(_stats) => {
+                on_gpu!(mean, super::cuda::norm::move_running(_stats, (mean, variance), momentum));
+                bail!("batch norm: statistics on a GPU, running ones on {:?}", mean.device().location())
+            }
+        }
+    }
+
+    /// The statistics in this process's memory.
+    fn host(&self) -> Result<&HostStats> {
+        match &self.0 {
+            Kept::Host(stats) => Ok(stats),
+            Kept::Gpu(stats) => bail!("batch norm: statistics on {:?}, input on the CPU", stats.device().location()),
+        }
+    }
+}
+
+fn move_towards(running: &Tensor, new: &[f32], momentum: f32) -> Result<()> {
+    write(running, |running| {
+        running.iter_mut().zip(new).for_each(|(r, n)| *r += momentum * (n - *r));
     })
 }
 
 /// `(x − mean) / std · weight + bias`, then the epilogue; a new tensor.
 pub fn batch_norm(x: &Tensor, stats: &BatchStats, (weight, bias): (&Tensor, &Tensor), epilogue: Epilogue) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Kept::Gpu(stats) = &stats.0 {
+        return super::cuda::norm::apply(x, stats, (weight, bias), epilogue, false);
+    }
+    let stats = stats.host()?;
     let affine = Affine::new(&stats.mean, &stats.inv_std, weight, bias)?;
     let out = tensor(scratch(x.elem_count()), x.shape());
     apply(Some(x), &out, &affine, epilogue)?;
@@ -74,6 +123,7 @@ pub fn batch_norm(x: &Tensor, stats: &BatchStats, (weight, bias): (&Tensor, &Ten
 
 /// The same with running statistics (eval mode), over `x` in place.
 pub fn batch_norm_eval(x: &Tensor, running: (&Tensor, &Tensor), (weight, bias): (&Tensor, &Tensor), epilogue: Epilogue) -> Result<()> {
+    on_gpu!(x, super::cuda::norm::apply(x, &super::cuda::norm::running_stats(running)?, (weight, bias), epilogue, true).map(drop));
     let inv_std: Vec<f32> = running.1.to_vec1::<f32>()?.iter().map(|&v| (1.0 / (v as f64 + EPSILON).sqrt()) as f32).collect();
     apply(None, x, &Affine::new(&running.0.to_vec1::<f32>()?, &inv_std, weight, bias)?, epilogue)
 }
@@ -89,7 +139,11 @@ pub fn batch_norm_backward(
     weight: &Tensor,
     epilogue: Epilogue,
 ) -> Result<BatchNormGrads> {
-    let channels = channels(x)?;
+    #[cfg(feature = "cuda")]
+    if let Kept::Gpu(stats) = &stats.0 {
+        return super::cuda::norm::backward(grad, (x, y), stats, weight, epilogue);
+    }
+    let (channels, stats) = (channels(x)?, stats.host()?);
     let pixels = (x.elem_count() / channels) as f64;
     let keep = epilogue.residual.is_some();
     let (sum, dot) = write(&grad, |g| read(x, |x| read(y, |y| sums(g, x, y, stats, epilogue.relu, keep))))???;
@@ -114,12 +168,12 @@ pub fn batch_norm_backward(
             from(out.get())
         }
     })???;
-    let narrow = |v: &[f64]| v.iter().map(|&v| v as f32).collect();
+    let narrow = |v: &[f64]| tensor(v.iter().map(|&v| v as f32).collect(), channels);
     Ok(BatchNormGrads { input, residual: keep.then_some(grad), weight: narrow(&dot), bias: narrow(&sum) })
 }
 
 fn channels(x: &Tensor) -> Result<usize> {
-    if !matches!(x.device(), Device::Cpu) {
+    if !matches!(x.device(), Device::Cpu | Device::Cuda(_)) {
         bail!("batch norm: no implementation for device {:?}", x.device().location());
     }
     Ok(x.dim(candle_core::D::Minus1)?)

@@ -11,7 +11,10 @@ mod winograd;
 
 use crate::{
     error::bail,
-    ops::host::{read, scratch, tensor, write},
+    ops::{
+        device::on_gpu,
+        host::{read, scratch, tensor, write},
+    },
     Result,
 };
 use candle_core::{Device, Tensor};
@@ -28,6 +31,7 @@ use winograd::Tiling;
 /// Fails where the channels differ or the kernel is larger than the padded image.
 pub fn conv2d(x: &Tensor, weight: &Tensor, conv: &Conv2d) -> Result<Tensor> {
     let shape = Shape::new(x.dims4()?, weight, conv)?;
+    on_gpu!(x, super::cuda::conv::forward(x, weight, &shape.sizes()));
     on_cpu(x)?;
     let mut out = scratch(shape.batch * shape.output.0 * shape.output.1 * shape.out_channels);
     read(x, |x| {
@@ -61,14 +65,14 @@ pub fn conv2d_backward_input(
     let (batch, ..) = grad.dims4()?;
     let shape = Shape::new((batch, height, width, channels), weight, conv)?;
     shape.check_grad(grad)?;
-    on_cpu(grad)?;
     let accumulate = add_to.is_some();
     let dims = (batch, height, width, channels);
-    let out = match add_to {
-        Some(out) if out.dims4()? == dims => out,
-        Some(out) => bail!("convolution backward: expected a tensor of shape {dims:?} to add to, got {:?}", out.dims()),
-        None => tensor(scratch(batch * height * width * channels), dims),
-    };
+    if let Some(out) = add_to.as_ref().filter(|out| out.dims() != [batch, height, width, channels]) {
+        bail!("convolution backward: expected a tensor of shape {dims:?} to add to, got {:?}", out.dims());
+    }
+    on_gpu!(grad, super::cuda::conv::backward_input(grad, weight, &shape.sizes(), add_to));
+    on_cpu(grad)?;
+    let out = add_to.unwrap_or_else(|| tensor(scratch(batch * height * width * channels), dims));
     write(&out, |out| read(grad, |g| read(weight, |w| shape.gather_back(g, w, out, accumulate))))???;
     Ok(out)
 }
@@ -77,6 +81,7 @@ pub fn conv2d_backward_input(
 pub fn conv2d_backward_weight(x: &Tensor, grad: &Tensor, conv: &Conv2d, out: &Tensor) -> Result<()> {
     let shape = Shape::new(x.dims4()?, out, conv)?;
     shape.check_grad(grad)?;
+    on_gpu!(x, super::cuda::conv::backward_weight(x, grad, &shape.sizes(), out));
     on_cpu(x)?;
     write(out, |out| {
         read(x, |x| {
@@ -150,6 +155,12 @@ impl Shape {
             bail!("convolution: expected at least one image, got an empty batch");
         }
         Ok(Self { conv: *conv, batch, input: (height, width), output, channels, out_channels })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn sizes(&self) -> super::cuda::conv::Sizes {
+        let Self { conv, batch, input, output, channels, out_channels } = *self;
+        super::cuda::conv::Sizes { conv, batch, input, output, channels, out_channels }
     }
 
     /// The tiles of a 3×3 stride-1 convolution where Winograd pays: enough tiles, few wasted outputs, panels that fit caches.

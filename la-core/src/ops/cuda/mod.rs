@@ -1,0 +1,22 @@
+//! The operations on NVIDIA GPUs: convolutions by cuDNN, products by cuBLAS, everything else by kernels of our own.
+//!
+//! Kernels are compiled by NVRTC at first use. All work of a thread goes to one stream, in order, and nothing waits for the
+//! device but what reads a result. Only what `super` calls is visible outside.
+
+mod blas;
+mod compile;
+mod context;
+pub(crate) mod conv;
+mod cudnn;
+pub(crate) mod kmeans;
+mod launch;
+mod library;
+pub(crate) mod loss;
+pub(crate) mod norm;
+pub(crate) mod pool;
+pub(crate) mod rows;
+pub(crate) mod sgd;
+
+pub(crate) use context::{memory, profile, set_precision};
+pub(crate) use launch::{activations, overwrite};
+pub(crate) use library::open;

@@ -1,0 +1,51 @@
+//! SGD on the GPU: every parameter in one launch, or a few.
+
+use super::{
+    context::timed,
+    launch::{device, pointer, Arg, Launch, THREADS},
+};
+use crate::{ops::sgd::Update, Result};
+
+/// Tensors of one launch: their addresses fit a kernel's parameters.
+const MAX_TENSORS: usize = 64;
+/// Values that one block takes.
+const CHUNK: usize = 4096;
+
+/// The tensors of a launch, as the kernel declares them.
+#[repr(C)]
+pub(super) struct Tensors {
+    weight: [u64; MAX_TENSORS],
+    velocity: [u64; MAX_TENSORS],
+    grad: [u64; MAX_TENSORS],
+    len: [i64; MAX_TENSORS],
+    decay: [f32; MAX_TENSORS],
+    first: [u32; MAX_TENSORS],
+}
+
+/// Moves every parameter against its gradient.
+pub(crate) fn step(updates: &[Update], momentum: f32, rate: f32) -> Result<()> {
+    let Some(first) = updates.first() else { return Ok(()) };
+    let gpu = device(first.weight)?;
+    timed(&gpu, "optimiser", || {
+        for updates in updates.chunks(MAX_TENSORS) {
+            let (tensors, blocks) = tensors(updates)?;
+            let args = [Arg::Tensors(Box::new(tensors)), Arg::int(updates.len()), Arg::F32(momentum), Arg::F32(rate)];
+            Launch::blocks("sgd", blocks, THREADS).run(&gpu, &args)?;
+        }
+        Ok(())
+    })
+}
+
+fn tensors(updates: &[Update]) -> Result<(Tensors, usize)> {
+    const NONE: [u64; MAX_TENSORS] = [0; MAX_TENSORS];
+    let zeros = ([0; MAX_TENSORS], [0.0; MAX_TENSORS], [0; MAX_TENSORS]);
+    let mut all = Tensors { weight: NONE, velocity: NONE, grad: NONE, len: zeros.0, decay: zeros.1, first: zeros.2 };
+    let mut blocks = 0;
+    for (i, update) in updates.iter().enumerate() {
+        let len = update.weight.elem_count();
+        (all.weight[i], all.velocity[i], all.grad[i]) = (pointer(update.weight)?, pointer(update.velocity)?, pointer(update.grad)?);
+        (all.len[i], all.decay[i], all.first[i]) = (len as i64, update.decay, blocks as u32);
+        blocks += len.div_ceil(CHUNK);
+    }
+    Ok((all, blocks))
+}
