@@ -47,7 +47,7 @@ pub fn run(args: &BenchArgs, device: &Device) -> anyhow::Result<()> {
         Kind::Step(kind) => step::run(kind, device)?,
         Kind::Embed(kind) => embed::run(kind, device)?,
         Kind::Loss(kind) => loss::run(kind, device)?,
-        Kind::Kmeans(kind) => kmeans::run(kind)?,
+        Kind::Kmeans(kind) => kmeans::run(kind, device)?,
         Kind::Knn(kind) => knn::run(kind)?,
         Kind::Loader(kind) => loader::run(kind)?,
         Kind::Growth(kind) => return growth::run(kind, args.json),

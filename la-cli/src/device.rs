@@ -2,6 +2,7 @@
 
 use anyhow::{bail, Context};
 use candle_core::Device;
+use la_core::ops::device;
 
 /// Options that every subcommand takes.
 #[derive(clap::Args)]
@@ -38,8 +39,8 @@ fn open(name: &str) -> anyhow::Result<Device> {
     let index: usize = index.parse().with_context(|| format!("--device {name}: expected a number after the colon, got {index:?}"))?;
     match kind {
         "cpu" if name == "cpu" => Ok(Device::Cpu),
-        "cuda" if !candle_core::utils::cuda_is_available() => bail!(way_out(name, "CUDA", "cuda")),
-        "cuda" => Device::new_cuda(index).with_context(|| format!("--device {name} cannot be opened; `nvidia-smi` lists the devices")),
+        "cuda" if !device::HAS_CUDA => bail!(way_out(name, "CUDA", "cuda")),
+        "cuda" => device::open_cuda(index).with_context(|| format!("--device {name} cannot be opened")),
         "metal" if !candle_core::utils::metal_is_available() => bail!(way_out(name, "Metal", "metal")),
         "metal" => Device::new_metal(index).with_context(|| format!("--device {name} cannot be opened")),
         _ => bail!("--device must be cpu, cuda, cuda:I or metal, got {name:?}"),

@@ -31,7 +31,7 @@ struct Plan {
 pub fn run(args: &TrainArgs, device: &Device, threads: Option<usize>) -> anyhow::Result<()> {
     let mut plan = match &args.resume {
         Some(path) => resume(args, path)?,
-        None => begin(args)?,
+        None => begin(args, device)?,
     };
     plan.config.device = device.clone();
     plan.config.threads = threads.unwrap_or(0);
@@ -43,8 +43,10 @@ pub fn run(args: &TrainArgs, device: &Device, threads: Option<usize>) -> anyhow:
     finish(&plan, &summary, device)
 }
 
-fn begin(args: &TrainArgs) -> anyhow::Result<Plan> {
+fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<Plan> {
     let Recipe { mut config, description } = args.recipe()?;
+    // Not every device computes in every precision.
+    config.device = device.clone();
     config.validate()?;
     if let Some(init) = &args.init {
         config.init = Some(crate::weights::local_path(init)?);

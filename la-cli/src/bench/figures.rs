@@ -1,6 +1,8 @@
 //! What a measurement gives: times, memory, and their names.
 
 use crate::output::say;
+use candle_core::Device;
+use la_core::ops::device::gpu_memory;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use std::time::Instant;
@@ -24,6 +26,14 @@ impl Figures {
     /// The largest resident memory of the process so far, where the system tells.
     pub fn with_peak(self) -> Self {
         self.with("peak_rss_mb", la_core::train::peak_rss_mb())
+    }
+
+    /// The GPU's name and the most memory that was held on it, where `device` is one.
+    pub fn with_gpu(self, device: &Device) -> Self {
+        match gpu_memory(device) {
+            Some((peak, name)) => self.with("gpu", name).with("peak_gpu_mb", peak),
+            None => self,
+        }
     }
 
     /// Prints them, one a line or all in one line of JSON.

@@ -2,8 +2,10 @@
 
 use super::figures::{Figures, Times};
 use super::{count, made_up};
+use candle_core::Device;
 use la_core::config::TrainConfig;
 use la_core::kmeans::{kmeans, KmeansConfig};
+use la_core::ops::device::{set_precision, Precision};
 use std::path::PathBuf;
 
 /// Options of `la-cli bench kmeans`.
@@ -24,6 +26,9 @@ pub struct KmeansArgs {
     /// Rounds of assignment and averaging
     #[arg(long, value_name = "I", default_value_t = KmeansConfig::default().max_iters, value_parser = count)]
     iters: usize,
+    /// What a GPU computes products in; the CPU knows f32 alone
+    #[arg(long, value_name = "f32|tf32|bf16", default_value_t = Precision::F32)]
+    precision: Precision,
     /// Chooses the first centroids
     #[arg(long, value_name = "S", default_value_t = KmeansConfig::default().seed)]
     seed: u64,
@@ -33,11 +38,13 @@ pub struct KmeansArgs {
 }
 
 /// Runs `la-cli bench kmeans`.
-pub fn run(args: &KmeansArgs) -> anyhow::Result<Figures> {
+pub fn run(args: &KmeansArgs, device: &Device) -> anyhow::Result<Figures> {
     let points = match &args.points {
         Some(path) => made_up::read_rows(path)?,
         None => made_up::clouds(args.num_points, args.dim, 0)?,
     };
+    set_precision(device, args.precision)?;
+    let points = points.to_device(device)?;
     let config = KmeansConfig { num_clusters: args.num_clusters, max_iters: args.iters, seed: args.seed };
     let mut found = None;
     let times = Times::measure(0, args.rounds, || {
@@ -50,5 +57,5 @@ pub fn run(args: &KmeansArgs) -> anyhow::Result<Figures> {
         .with("num_clusters", args.num_clusters)
         .with("iters", found.as_ref().map(|found| found.iters))
         .with("inertia", found.as_ref().map(|found| found.inertia));
-    Ok(times.add_to(figures).with_peak())
+    Ok(times.add_to(figures).with_gpu(device).with_peak())
 }

@@ -56,12 +56,15 @@ enum Objective {
 pub fn run(args: &LossArgs, device: &Device) -> anyhow::Result<Figures> {
     let mut inputs = Inputs::new(args, device)?;
     let before = peak_rss_mb();
-    let times = Times::measure(1, args.rounds, || inputs.step(args))?;
+    let times = Times::measure(1, args.rounds, || {
+        inputs.step(args)?;
+        Ok(device.synchronize()?)
+    })?;
     let figures = Figures::of("loss")
         .with("objective", clap::ValueEnum::to_possible_value(&args.objective).map(|value| value.get_name().to_string()))
         .with("num_images", args.num_images)
         .with("batch_size", args.batch_size);
-    let figures = times.add_to(figures).with_peak();
+    let figures = times.add_to(figures).with_gpu(device).with_peak();
     // What the step needs beside bank and labels.
     Ok(figures.with("step_mb", peak_rss_mb().zip(before).map(|(after, before)| ((after - before) * 10.0).round() / 10.0)))
 }

@@ -7,6 +7,7 @@ use la_core::config::TrainConfig;
 use la_core::kmeans::ClusterLabels;
 use la_core::loss::{local_aggregation, LaConfig};
 use la_core::memory_bank::MemoryBank;
+use la_core::ops::device::{profile, set_precision, Precision, Share};
 use la_core::ops::normalize::{normalize, normalize_backward};
 use la_core::optim::{Sgd, SgdConfig};
 use la_core::resnet::ResNet;
@@ -14,6 +15,9 @@ use std::time::Instant;
 
 /// Steps before the first that counts: memory is fresh and code is cold in them.
 const WARMUPS: usize = 2;
+
+/// Steps of a round on a GPU, between two waits for it.
+const UNWATCHED: usize = 5;
 
 /// Options of `la-cli bench step`.
 #[derive(clap::Args)]
@@ -35,6 +39,9 @@ pub struct StepArgs {
     /// Clusters of each
     #[arg(long, value_name = "M", default_value_t = 1000, value_parser = count)]
     num_clusters: usize,
+    /// What a GPU computes in; the CPU knows f32 alone
+    #[arg(long, value_name = "f32|tf32|bf16", default_value_t = Precision::F32)]
+    precision: Precision,
     /// Steps that are measured
     #[arg(long, value_name = "R", default_value_t = 10, value_parser = count)]
     rounds: usize,
@@ -42,6 +49,10 @@ pub struct StepArgs {
 
 /// Runs `la-cli bench step`.
 pub fn run(args: &StepArgs, device: &Device) -> anyhow::Result<Figures> {
+    set_precision(device, args.precision)?;
+    if device.is_cuda() {
+        return run_on_gpu(args, device);
+    }
     let mut workload = Workload::new(args, device)?;
     let mut parts = Vec::new();
     for step in 0..WARMUPS + args.rounds {
@@ -52,16 +63,50 @@ pub fn run(args: &StepArgs, device: &Device) -> anyhow::Result<Figures> {
         }
     }
     let times = Times::of(parts.iter().map(Seconds::total).collect());
+    let figures = describe(args).with("images_per_s", args.batch_size as f64 / times.median());
+    Ok(times.add_to(figures).with("shares", shares(&parts)).with_peak())
+}
+
+/// The same on a GPU, which is waited for after each few steps, as training does; then what its time goes to.
+fn run_on_gpu(args: &StepArgs, device: &Device) -> anyhow::Result<Figures> {
+    let mut workload = Workload::new(args, device)?;
+    let mut run = |steps: std::ops::Range<usize>| -> anyhow::Result<f64> {
+        device.synchronize()?;
+        let (started, count) = (Instant::now(), steps.len());
+        for step in steps {
+            let indices = workload.indices(step, args.batch_size);
+            workload.step(&indices)?;
+        }
+        device.synchronize()?;
+        Ok(started.elapsed().as_secs_f64() / count as f64)
+    };
+    run(0..WARMUPS)?;
+    let rounds = (0..args.rounds).map(|round| run(WARMUPS + round * UNWATCHED..WARMUPS + (round + 1) * UNWATCHED));
+    let times = Times::of(rounds.collect::<anyhow::Result<_>>()?);
+    profile(device, true)?;
+    let watched = run(0..UNWATCHED)? * UNWATCHED as f64;
+    let parts = profile(device, false)?;
+    let figures =
+        describe(args).with("precision", args.precision.to_string()).with("images_per_s", args.batch_size as f64 / times.median());
+    Ok(times.add_to(figures).with("shares", gpu_shares(&parts, watched)).with_gpu(device).with_peak())
+}
+
+/// Each part's share of `total`, and what is left.
+fn gpu_shares(parts: &[Share], total: f64) -> serde_json::Value {
+    let known: f64 = parts.iter().map(|share| share.seconds).sum();
+    let named = parts.iter().map(|share| (share.part.to_string(), (share.seconds / total).into()));
+    named.chain([("rest".to_string(), ((total - known) / total).into())]).collect::<serde_json::Map<_, _>>().into()
+}
+
+fn describe(args: &StepArgs) -> Figures {
     let network = &args.network;
-    let figures = Figures::of("step")
+    Figures::of("step")
         .with("arch", network.arch.to_string())
         .with("stem", network.stem.to_string())
         .with("width", network.width)
         .with("size", network.size)
         .with("batch_size", args.batch_size)
         .with("num_images", args.num_images)
-        .with("images_per_s", args.batch_size as f64 / times.median());
-    Ok(times.add_to(figures).with("shares", shares(&parts)).with_peak())
 }
 
 struct Workload {

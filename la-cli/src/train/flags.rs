@@ -1,6 +1,7 @@
 //! The flags of `la-cli train` and the settings that they make with a preset.
 
 use la_core::config::{BankInit, Ir, Monitor, ScheduleKind, TrainConfig, PRESETS};
+use la_core::ops::device::Precision;
 use la_core::resnet::{Arch, Stem};
 use std::path::PathBuf;
 
@@ -57,6 +58,9 @@ pub struct TrainArgs {
     /// Dimension of the embedding
     #[arg(long, value_name = "D", help_heading = "Network")]
     embedding_dim: Option<usize>,
+    /// What a GPU computes in: f32, or faster in tf32 or bf16; the CPU knows f32 alone
+    #[arg(long, value_name = "f32|tf32|bf16", help_heading = "Network")]
+    precision: Option<Precision>,
     /// Epochs in all
     #[arg(long, value_name = "N", help_heading = "Optimisation")]
     epochs: Option<usize>,
@@ -190,6 +194,7 @@ impl TrainArgs {
             stem => stem;
             width => width;
             embedding_dim => embedding_dim;
+            precision => precision;
             epochs => epochs;
             ir_epochs => ir_epochs;
             batch_size => batch_size;
