@@ -1,8 +1,11 @@
-"""The training step of Local Aggregation, and the network in eval mode, in PyTorch: what `la-cli bench step|embed` measures.
+"""What `la-cli bench step|embed|loss|kmeans` measures, in PyTorch: the training step of Local Aggregation, the network in
+eval mode, and on a GPU the objective alone and k-means.
 
-channels_last f32, SGD fused where PyTorch can, no gradient where none is needed. Ends with one line of JSON.
+channels_last, f32 or by autocast, SGD fused where PyTorch can, no gradient where none is needed; on a GPU with
+cudnn.benchmark, and waited for after each few steps alone. Ends with one line of JSON.
 """
 import argparse
+import contextlib
 import json
 import resource
 import statistics
@@ -19,22 +22,49 @@ def main():
     args = arguments()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    net = network(args).to(memory_format=torch.channels_last)
-    images = torch.rand(args.batch_size, 3, args.size, args.size).mul(2).sub(1).contiguous(memory_format=torch.channels_last)
-    step = training_step(net, images, args) if args.kind == "step" else eval_step(net, images)
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.precision != "f32"
+    step = {"step": training, "embed": embedding, "loss": objective, "kmeans": clustering}[args.kind](args)
+    # A GPU is not waited for at every step in training either.
+    steps = 5 if args.device != "cpu" and args.kind == "step" else 1
     seconds = []
     for _ in range(WARMUPS + args.rounds):
+        wait(args)
         started = time.perf_counter()
-        step()
-        seconds.append(time.perf_counter() - started)
+        for _ in range(steps):
+            step()
+        wait(args)
+        seconds.append((time.perf_counter() - started) / steps)
     median = statistics.median(seconds[WARMUPS:])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"peer": "PyTorch " + torch.__version__, "images_per_s": args.batch_size / median, "median_s": median, "peak_rss_mb": peak}))
+    found = {"peer": "PyTorch " + torch.__version__, "images_per_s": args.batch_size / median, "median_s": median}
+    found["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if args.device != "cpu":
+        found["peak_gpu_mb"] = torch.cuda.max_memory_allocated() / 2**20
+        found["gpu"] = torch.cuda.get_device_name()
+    print(json.dumps(found))
+
+
+def wait(args):
+    if args.device != "cpu":
+        torch.cuda.synchronize()
+
+
+def training(args):
+    return training_step(network(args).to(args.device, memory_format=torch.channels_last), made_up_images(args), args)
+
+
+def embedding(args):
+    return eval_step(network(args).to(args.device, memory_format=torch.channels_last), made_up_images(args))
+
+
+def made_up_images(args):
+    images = torch.rand(args.batch_size, 3, args.size, args.size).mul(2).sub(1)
+    return images.to(args.device).contiguous(memory_format=torch.channels_last)
 
 
 def arguments():
     parser = argparse.ArgumentParser()
-    parser.add_argument("kind", choices=["step", "embed"])
+    parser.add_argument("kind", choices=["step", "embed", "loss", "kmeans"])
     parser.add_argument("--arch", default="resnet18")
     parser.add_argument("--stem", default="imagenet", choices=["imagenet", "small"])
     parser.add_argument("--size", type=int, default=224)
@@ -45,6 +75,9 @@ def arguments():
     parser.add_argument("--num-clusters", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="f32", choices=["f32", "tf32", "bf16"])
+    parser.add_argument("--iters", type=int, default=20)
     return parser.parse_args()
 
 
@@ -67,23 +100,69 @@ def optimiser(net):
 
 
 def training_step(net, images, args):
-    n = args.num_images
     sgd = optimiser(net)
-    bank = F.normalize(torch.rand(n, 128) * 2 - 1, dim=1)
-    labels = torch.randint(0, args.num_clusters, (args.num_clusterings, n))
+    aggregate, update = local_aggregation(args)
+    autocast = torch.autocast(args.device.split(":")[0], torch.bfloat16) if args.precision == "bf16" else contextlib.nullcontext()
 
     def step():
-        indices = torch.randint(0, n, (args.batch_size,))
-        embeddings = F.normalize(net(images), dim=1)
-        similarities, background = (embeddings @ bank.T).topk(args.num_background, dim=1, sorted=False)
-        weights = (similarities / TEMPERATURE).exp()
-        is_close = (labels[:, background] == labels[:, indices][:, :, None]).any(0)
-        loss = -((weights * is_close).sum(1) / weights.sum(1) + 1e-7).log().mean()
+        indices = torch.randint(0, args.num_images, (args.batch_size,), device=args.device)
+        with autocast:
+            outputs = net(images)
+        embeddings = F.normalize(outputs.float(), dim=1)
+        loss = aggregate(embeddings, indices)
         sgd.zero_grad(set_to_none=True)
         loss.backward()
         sgd.step()
-        with torch.no_grad():
-            bank[indices] = F.normalize(bank[indices] * BANK_MOMENTUM + embeddings * (1 - BANK_MOMENTUM), dim=1)
+        update(embeddings, indices)
+
+    return step
+
+
+def local_aggregation(args):
+    """The loss over a bank and labels that are made up, and the update of that bank."""
+    n = args.num_images
+    bank = F.normalize(torch.rand(n, 128) * 2 - 1, dim=1).to(args.device)
+    labels = torch.randint(0, args.num_clusters, (args.num_clusterings, n)).to(args.device)
+
+    def aggregate(embeddings, indices):
+        similarities, background = (embeddings @ bank.T).topk(args.num_background, dim=1, sorted=False)
+        weights = (similarities / TEMPERATURE).exp()
+        is_close = (labels[:, background] == labels[:, indices][:, :, None]).any(0)
+        return -((weights * is_close).sum(1) / weights.sum(1) + 1e-7).log().mean()
+
+    @torch.no_grad()
+    def update(embeddings, indices):
+        bank[indices] = F.normalize(bank[indices] * BANK_MOMENTUM + embeddings * (1 - BANK_MOMENTUM), dim=1)
+
+    return aggregate, update
+
+
+def objective(args):
+    aggregate, update = local_aggregation(args)
+    embeddings = F.normalize(torch.rand(args.batch_size, 128) * 2 - 1, dim=1).to(args.device).requires_grad_()
+    indices = torch.randint(0, args.num_images, (args.batch_size,), device=args.device)
+
+    def step():
+        embeddings.grad = None
+        aggregate(embeddings, indices).backward()
+        update(embeddings, indices)
+
+    return step
+
+
+def clustering(args):
+    """One k-means of unit rows, blocked so that the products fit."""
+    points = F.normalize(torch.randn(args.num_images, 128), dim=1).to(args.device)
+
+    @torch.no_grad()
+    def step():
+        centroids = points[torch.randperm(len(points), device=args.device)[: args.num_clusters]]
+        for _ in range(args.iters):
+            half = centroids.square().sum(1) / 2
+            labels = torch.cat([(block @ centroids.T - half).argmax(1) for block in points.split(16384)])
+            sums = torch.zeros_like(centroids).index_add_(0, labels, points)
+            counts = torch.bincount(labels, minlength=args.num_clusters)[:, None]
+            centroids = torch.where(counts > 0, sums / counts.clamp(min=1), centroids)
 
     return step
 
