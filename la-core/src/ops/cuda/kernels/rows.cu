@@ -46,10 +46,6 @@ extern "C" __global__ void scaled_sum(const float* a, const float* b, float* out
     for (i64 i = thread_index(); i < n; i += num_threads()) out[i] = scale * (a[i] + b[i]);
 }
 
-extern "C" __global__ void scale(const float* x, float* out, float factor, i64 n) {
-    for (i64 i = thread_index(); i < n; i += num_threads()) out[i] = factor * x[i];
-}
-
 // row = normalise(m row + (1 - m) embedding). The block of the first of equal indices moves that row for all, in order; an
 // embedding that is not finite moves nothing.
 extern "C" __global__ void update_bank(float* rows, const u32* indices, const float* embeddings, float momentum, int batch, int dim) {
