@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 pub enum Error {
     /// A tensor operation failed.
     #[error(transparent)]
-    Candle(#[from] candle_core::Error),
+    Candle(candle_core::Error),
     /// A file could not be read or written.
     #[error("{}: {source}", path.display())]
     Io {
@@ -24,7 +24,24 @@ pub enum Error {
 /// A result whose error names what was wrong.
 pub type Result<T> = std::result::Result<T, Error>;
 
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        if error.to_string().contains("CUDA_ERROR_OUT_OF_MEMORY") {
+            return Self::gpu_memory_full("");
+        }
+        Self::Candle(error)
+    }
+}
+
 impl Error {
+    /// The error of a GPU without memory left, with what was asked for in words.
+    pub(crate) fn gpu_memory_full(asked: &str) -> Self {
+        Self::Invalid(format!(
+            "the GPU's memory is full{asked}; a smaller --batch-size or --size, or --precision bf16, needs less, and `nvidia-smi` shows who else \
+             uses it"
+        ))
+    }
+
     /// An argument or content error with this message.
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::Invalid(message.into())

@@ -163,7 +163,8 @@ static char* allocate(size_t bytes) {
     char* base = (char*)aligned_alloc(256, (bytes + 2 * GUARD + 255) / 256 * 256);
     if (!base) return nullptr;
     memset(base, 0x5a, GUARD);
-    memset(base + GUARD, 0xff, bytes);
+    // Workspaces of a gigabyte stay untouched.
+    memset(base + GUARD, 0xff, bytes < ((size_t)64 << 20) ? bytes : 0);
     memset(base + GUARD + bytes, 0x5a, GUARD);
     allocations[base + GUARD] = bytes;
     held += bytes;
@@ -221,7 +222,10 @@ int cuEventDestroy_v2(void*) { return 0; }
 int cuGetErrorName(int code, const char** text) { *text = code == 2 ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR"; return 0; }
 int cuGetErrorString(int code, const char** text) { return cuGetErrorName(code, text); }
 int cuDeviceGetDefaultMemPool(void** pool, int) { *pool = (void*)1; return 0; }
-int cuMemPoolSetAttribute(void*, int, void*) { return 0; }
+int cuMemPoolSetAttribute(void*, int which, void*) {
+    if (which == 8) most_held = held; // the high-water mark of what is used
+    return 0;
+}
 int cuMemPoolGetAttribute(void*, int, void* value) { *(uint64_t*)value = most_held; return 0; }
 
 int cuMemAllocAsync(Address* at, size_t bytes, void*) {

@@ -137,6 +137,18 @@ pub(super) fn timed<T>(device: &CudaDevice, part: &'static str, f: impl FnOnce()
     })
 }
 
+/// Counts the high-water mark of memory anew from what is held now.
+pub(super) fn forget_peak(device: &CudaDevice) -> Result<()> {
+    device.synchronize()?;
+    let mut zero = 0u64;
+    let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
+    // SAFETY: the pool is the device's own, and the attribute a 64-bit number that may be set to 0.
+    unsafe {
+        let pool = result::device::get_default_mem_pool(device.cuda_stream().context().cu_device()).map_err(launch::driver)?;
+        result::mem_pool::set_attribute(pool, attribute, std::ptr::from_mut(&mut zero).cast()).map_err(launch::driver)
+    }
+}
+
 /// The high-water mark of the memory pool in MiB, and the GPU's name.
 pub(crate) fn memory(device: &CudaDevice) -> Result<(f64, String)> {
     let stream = device.cuda_stream();

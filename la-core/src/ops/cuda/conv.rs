@@ -2,7 +2,7 @@
 
 use super::{
     blas::{product, Side},
-    context::{precision, timed, with},
+    context::{forget_peak, precision, timed, with},
     cudnn::{Cudnn, Operands, Problem, Way},
     launch::{arg, device, empty, pointer, Arg, Launch},
 };
@@ -12,8 +12,8 @@ use crate::{
 };
 use candle_core::{cuda_backend::CudaDevice, DType, Tensor};
 
-/// Memory that algorithms may take while they are timed.
-const SEARCH_WORKSPACE: usize = 1 << 30;
+/// Memory that algorithms may take while they are timed: the first of these that there is.
+const SEARCH_WORKSPACES: [usize; 3] = [1 << 30, 1 << 28, 1 << 26];
 /// Side of the tiles that weights are transposed in.
 const TILE: usize = 32;
 
@@ -133,12 +133,21 @@ fn run(gpu: &CudaDevice, problem: &Problem, [first, second, out]: [&Tensor; 3], 
 /// Times the algorithms on a copy of the output's shape, so that what is added to stays as it is; gives the workspace's size.
 fn choose(gpu: &CudaDevice, problem: &Problem, operands: Operands, out: &Tensor) -> Result<usize> {
     let trial = empty(gpu, out.shape(), out.dtype())?;
-    let workspace = empty(gpu, SEARCH_WORKSPACE, DType::U8)?;
-    let (operands, at) = (Operands { out: pointer(&trial)?, ..operands }, (pointer(&workspace)?, SEARCH_WORKSPACE));
-    with_cudnn(gpu, |cudnn| {
+    let workspace = search_workspace(gpu)?;
+    let (operands, at) = (Operands { out: pointer(&trial)?, ..operands }, (pointer(&workspace)?, workspace.elem_count()));
+    let size = with_cudnn(gpu, |cudnn| {
         cudnn.choose(problem, operands, at)?;
         Ok(cudnn.workspace(problem).unwrap_or(0))
-    })
+    })?;
+    drop((trial, workspace));
+    // What the search took is not what training takes.
+    forget_peak(gpu)?;
+    Ok(size)
+}
+
+fn search_workspace(gpu: &CudaDevice) -> Result<Tensor> {
+    let [most, some, least] = SEARCH_WORKSPACES;
+    empty(gpu, most, DType::U8).or_else(|_| empty(gpu, some, DType::U8)).or_else(|_| empty(gpu, least, DType::U8))
 }
 
 fn with_cudnn<T>(gpu: &CudaDevice, f: impl FnOnce(&mut Cudnn) -> Result<T>) -> Result<T> {

@@ -225,10 +225,7 @@ fn out_of_memory(error: candle_core::Error, bytes: usize) -> Error {
 }
 
 fn no_memory(bytes: Option<usize>) -> Error {
-    let asked = bytes.map_or(String::new(), |bytes| format!(" when {} MiB more were asked for", bytes.div_ceil(1 << 20)));
-    Error::invalid(format!(
-        "the GPU's memory is full{asked}; a smaller --batch-size or --size, or --precision bf16, needs less, and `nvidia-smi` shows who else uses it"
-    ))
+    Error::gpu_memory_full(&bytes.map_or(String::new(), |bytes| format!(" when {} MiB more were asked for", bytes.div_ceil(1 << 20))))
 }
 
 // SAFETY: plain numbers in the layout that the kernels declare.
