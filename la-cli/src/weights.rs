@@ -102,11 +102,20 @@ impl Encoder {
 
     /// One line about the network.
     pub fn describe(&self) -> String {
+        format!("{}: {}", self.name, self.describe_network())
+    }
+
+    /// The same for others to read, to whom the folders of this machine say nothing.
+    pub fn describe_to_others(&self) -> String {
+        let name = Path::new(&self.name).file_name().map_or(self.name.clone(), |name| name.to_string_lossy().into_owned());
+        format!("{}: {}", if self.name.starts_with("hf:") { &self.name } else { &name }, self.describe_network())
+    }
+
+    fn describe_network(&self) -> String {
         let config = self.net.config();
         let num_values: usize = self.net.parameters().iter().map(|parameter| parameter.value.elem_count()).sum();
         format!(
-            "{}: {}, {} stem, width {}, {}-dimensional embeddings, {} parameters, {} px",
-            self.name,
+            "{}, {} stem, width {}, {}-dimensional embeddings, {} parameters, {} px",
             config.arch,
             config.stem,
             config.width,

@@ -38,6 +38,8 @@ fn every_file_of_a_bundle_is_as_its_manifest_says() {
         assert_eq!(digest, file.sha256, "{}", file.path);
     }
     assert_eq!(manifest.bank.rows, 200);
+    let parent = shared_run().parent().unwrap().to_string_lossy().into_owned();
+    assert!(!manifest.bank.made.contains(&parent), "others learn where the run lay: {}", manifest.bank.made);
     assert_eq!(manifest.labels.as_ref().unwrap().classes.len(), 10);
     assert_eq!(String::from_utf8(bytes(site.join("bundle/names.txt"))).unwrap().lines().count(), 200);
     let sheets = &manifest.thumbnails.as_ref().unwrap().sheets;

@@ -61,7 +61,7 @@ impl Rows {
             "{} images of {}, embedded by {} with la-cli {}",
             self.len(),
             self.title,
-            self.encoder.describe(),
+            self.encoder.describe_to_others(),
             env!("CARGO_PKG_VERSION")
         )
     }
