@@ -195,4 +195,7 @@ fn what_cannot_be_clustered_is_refused_by_name() {
     refused(cluster(&points, 0, &config(2, 20, 0)), "number of clusterings");
     refused(kmeans(&tensor(vec![0.0, 0.0, 1.0, f32::NAN], 2), &config(1, 20, 0)), "points must be finite, got NaN in row 1");
     refused(ClusterLabels::new(vec![0; 5], 2), "cluster labels must be a multiple");
+    let three = || ClusterLabels::new(vec![0; 6], 3).unwrap();
+    refused(three().agreeing(0), "min-agreement must be in 1..=3, the number of clusterings, got 0");
+    refused(three().agreeing(4), "got 4");
 }

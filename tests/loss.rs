@@ -165,6 +165,7 @@ fn a_view_is_close_to_the_other_and_with_clusters_to_its_mates() {
     assert_eq!(loss(Some(&apart)).loss, loss(None).loss);
     // The second clustering joins images 4 and 2: everything is close, nothing is left to learn.
     let joined = ClusterLabels::new(vec![0, 0, 1, 0, 2, 0, 0, 3, 0, 3], 2).unwrap();
+    assert_eq!(loss(Some(&joined.clone().agreeing(2).unwrap())).loss, loss(None).loss);
     assert!(loss(Some(&joined)).loss.abs() < 1e-6);
     assert!(values(&loss(Some(&joined)).grad_embeddings).iter().all(|g| g.abs() < 1e-6));
 }
@@ -321,6 +322,19 @@ fn close_is_who_shares_a_cluster_in_any_clustering() {
     let background = la_core::loss::Background { indices: vec![0, 1, 2, 3], similarities: vec![0.0; 4], num_background: 4 };
     let clusters = ClusterLabels::new(vec![0, 0, 1, 1, 5, 6, 5, 7], 2).unwrap();
     assert_eq!(close_neighbors(&background, &[0], &clusters).unwrap(), [true, true, true, false]);
+}
+
+#[test]
+fn close_is_who_shares_a_cluster_in_as_many_clusterings_as_must_agree() {
+    let background = la_core::loss::Background { indices: vec![0, 1, 2, 3], similarities: vec![0.0; 4], num_background: 4 };
+    // Images 1, 2, 3 are with image 0 in two, three and one of three clusterings.
+    let clusters = ClusterLabels::new(vec![0, 0, 0, 1, 4, 4, 4, 4, 7, 8, 7, 9], 3).unwrap();
+    for (min_agreement, expected) in [(1, [true; 4]), (2, [true, true, true, false]), (3, [true, false, true, false])] {
+        let clusters = clusters.clone().agreeing(min_agreement).unwrap();
+        assert_eq!(close_neighbors(&background, &[0], &clusters).unwrap(), expected);
+        let pairs: Vec<bool> = (0..4).map(|other| clusters.are_close(0, other)).collect();
+        assert_eq!(pairs, expected);
+    }
 }
 
 #[test]

@@ -86,7 +86,8 @@ impl TrainState {
         position.config = config.clone();
         let named = |error| Error::invalid(format!("{}: {error}", path.display()));
         let bank = restore_bank(&take(path, &mut tensors, "bank")?, config).map_err(named)?;
-        let clusters = tensors.remove("clusters").map(|labels| ClusterLabels::from_tensor(&labels)).transpose()?;
+        let agreeing = |labels| ClusterLabels::from_tensor(&labels)?.agreeing(config.min_agreement);
+        let clusters = tensors.remove("clusters").map(agreeing).transpose()?;
         let mut net = ResNet::new(&config.network(), config.seed, &config.device)?;
         net.load_tensors(&take_prefixed("net.", &mut tensors)).map_err(named)?;
         let mut sgd = Sgd::new(config.sgd, &net)?;

@@ -84,6 +84,8 @@ pub struct TrainConfig {
     pub num_clusters: Option<usize>,
     /// k-means runs.
     pub num_clusterings: Option<usize>,
+    /// k-means runs that must put two images together for them to be close; 1 as published.
+    pub min_agreement: usize,
     /// Iterations of k-means.
     pub kmeans_iters: usize,
     /// Epochs between clusterings.
@@ -147,6 +149,7 @@ impl Default for TrainConfig {
             num_background: None,
             num_clusters: None,
             num_clusterings: None,
+            min_agreement: 1,
             kmeans_iters: 20,
             cluster_interval: 1,
             bank_momentum: 0.5,

@@ -75,6 +75,8 @@ pub struct ClusterLabels {
     pub labels: Vec<u32>,
     /// `H`.
     pub num_clusterings: usize,
+    /// Clusterings that must put two images together for them to be close: 1 as published.
+    min_agreement: usize,
     on_gpu: Resident,
 }
 
@@ -84,7 +86,26 @@ impl ClusterLabels {
         if num_clusterings == 0 || !labels.len().is_multiple_of(num_clusterings) {
             bail!("cluster labels must be a multiple of the number of clusterings, at least 1; got {} for {num_clusterings}", labels.len());
         }
-        Ok(Self { labels, num_clusterings, on_gpu: Resident::default() })
+        Ok(Self { labels, num_clusterings, min_agreement: 1, on_gpu: Resident::default() })
+    }
+
+    /// The same labels, with images close only where at least `min_agreement` clusterings put them together.
+    ///
+    /// Fails where it is not in 1..=H.
+    pub fn agreeing(self, min_agreement: usize) -> Result<Self> {
+        check_agreement(min_agreement, self.num_clusterings)?;
+        Ok(Self { min_agreement, ..self })
+    }
+
+    /// Clusterings that must put two images together for them to be close.
+    pub fn min_agreement(&self) -> usize {
+        self.min_agreement
+    }
+
+    /// Whether images `a` and `b`, both below N, share a cluster in enough clusterings.
+    pub fn are_close(&self, a: usize, b: usize) -> bool {
+        let shared = self.labels.chunks_exact(self.num_images()).filter(|labels| labels[a] == labels[b]);
+        shared.take(self.min_agreement).count() == self.min_agreement
     }
 
     /// `N`, the number of images.
@@ -108,6 +129,14 @@ impl ClusterLabels {
         let (num_clusterings, _) = labels.dims2()?;
         Self::new(labels.flatten_all()?.to_vec1()?, num_clusterings)
     }
+}
+
+/// Refuses an agreement that no two images could reach, or that all would.
+pub(crate) fn check_agreement(min_agreement: usize, num_clusterings: usize) -> Result<()> {
+    if !(1..=num_clusterings).contains(&min_agreement) {
+        bail!("min-agreement must be in 1..={num_clusterings}, the number of clusterings, got {min_agreement}");
+    }
+    Ok(())
 }
 
 /// Points that can be clustered.

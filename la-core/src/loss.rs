@@ -102,7 +102,8 @@ pub fn background_neighbors(embeddings: &Tensor, bank: &MemoryBank, num_backgrou
     Ok(Background { indices: found.indices, similarities: found.scores, num_background })
 }
 
-/// Which background neighbours are close: those that share a cluster with the image in any clustering.
+/// Which background neighbours are close: those that share a cluster with the image in any clustering, or in as many as must
+/// agree ([`ClusterLabels::agreeing`]).
 ///
 /// - `indices` `(B,)`: the images.
 ///
@@ -117,11 +118,13 @@ pub fn close_neighbors(background: &Background, indices: &[u32], clusters: &Clus
     }
     let mut is_close = vec![false; background.indices.len()];
     parallel::for_each_chunk(&mut is_close, k, |b, is_close| {
+        let mut shared = vec![0; k];
         for labels in clusters.labels.chunks_exact(n) {
             let own = labels[indices[b] as usize];
             let neighbors = &background.indices[b * k..(b + 1) * k];
-            is_close.iter_mut().zip(neighbors).for_each(|(close, &j)| *close |= labels[j as usize] == own);
+            shared.iter_mut().zip(neighbors).for_each(|(count, &j)| *count += usize::from(labels[j as usize] == own));
         }
+        is_close.iter_mut().zip(shared).for_each(|(close, count)| *close = count >= clusters.min_agreement());
     });
     Ok(is_close)
 }
@@ -150,7 +153,11 @@ pub fn local_aggregation(
     check_num_background(config.num_background, bank)?;
     on_gpu!(embeddings, {
         let inputs = crate::ops::cuda::loss::Inputs { embeddings, rows: bank.rows(), indices, temperature: config.temperature };
-        let found = crate::ops::cuda::loss::local_aggregation(&inputs, &clusters.on(embeddings.device())?, config.num_background)?;
+        let found = crate::ops::cuda::loss::local_aggregation(
+            &inputs,
+            &crate::ops::cuda::loss::Labels::on(clusters, embeddings.device())?,
+            config.num_background,
+        )?;
         Ok(LossOutput::pending(found.figures, found.grad))
     });
     if !is_finite(embeddings)? {

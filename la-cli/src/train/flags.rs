@@ -100,6 +100,9 @@ pub struct TrainArgs {
     /// k-means runs [default: fitted to the number of images]
     #[arg(long, value_name = "H", help_heading = "Objective")]
     num_clusterings: Option<usize>,
+    /// k-means runs that must put two images together for them to be close; 1 as published
+    #[arg(long, value_name = "Q", help_heading = "Objective")]
+    min_agreement: Option<usize>,
     /// Epochs between clusterings
     #[arg(long, value_name = "E", help_heading = "Objective")]
     cluster_interval: Option<usize>,
@@ -208,6 +211,7 @@ impl TrainArgs {
             num_background => num_background, some;
             num_clusters => num_clusters, some;
             num_clusterings => num_clusterings, some;
+            min_agreement => min_agreement;
             cluster_interval => cluster_interval;
             bank_momentum => bank_momentum;
             bank_init => bank_init;

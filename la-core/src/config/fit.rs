@@ -1,7 +1,7 @@
 //! Settings that follow from the number of training images.
 
 use super::{Ir, Monitor, TrainConfig};
-use crate::{error::bail, Result};
+use crate::{error::bail, kmeans::check_agreement, Result};
 
 /// Training images of ImageNet, for which the published counts were chosen.
 pub const PUBLISHED_NUM_IMAGES: usize = 1_281_167;
@@ -51,7 +51,7 @@ impl TrainConfig {
     /// - instance recognition: softmax below 200,000 images, else noise-contrastive estimation;
     /// - monitor: both splits re-embedded below 200,000 images, else the running bank.
     ///
-    /// Fails where a setting is out of range, or an explicit count is larger than `num_images`.
+    /// Fails where a setting is out of range, an explicit count is larger than `num_images`, or `min_agreement` than the clusterings.
     pub fn fit(&self, num_images: usize) -> Result<Fit> {
         self.validate()?;
         if num_images < 2 {
@@ -64,6 +64,7 @@ impl TrainConfig {
         let num_background = self.num_background.unwrap_or_else(|| fit_background(num_images, &mut notes));
         let num_clusters = self.num_clusters.unwrap_or_else(|| fit_clusters(num_images, &mut notes));
         let num_clusterings = self.num_clusterings.unwrap_or_else(|| fit_clusterings(num_images, &mut notes));
+        check_agreement(self.min_agreement, num_clusterings)?;
         let mut config = self.clone();
         config.num_background = Some(num_background);
         config.num_clusters = Some(num_clusters);

@@ -12,7 +12,7 @@ use candle_core::Tensor;
 /// Local Aggregation with the step's own embeddings for background neighbours: what attracts is as fresh as what repels.
 ///
 /// `-ln(Σ_close exp(u · v / τ) / Σ_{u ≠ v} exp(u · v / τ) + 1e-7)`, averaged over the embeddings `v` of the step: close are
-/// the image's other view and, with `clusters`, the views of images that share a cluster with it in any clustering.
+/// the image's other view and, with `clusters`, the views of images that share a cluster with it in as many clusterings as must agree.
 /// Without `clusters` this is NT-Xent (Chen et al. 2020, <https://arxiv.org/abs/2002.05709>). Gradients flow through `u` too.
 ///
 /// - `embeddings` `(2 B, D)`: unit rows, the first view of all images first; `indices` `(B,)`: their images.
@@ -66,6 +66,5 @@ fn others(n: usize, i: usize) -> impl Iterator<Item = usize> {
 
 fn is_close(indices: &[u32], (i, j): (usize, usize), clusters: Option<&ClusterLabels>) -> bool {
     let (a, b) = (indices[i % indices.len()] as usize, indices[j % indices.len()] as usize);
-    let share = |clusters: &ClusterLabels| clusters.labels.chunks_exact(clusters.num_images()).any(|labels| labels[a] == labels[b]);
-    a == b || clusters.is_some_and(share)
+    a == b || clusters.is_some_and(|clusters| clusters.are_close(a, b))
 }

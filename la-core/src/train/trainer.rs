@@ -111,7 +111,7 @@ impl<'a> Trainer<'a> {
         let (num_clusters, num_clusterings) = (self.fit.num_clusters, self.fit.num_clusterings);
         (self.progress)(Event::Clustering { num_clusters, num_clusterings });
         let config = KmeansConfig { num_clusters, max_iters: self.fit.config.kmeans_iters, seed: KMEANS_SEED + self.fit.config.seed };
-        self.state.clusters = Some(cluster(self.state.bank.rows(), num_clusterings, &config)?);
+        self.state.clusters = Some(cluster(self.state.bank.rows(), num_clusterings, &config)?.agreeing(self.fit.config.min_agreement)?);
         self.state.position.totals.cluster = started.elapsed().as_secs_f64();
         Ok(())
     }

@@ -5,8 +5,8 @@ use super::{
     context::timed,
     launch::{arg, device, empty, upload, Arg, Launch},
 };
-use crate::Result;
-use candle_core::{cuda_backend::CudaDevice, DType, Tensor};
+use crate::{kmeans::ClusterLabels, Result};
+use candle_core::{cuda_backend::CudaDevice, DType, Device, Tensor};
 
 /// Scores held at once: 1 GiB.
 const MAX_SCORES: usize = 1 << 28;
@@ -61,14 +61,29 @@ impl Inputs<'_> {
     }
 }
 
-/// Local aggregation with `labels` `(H, N)` u32.
-pub(crate) fn local_aggregation(inputs: &Inputs, labels: &Tensor, num_background: usize) -> Result<Found> {
+/// Cluster labels on the GPU.
+pub(crate) struct Labels {
+    /// `(H, N)` u32.
+    labels: Tensor,
+    min_agreement: usize,
+}
+
+impl Labels {
+    /// `clusters` on `gpu`.
+    pub(crate) fn on(clusters: &ClusterLabels, gpu: &Device) -> Result<Self> {
+        Ok(Self { labels: clusters.on(gpu)?, min_agreement: clusters.min_agreement() })
+    }
+}
+
+/// Local aggregation.
+pub(crate) fn local_aggregation(inputs: &Inputs, clusters: &Labels, num_background: usize) -> Result<Found> {
     let (gpu, (batch, n, _)) = (device(inputs.rows)?, inputs.sizes()?);
     let (chosen, weights) = inputs.background(num_background)?;
     let own = upload(&gpu, inputs.indices)?;
     let (losses, is_empty) = (empty(&gpu, batch, DType::F32)?, empty(&gpu, batch, DType::F32)?);
-    let operands = [arg(&chosen)?, arg(&weights)?, arg(&own)?, arg(labels)?, arg(&losses)?, arg(&is_empty)?];
-    let sizes = [Arg::long(n), Arg::int(num_background), Arg::int(labels.dims2()?.0), Arg::int(batch), Arg::F32(inputs.temperature as f32)];
+    let operands = [arg(&chosen)?, arg(&weights)?, arg(&own)?, arg(&clusters.labels)?, arg(&losses)?, arg(&is_empty)?];
+    let counts = [num_background, clusters.labels.dims2()?.0, clusters.min_agreement, batch].map(Arg::int);
+    let sizes = std::iter::once(Arg::long(n)).chain(counts).chain([Arg::F32(inputs.temperature as f32)]);
     let args: Vec<Arg> = operands.into_iter().chain(sizes).collect();
     timed(&gpu, "loss", || {
         Launch::blocks("la_weights", batch, 256).run(&gpu, &args)?;

@@ -3,16 +3,16 @@
 #define NCE_EPSILON 1e-7
 #define SHARE_EPSILON 1e-7
 
-__device__ inline bool is_close(const u32* labels, i64 n, int clusterings, u32 own, u32 other) {
-    bool close = false;
-    for (int h = 0; h < clusterings; h++) close |= labels[h * n + own] == labels[h * n + other];
-    return close;
+__device__ inline bool is_close(const u32* labels, i64 n, int clusterings, int agreement, u32 own, u32 other) {
+    int shared = 0;
+    for (int h = 0; h < clusterings; h++) shared += labels[h * n + own] == labels[h * n + other];
+    return shared >= agreement;
 }
 
 // Local aggregation, a block of 256 threads an image: -ln(close / total + 1e-7), with `similarities` (B, K) turned into the
 // weights of the background rows in the gradient. `empty` is 1 where nothing is close.
 extern "C" __global__ void la_weights(const u32* background, float* similarities, const u32* indices, const u32* labels, float* losses,
-                                      float* empty, i64 n, int k, int clusterings, int batch, float temperature) {
+                                      float* empty, i64 n, int k, int clusterings, int agreement, int batch, float temperature) {
     __shared__ float room[256];
     __shared__ double sums[256];
     background += (i64)blockIdx.x * k;
@@ -28,7 +28,7 @@ extern "C" __global__ void la_weights(const u32* background, float* similarities
     for (int j = threadIdx.x; j < k; j += blockDim.x) {
         float w = expf((similarities[j] - largest) / temperature);
         total += w;
-        bool shares = is_close(labels, n, clusterings, own, background[j]);
+        bool shares = is_close(labels, n, clusterings, agreement, own, background[j]);
         if (shares) {
             close += w;
             found = 1;
