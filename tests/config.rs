@@ -117,7 +117,7 @@ fn every_preset_is_valid_and_found_by_its_name() {
         TrainConfig::preset(preset.name).and_then(|config| config.validate()).unwrap_or_else(|error| panic!("{}: {error}", preset.name));
     }
     let message = TrainConfig::preset("slow").unwrap_err().to_string();
-    assert_eq!(message, "preset must be one of quick, imagenet-paper, got slow");
+    assert_eq!(message, "preset must be one of quick, fashion-mnist, imagenette, cifar10, imagenet-paper, got slow");
 }
 
 #[test]

@@ -176,7 +176,7 @@ impl TrainArgs {
             return Ok((format!("preset {name}"), TrainConfig::preset(name)?));
         }
         let data = self.data.as_deref().unwrap_or("sample");
-        let fitting = PRESETS.iter().find(|preset| preset.name == data || (preset.config)().data == data && preset.name == "quick");
+        let fitting = PRESETS.iter().find(|preset| preset.name == data || (preset.config)().data == data);
         match fitting {
             Some(preset) => Ok((format!("preset {}", preset.name), (preset.config)())),
             None => Ok(("published settings".to_string(), TrainConfig::default())),

@@ -1,7 +1,7 @@
 //! Named settings.
 
 use super::{BankInit, Ir, Monitor, ScheduleKind, TrainConfig};
-use crate::augment::AugmentConfig;
+use crate::{augment::AugmentConfig, optim::SgdConfig, resnet::Stem};
 
 /// A named configuration.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +17,13 @@ pub struct Preset {
 /// All presets; the first is what `la-cli train` without arguments runs.
 pub const PRESETS: &[Preset] = &[
     Preset { name: "quick", about: "the embedded sample in a few minutes on two cores", config: quick },
+    Preset { name: "fashion-mnist", about: "Fashion-MNIST's 60,000 images in under an hour on two cores", config: fashion_mnist },
+    Preset {
+        name: "imagenette",
+        about: "a few thousand photographs at 64 px, two views of each, in two hours on two cores",
+        config: imagenette,
+    },
+    Preset { name: "cifar10", about: "200 epochs of ResNet-18 with the small stem: for a GPU", config: cifar10 },
     Preset { name: "imagenet-paper", about: "the published recipe: ResNet-18, 224 px, 200 epochs", config: imagenet_paper },
 ];
 
@@ -33,6 +40,45 @@ fn quick() -> TrainConfig {
         lr: 0.06,
         schedule: ScheduleKind::Cosine,
         lr_warmup_epochs: 0.5,
+        temperature: 0.1,
+        bank_init: BankInit::Forward,
+        ..TrainConfig::default()
+    }
+}
+
+fn fashion_mnist() -> TrainConfig {
+    TrainConfig { data: "fashion-mnist".into(), ..quick() }
+}
+
+/// Photographs without alignment: two views judged among themselves, hard crops, a milder temperature, small steps.
+fn imagenette() -> TrainConfig {
+    TrainConfig {
+        data: "imagenette-160".into(),
+        size: 64,
+        width: 32,
+        epochs: 60,
+        ir_epochs: 30,
+        batch_size: 64,
+        views: 2,
+        lr: 0.06,
+        schedule: ScheduleKind::Cosine,
+        lr_warmup_epochs: 0.5,
+        temperature: 0.2,
+        bank_init: BankInit::Forward,
+        ..TrainConfig::default()
+    }
+}
+
+/// The recipe of instance recognition on CIFAR (Wu et al. 2018), half of it for Local Aggregation.
+fn cifar10() -> TrainConfig {
+    TrainConfig {
+        data: "cifar10".into(),
+        size: 32,
+        normalization: None,
+        stem: Stem::Small,
+        ir_epochs: 100,
+        lr_milestones: vec![0.6, 0.8],
+        sgd: SgdConfig { weight_decay: 5e-4, ..SgdConfig::default() },
         temperature: 0.1,
         bank_init: BankInit::Forward,
         ..TrainConfig::default()
