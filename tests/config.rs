@@ -68,6 +68,14 @@ fn every_choice_is_reported_with_its_reason() {
 }
 
 #[test]
+fn two_views_leave_how_instance_recognition_is_computed_without_effect_and_say_so() {
+    let fitted = fit(&TrainConfig { views: 2, ..TrainConfig::default() }, 9000);
+    assert!(fitted.notes.iter().any(|note| note.starts_with("views 2: ") && note.contains("num-noise")), "{:?}", fitted.notes);
+    let fitted = fit(&TrainConfig::default(), 9000);
+    assert!(!fitted.notes.iter().any(|note| note.starts_with("views")), "{:?}", fitted.notes);
+}
+
+#[test]
 fn a_fitted_configuration_fits_to_itself() {
     let once = fit(&TrainConfig::default(), 9000);
     let twice = fit(&once.config, 9000);

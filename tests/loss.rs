@@ -6,8 +6,8 @@ use candle_core::{Device, Tensor};
 use la_core::{
     kmeans::ClusterLabels,
     loss::{
-        aggregate_views, background_neighbors, close_neighbors, instance_recognition, instance_recognition_nce, local_aggregation,
-        z_over_n, LaConfig, LossOutput, NceConfig,
+        background_neighbors, close_neighbors, instance_recognition, instance_recognition_nce, local_aggregation, view_agreement, z_over_n,
+        LaConfig, LossOutput, NceConfig,
     },
     memory_bank::MemoryBank,
     ops::normalize::{normalize, normalize_backward},
@@ -155,42 +155,37 @@ fn the_softmax_over_two_rows_is_that_of_the_hand_calculation() {
 }
 
 #[test]
-fn a_view_is_close_to_the_other_and_with_clusters_to_its_mates() {
+fn a_view_is_close_to_the_other_of_its_image() {
     // Two images at right angles, both views of each alike: of three others one is close, e / (e + 1 + 1).
     let views = tensor(vec![1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0], 2);
-    let loss = |clusters: Option<&ClusterLabels>| aggregate_views(&views, &[4, 2], clusters, 1.0).unwrap();
     let e = 1.0f32.exp();
-    assert!((loss(None).loss + (e / (e + 2.0)).ln()).abs() < 1e-6);
-    let apart = ClusterLabels::new(vec![0, 0, 1, 0, 2], 1).unwrap();
-    assert_eq!(loss(Some(&apart)).loss, loss(None).loss);
-    // The second clustering joins images 4 and 2: everything is close, nothing is left to learn.
-    let joined = ClusterLabels::new(vec![0, 0, 1, 0, 2, 0, 0, 3, 0, 3], 2).unwrap();
-    assert_eq!(loss(Some(&joined.clone().agreeing(2).unwrap())).loss, loss(None).loss);
-    assert!(loss(Some(&joined)).loss.abs() < 1e-6);
-    assert!(values(&loss(Some(&joined)).grad_embeddings).iter().all(|g| g.abs() < 1e-6));
+    assert!((view_agreement(&views, 1.0).unwrap().loss + (e / (e + 2.0)).ln()).abs() < 1e-6);
+    // With the views of the images crossed the close one is at right angles: 1 / (e + 1 + 1).
+    let crossed = tensor(vec![1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0], 2);
+    assert!((view_agreement(&crossed, 1.0).unwrap().loss - (e + 2.0).ln()).abs() < 1e-6);
 }
 
 #[test]
 fn gradients_of_views_are_those_of_finite_differences() {
     let (dim, batch) = (6, 8);
     let views = unit_rows(2 * batch, dim, 3, 0.5, 5);
-    let indices: Vec<u32> = (0..batch as u32).collect();
-    let clusters = ClusterLabels::new(vec![0, 1, 2, 0, 1, 3, 4, 4], 1).unwrap();
-    for clusters in [None, Some(&clusters)] {
-        assert_gradient(&views, dim, |views| aggregate_views(views, &indices, clusters, 0.5).unwrap());
-    }
+    assert_gradient(&views, dim, |views| view_agreement(views, 0.5).unwrap());
 }
 
 #[test]
 fn views_that_do_not_fit_are_refused() {
-    let views = tensor(unit_rows(4, 3, 2, 0.5, 6), 3);
-    let clusters = ClusterLabels::new(vec![0; 5], 1).unwrap();
-    let message = |indices: &[u32], temperature| aggregate_views(&views, indices, Some(&clusters), temperature).unwrap_err().to_string();
-    assert_eq!(message(&[0, 1, 2], 0.1), "embeddings must be two for each of 3 images, got 4");
-    assert_eq!(message(&[0, 5], 0.1), "index must be below the number of clustered images 5, got 5");
-    assert!(message(&[0, 1], 0.0).contains("temperature"));
+    let refusal = |rows, temperature| view_agreement(&tensor(unit_rows(rows, 3, 1, 0.5, 6), 3), temperature).unwrap_err().to_string();
+    assert_eq!(refusal(5, 0.1), "embeddings must be two for each image, got 5");
+    assert!(refusal(4, 0.0).contains("temperature"));
     let broken = tensor(vec![f32::NAN; 12], 3);
-    assert!(aggregate_views(&broken, &[0, 1], None, 0.1).unwrap().loss.is_nan());
+    assert!(view_agreement(&broken, 0.1).unwrap().loss.is_nan());
+}
+
+#[test]
+fn two_losses_add_up() {
+    let one = |loss, grad, num_empty_close| LossOutput { loss, grad_embeddings: tensor(grad, 2), num_empty_close, pending: None };
+    let sum = one(1.5, vec![1.0, 2.0], 1).plus(one(0.25, vec![0.5, -4.0], 2)).unwrap();
+    assert_eq!((sum.loss, sum.num_empty_close, values(&sum.grad_embeddings)), (1.75, 3, vec![1.5, -2.0]));
 }
 
 /// `loss` as a function of embeddings that need not have unit length.

@@ -58,7 +58,7 @@ pub struct TrainConfig {
     pub ir_epochs: usize,
     /// Images in a step.
     pub batch_size: usize,
-    /// Augmented views of an image in a step: 1 as published, judged against the bank, or 2, judged against the step's others.
+    /// Augmented views of an image in a step: 1 as published, judged by the bank, or 2 that must agree among the step's own.
     pub views: usize,
     /// Highest learning rate.
     pub lr: f64,

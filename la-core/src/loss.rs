@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use instance::instance_recognition;
 pub use noise::{instance_recognition_nce, z_over_n, NceConfig};
-pub use views::aggregate_views;
+pub use views::view_agreement;
 
 /// Added inside the logarithm, as published: an empty close set costs `-ln 1e-7 = 16.1`.
 const EPSILON: f64 = 1e-7;
@@ -42,6 +42,18 @@ impl LossOutput {
             (self.loss, self.num_empty_close) = (figures[0], figures[1] as usize);
         }
         Ok(())
+    }
+
+    /// The sum of two losses over the same embeddings; waits for a GPU that still has one of them.
+    pub fn plus(mut self, mut other: Self) -> Result<Self> {
+        self.settle()?;
+        other.settle()?;
+        Ok(Self {
+            loss: self.loss + other.loss,
+            grad_embeddings: (self.grad_embeddings + other.grad_embeddings)?,
+            num_empty_close: self.num_empty_close + other.num_empty_close,
+            pending: None,
+        })
     }
 
     #[cfg_attr(not(feature = "cuda"), allow(dead_code))]

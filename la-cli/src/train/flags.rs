@@ -70,7 +70,7 @@ pub struct TrainArgs {
     /// Images in a step
     #[arg(long, value_name = "B", help_heading = "Optimisation")]
     batch_size: Option<usize>,
-    /// Augmented views of an image in a step: 1, judged against the memory bank, or 2, judged against the step's others
+    /// Augmented views of an image in a step: 1, judged by the memory bank, or 2 that must agree among the step's own
     #[arg(long, value_name = "V", help_heading = "Optimisation")]
     views: Option<usize>,
     /// Highest learning rate

@@ -65,6 +65,9 @@ impl TrainConfig {
         let num_clusters = self.num_clusters.unwrap_or_else(|| fit_clusters(num_images, &mut notes));
         let num_clusterings = self.num_clusterings.unwrap_or_else(|| fit_clusterings(num_images, &mut notes));
         check_agreement(self.min_agreement, num_clusterings)?;
+        if self.views == 2 {
+            notes.push("views 2: their agreement is instance recognition; ir and num-noise have no effect".into());
+        }
         let mut config = self.clone();
         config.num_background = Some(num_background);
         config.num_clusters = Some(num_clusters);
@@ -115,7 +118,7 @@ fn fit_ir(config: &TrainConfig, num_images: usize, notes: &mut Vec<String>) -> I
         return config.ir;
     }
     let (ir, why) = if num_images < MANY_IMAGES { (Ir::Softmax, "below") } else { (Ir::Nce, "at least") };
-    if config.ir_epochs > 0 {
+    if config.ir_epochs > 0 && config.views == 1 {
         notes.push(format!("ir {ir}: {num_images} images are {why} {MANY_IMAGES}"));
     }
     ir

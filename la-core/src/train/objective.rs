@@ -5,7 +5,7 @@ use crate::{
     checkpoint::TrainState,
     config::{Fit, Ir},
     error::bail,
-    loss::{aggregate_views, instance_recognition, instance_recognition_nce, local_aggregation, z_over_n, LaConfig, LossOutput, NceConfig},
+    loss::{instance_recognition, instance_recognition_nce, local_aggregation, view_agreement, z_over_n, LaConfig, LossOutput, NceConfig},
     ops::mean::half_sum,
     rng::{Rng, Stream},
     Result,
@@ -42,14 +42,18 @@ impl Objective {
 
     /// Mean loss of the batch and its gradient with respect to `embeddings` `(views * B, D)`.
     ///
-    /// Two views are judged among the step's own embeddings: against the bank, which lags behind, all that is fresh could be
-    /// told from all that is old, and nothing else would be learned.
+    /// Two views must agree, judged among the step's own embeddings: with the bank for judge, which lags behind, all that is
+    /// fresh could be told from all that is old, and nothing else would be learned. Local aggregation adds the bank's
+    /// neighbours, which are all as old, for each of the views.
     pub(super) fn loss(&self, embeddings: &Tensor, state: &TrainState, indices: &[u32]) -> Result<LossOutput> {
         if self.views == 1 {
             return self.view_loss(embeddings, state, indices);
         }
-        let clusters = state.clusters.as_ref().filter(|_| self.phase == Phase::La);
-        aggregate_views(embeddings, indices, clusters, self.temperature)
+        let agreement = view_agreement(embeddings, self.temperature)?;
+        match self.phase {
+            Phase::Ir => Ok(agreement),
+            Phase::La => agreement.plus(self.view_loss(embeddings, state, &indices.repeat(2))?),
+        }
     }
 
     /// `V_i <- normalise(m V_i + (1 - m) v_i)`, with the mean of the views for `v_i`.
