@@ -8,7 +8,7 @@ use crate::{
     error::bail,
     kmeans::ClusterLabels,
     memory_bank::MemoryBank,
-    ops::{device::on_gpu, host, nearest, parallel, row_sums::add_chosen_rows},
+    ops::{device::on_gpu, host, mean::sum, nearest, parallel, row_sums::add_chosen_rows},
     Result,
 };
 use candle_core::Tensor;
@@ -50,7 +50,7 @@ impl LossOutput {
         other.settle()?;
         Ok(Self {
             loss: self.loss + other.loss,
-            grad_embeddings: (self.grad_embeddings + other.grad_embeddings)?,
+            grad_embeddings: sum(&self.grad_embeddings, &other.grad_embeddings)?,
             num_empty_close: self.num_empty_close + other.num_empty_close,
             pending: None,
         })

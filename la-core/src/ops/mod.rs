@@ -9,7 +9,6 @@ pub mod conv2d;
 pub(crate) mod cuda;
 pub mod device;
 pub(crate) mod host;
-#[cfg(feature = "train")]
 pub(crate) mod mean;
 #[cfg(feature = "train")]
 pub mod memory;
