@@ -233,14 +233,33 @@ fn every_objective_trains() {
 }
 
 #[test]
+fn two_views_aggregate_by_the_clusters_of_the_bank() {
+    let folder = tempfile::tempdir().unwrap();
+    let two = TrainConfig { views: 2, num_background: Some(IMAGES), ..config() };
+    let train = |name: &str, config: TrainConfig| {
+        let summary = run(&config, &splits(IMAGES), &folder.path().join(name)).unwrap();
+        (model(&folder.path().join(name)), summary.epochs[2].loss)
+    };
+    let (agreement, _) = train("agreement", TrainConfig { ir_epochs: two.epochs, ..two.clone() });
+    let (few, alike) = train("few", TrainConfig { num_clusters: Some(2), ..two.clone() });
+    let (many, apart) = train("many", TrainConfig { num_clusters: Some(IMAGES), ..two });
+    assert!(agreement != few && agreement != many && few != many);
+    // Half of all images being close costs less than the own row alone.
+    assert!(alike < apart, "{alike} for {apart}");
+}
+
+#[test]
 fn the_share_of_empty_close_sets_is_logged_in_local_aggregation_only() {
     let folder = tempfile::tempdir().unwrap();
     // One cluster for each image and one neighbour: close only where the nearest row is the image's own.
     let config = TrainConfig { num_clusters: Some(IMAGES), num_background: Some(1), ..config() };
-    let summary = run(&config, &splits(IMAGES), &folder.path().join("run")).unwrap();
-    assert_eq!(summary.epochs[0].empty_close, None);
-    let share = summary.epochs[2].empty_close.unwrap();
-    assert!(share > 0.0 && share <= 1.0, "{share}");
+    for views in [1, 2] {
+        let config = TrainConfig { views, ..config.clone() };
+        let summary = run(&config, &splits(IMAGES), &folder.path().join(views.to_string())).unwrap();
+        assert_eq!(summary.epochs[0].empty_close, None);
+        let share = summary.epochs[2].empty_close.unwrap();
+        assert!(share > 0.0 && share <= 1.0, "{views} views: {share}");
+    }
 }
 
 #[test]

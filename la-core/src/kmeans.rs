@@ -102,12 +102,6 @@ impl ClusterLabels {
         self.min_agreement
     }
 
-    /// Whether images `a` and `b`, both below N, share a cluster in enough clusterings.
-    pub fn are_close(&self, a: usize, b: usize) -> bool {
-        let shared = self.labels.chunks_exact(self.num_images()).filter(|labels| labels[a] == labels[b]);
-        shared.take(self.min_agreement).count() == self.min_agreement
-    }
-
     /// `N`, the number of images.
     pub fn num_images(&self) -> usize {
         self.labels.len() / self.num_clusterings

@@ -28,7 +28,7 @@ pub struct LossOutput {
     pub loss: f32,
     /// `(B, D)`: the gradient of the mean by the unit embeddings.
     pub grad_embeddings: Tensor,
-    /// Images with no close neighbour among their background neighbours: they pull nowhere. 0 in instance recognition.
+    /// Embeddings with no close neighbour among their background neighbours: they pull nowhere. 0 in instance recognition.
     pub num_empty_close: usize,
     /// Where the work was left to a GPU: `(2,)` on it, the two numbers above, which hold NaN and 0 until [`LossOutput::settle`].
     pub pending: Option<Tensor>,

@@ -46,13 +46,13 @@ fn quick() -> TrainConfig {
     }
 }
 
-/// The same with neighbourhoods that most clusterings agree on: more images have more neighbours of other kinds.
+/// The same with neighbourhoods that most clusterings agree on: those of any clustering end below instance recognition alone.
 fn fashion_mnist() -> TrainConfig {
     TrainConfig { data: "fashion-mnist".into(), num_clusterings: Some(10), min_agreement: 8, ..quick() }
 }
 
 /// Photographs without alignment: two views, hard crops, a milder temperature, small steps; close is only what nearly all
-/// clusterings agree on, 73 % of it of one class where that of any clustering is 36 %.
+/// clusterings agree on.
 fn imagenette() -> TrainConfig {
     TrainConfig {
         data: "imagenette-160".into(),

@@ -232,7 +232,7 @@ impl<'a> Trainer<'a> {
             total_seconds: rounded(epochs.iter().map(|epoch| epoch.seconds).sum::<f64>() + seconds, 3),
             cluster_seconds: rounded(totals.cluster, 3),
             wait_seconds: rounded(totals.wait, 3),
-            empty_close: (phase == Phase::La).then_some(totals.empty_close as f64 / images),
+            empty_close: (phase == Phase::La).then_some(totals.empty_close as f64 / (images * self.fit.config.views as f64)),
             peak_rss_mb: metrics::peak_rss_mb(),
             unix_time: metrics::unix_time(),
         }
