@@ -23,10 +23,11 @@ def main():
     folder = pathlib.Path("tests/gpu") / f"{datetime.date.today()}-{re.sub(r'[^A-Za-z0-9]+', '-', card.split(',')[0])}"
     folder.mkdir(parents=True, exist_ok=True)
     report = Report(folder)
+    peer = Peer(report)
     report.line(f"{card}, {datetime.datetime.now():%Y-%m-%d %H:%M}")
     failed = tests(report)
-    steps(report, args)
-    losses(report, args)
+    steps(report, peer, args)
+    losses(report, peer, args)
     for name, data in [("cifar10", args.cifar10), ("imagenette", args.imagenette)]:
         if data:
             epoch(report, name, data)
@@ -39,9 +40,11 @@ def arguments():
     parser = argparse.ArgumentParser(prog="tests/gpu/run")
     parser.add_argument("--cifar10", help="folder of CIFAR-10 images in train/ and test/, a folder a class")
     parser.add_argument("--imagenette", help="folder of Imagenette images in train/ and val/")
-    parser.add_argument("--rounds", type=int, default=5, help="runs of each side, in turn")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each side, in turn, of what is judged")
+    parser.add_argument("--precisions", default="bf16,tf32,f32", help="what the steps compute in, and k-means where it can")
     parser.add_argument("--quick", action="store_true", help="small sizes, one round")
     args = parser.parse_args()
+    args.precisions = args.precisions.split(",")
     if args.quick:
         args.rounds = 1
     return args
@@ -69,6 +72,27 @@ class Report:
         return done.stdout
 
 
+class Peer:
+    """PyTorch in a process of its own, started once: to load it takes longer than most measurements."""
+
+    def __init__(self, report):
+        self.report = report
+        command = [sys.executable, "tests/peers/network.py", "serve"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def measure(self, words):
+        """Its figures for such a command line; none where it fails, which is told."""
+        print(" ".join(words), file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        print("$ tests/peers/network.py", *words, file=self.report.raw)
+        print(line, file=self.report.raw, flush=True)
+        found = json.loads(line) if line else {"error": "PyTorch's process ended"}
+        if "error" in found:
+            self.report.line(f"FAILED: tests/peers/network.py {' '.join(words)}: {found['error'].strip().splitlines()[:1]}")
+            return None
+        return found
+
+
 def run(command):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
@@ -85,12 +109,13 @@ def last_json(text):
     return json.loads(text.strip().splitlines()[-1]) if text else None
 
 
-def in_turn(report, ours, theirs, rounds):
-    """The best-known figures of both sides: medians over runs in turn."""
+def in_turn(report, peer, words, ours, theirs, rounds):
+    """The figures of both sides for such a command line, each with words of its own: medians over runs in turn."""
     found = ([], [])
     for _ in range(rounds):
-        for side, command in zip(found, (ours, theirs)):
-            figures = last_json(report.run(command))
+        mine = last_json(report.run(["./la-cli", "bench", words[0], "--device", "cuda", "--json"] + words[1:] + ours))
+        peers = peer.measure([words[0], "--device", "cuda"] + words[1:] + theirs)
+        for side, figures in zip(found, (mine, peers)):
             if figures:
                 side.append(figures)
     return [middle(side) for side in found]
@@ -105,36 +130,31 @@ def verdict(ratio):
     return "goal met" if ratio >= GOAL else "floor met" if ratio >= FLOOR else "BELOW THE FLOOR"
 
 
-def steps(report, args):
-    report.line(f"training step, ours and PyTorch's images/s; floor {FLOOR}, goal {GOAL} in bf16")
+def steps(report, peer, args):
+    report.line(f"training step, ours and PyTorch's images/s; floor {FLOOR}, goal {GOAL} in bf16, of {args.rounds} runs each; the rest of one")
     for name, flags in (QUICK_STEPS if args.quick else STEPS).items():
-        for precision in ["bf16", "tf32", "f32"]:
-            shape = flags.split() + ["--precision", precision]
-            ours = ["./la-cli", "bench", "step", "--device", "cuda", "--json"] + shape
-            theirs = [sys.executable, "tests/peers/network.py", "step", "--device", "cuda"] + shape
-            mine, peer = in_turn(report, ours, theirs, args.rounds)
-            if not (mine and peer):
+        for precision in args.precisions:
+            rounds = args.rounds if precision == "bf16" else 1
+            mine, theirs = in_turn(report, peer, ["step"] + flags.split() + ["--precision", precision, "--rounds", "6"], [], [], rounds)
+            if not (mine and theirs):
                 continue
-            ratio = mine["images_per_s"] / peer["images_per_s"]
-            memory = f"peak {mine['peak_gpu_mb']:.0f} and {peer['peak_gpu_mb']:.0f} MiB"
+            ratio = mine["images_per_s"] / theirs["images_per_s"]
+            memory = f"peak {mine['peak_gpu_mb']:.0f} and {theirs['peak_gpu_mb']:.0f} MiB"
             judged = verdict(ratio) if precision == "bf16" else ""
-            report.line(f"  {name}, {precision}: {mine['images_per_s']:.0f} and {peer['images_per_s']:.0f}, ratio {ratio:.2f} {judged}; {memory}")
+            report.line(f"  {name}, {precision}: {mine['images_per_s']:.0f} and {theirs['images_per_s']:.0f}, ratio {ratio:.2f} {judged}; {memory}")
             shares = ", ".join(f"{part} {share:.0%}" for part, share in mine["shares"].items())
             report.line(f"    share of time, each part waited for: {shares}")
 
 
-def losses(report, args):
+def losses(report, peer, args):
     n, k, clusters = (20_000, 500, 300) if args.quick else (IMAGENET, 4096, 30_000)
     report.line(f"without a network, at N = {n}")
-    size = ["--num-images", str(n), "--num-background", str(k), "--num-clusterings", "10", "--batch-size", "256"]
-    ours = ["./la-cli", "bench", "loss", "--device", "cuda", "--json"] + size
-    theirs = [sys.executable, "tests/peers/network.py", "loss", "--device", "cuda"] + size
-    compare(report, "local aggregation, K = %d, H = 10, B = 256" % k, in_turn(report, ours, theirs, args.rounds))
-    for precision in ["f32", "tf32"]:
-        common = ["--num-clusters", str(clusters), "--iters", "20", "--precision", precision]
-        ours = ["./la-cli", "bench", "kmeans", "--device", "cuda", "--json", "--num-points", str(n), "--rounds", "1"] + common
-        theirs = [sys.executable, "tests/peers/network.py", "kmeans", "--device", "cuda", "--num-images", str(n), "--rounds", "1"] + common
-        compare(report, f"one k-means of {clusters} clusters, 20 iterations, {precision}", in_turn(report, ours, theirs, 1))
+    size = ["loss", "--num-images", str(n), "--num-background", str(k), "--num-clusterings", "10", "--batch-size", "256"]
+    compare(report, "local aggregation, K = %d, H = 10, B = 256" % k, in_turn(report, peer, size, [], [], args.rounds))
+    for precision in [precision for precision in args.precisions if precision != "bf16"]:
+        common = ["kmeans", "--num-clusters", str(clusters), "--iters", "20", "--precision", precision, "--rounds", "1"]
+        sides = in_turn(report, peer, common, ["--num-points", str(n)], ["--num-images", str(n)], 1)
+        compare(report, f"one k-means of {clusters} clusters, 20 iterations, {precision}", sides)
 
 
 def compare(report, name, sides):
