@@ -96,6 +96,8 @@ pub struct TrainConfig {
     pub bank_init: BankInit,
     /// What the kNN monitor embeds at the end of each epoch.
     pub monitor: Monitor,
+    /// Epochs between evaluations of the monitor; the last epoch is always evaluated.
+    pub monitor_interval: usize,
     /// Neighbours that vote in the monitor.
     pub knn_k: usize,
     /// Temperature of the monitor's vote.
@@ -155,6 +157,7 @@ impl Default for TrainConfig {
             bank_momentum: 0.5,
             bank_init: BankInit::Random,
             monitor: Monitor::Auto,
+            monitor_interval: 1,
             knn_k: 200,
             knn_temperature: 0.07,
             seed: 0,
@@ -210,6 +213,7 @@ impl TrainConfig {
             ("num-noise", self.num_noise, 1..=usize::MAX),
             ("kmeans-iters", self.kmeans_iters, 1..=usize::MAX),
             ("cluster-interval", self.cluster_interval, 1..=usize::MAX),
+            ("monitor-interval", self.monitor_interval, 1..=usize::MAX),
             ("knn-k", self.knn_k, 1..=usize::MAX),
             ("limit", self.limit.unwrap_or(2), 2..=usize::MAX),
         ];

@@ -118,6 +118,9 @@ pub struct TrainArgs {
     /// What the kNN monitor embeds after each epoch
     #[arg(long, value_name = "auto|reembed|bank|none", help_heading = "Monitor")]
     monitor: Option<Monitor>,
+    /// Epochs between evaluations of the kNN monitor; the last epoch is always evaluated
+    #[arg(long, value_name = "E", help_heading = "Monitor")]
+    monitor_interval: Option<usize>,
     /// Neighbours that vote in the kNN monitor
     #[arg(long, value_name = "K", help_heading = "Monitor")]
     knn_k: Option<usize>,
@@ -217,6 +220,7 @@ impl TrainArgs {
             bank_init => bank_init;
             num_noise => num_noise;
             monitor => monitor;
+            monitor_interval => monitor_interval;
             knn_k => knn_k;
             knn_temperature => knn_temperature;
         )

@@ -196,7 +196,9 @@ impl<'a> Trainer<'a> {
     /// Evaluates, reports and saves.
     pub(super) fn finish_epoch(&mut self) -> Result<()> {
         self.settle()?;
-        let knn_top1 = match &self.monitor {
+        let done = self.state.position.epoch + 1;
+        let is_evaluated = done.is_multiple_of(self.fit.config.monitor_interval) || done == self.fit.config.epochs;
+        let knn_top1 = match self.monitor.as_ref().filter(|_| is_evaluated) {
             Some(monitor) => {
                 (self.progress)(Event::Evaluating);
                 Some(monitor.accuracy(&self.state.net, &self.state.bank)?)
