@@ -10,6 +10,8 @@ mod losses;
 #[path = "cuda/networks.rs"]
 mod networks;
 mod support;
+#[path = "cuda/views.rs"]
+mod views;
 
 use candle_core::{DType, Device, Tensor};
 use la_core::{
@@ -102,10 +104,10 @@ fn convolutions_equal_the_cpu() {
 
 #[test]
 fn batch_norms_equal_the_cpu() {
-    // Channels that are and are not a multiple of what a thread moves at once, and more pixels than one block takes.
+    // Channels that are and are not a multiple of what a thread moves at once, more than a block takes; and pixels likewise.
     for (precision, dtype, tolerance) in precisions() {
         let (device, _guard) = gpu(precision);
-        for (i, shape) in [[2, 3, 5, 7], [4, 9, 9, 36], [1, 5, 3, 4], [3, 40, 30, 8]].iter().enumerate() {
+        for (i, shape) in [[2, 3, 5, 7], [4, 9, 9, 36], [1, 5, 3, 40], [3, 40, 30, 8], [1, 2, 3, 2056], [1, 3, 2, 301]].iter().enumerate() {
             for (has_residual, relu) in [(false, false), (false, true), (true, true)] {
                 let (seed, channels) = (i as u64, shape[3]);
                 let moved = random(shape, seed).affine(1.5, 3.0).unwrap();
@@ -130,12 +132,18 @@ fn batch_norms_equal_the_cpu() {
                 // One gate for both: values that round to the other side of 0 are not what is looked at.
                 let y = here(&y_there);
                 let (grad, grad_there) = pair(&random(shape, 40 + seed), &device, dtype);
-                let grads = batch_norm_backward(grad, (&x, &y), &stats, &weight, epilogue).unwrap();
-                let there = batch_norm_backward(grad_there, (&x_there, &y_there), &stats_there, &weight_there, epilogue_there).unwrap();
-                close(&here(&there.input), &grads.input, tolerance, "gradient to the input");
-                close(&here(&there.weight), &grads.weight, tolerance, "gradient to the weight");
-                close(&here(&there.bias), &grads.bias, tolerance, "gradient to the bias");
-                if let (Some(there), Some(grad)) = (there.residual, grads.residual) {
+                let (of_weight, of_bias) = (weight.zeros_like().unwrap(), bias.zeros_like().unwrap());
+                let there = (of_weight.to_device(&device).unwrap(), of_bias.to_device(&device).unwrap());
+                let affine = (&weight, &bias);
+                let (input, residual) = batch_norm_backward(grad, (&x, &y), &stats, affine, epilogue, (&of_weight, &of_bias)).unwrap();
+                let (affine, into) = ((&weight_there, &bias_there), (&there.0, &there.1));
+                let (input_there, residual_there) =
+                    batch_norm_backward(grad_there, (&x_there, &y_there), &stats_there, affine, epilogue_there, into).unwrap();
+                close(&here(&input_there), &input, tolerance, "gradient to the input");
+                close(&here(&there.0), &of_weight, tolerance, "gradient to the weight");
+                close(&here(&there.1), &of_bias, tolerance, "gradient to the bias");
+                assert_eq!(residual.is_some(), residual_there.is_some());
+                if let (Some(there), Some(grad)) = (residual_there, residual) {
                     close(&here(&there), &grad, tolerance, "gradient to the residual");
                 }
                 let (x, x_there) = pair(&moved, &device, dtype);
@@ -152,7 +160,11 @@ fn batch_norms_equal_the_cpu() {
 fn pools_equal_the_cpu() {
     for (precision, dtype, tolerance) in precisions() {
         let (device, _guard) = gpu(precision);
-        for (i, (shape, window)) in [([2, 9, 7, 5], Conv2d::square(3, 2, 1)), ([1, 6, 8, 3], Conv2d::square(2, 2, 0))].iter().enumerate() {
+        for (i, (shape, window)) in
+            [([2, 9, 7, 5], Conv2d::square(3, 2, 1)), ([1, 6, 8, 3], Conv2d::square(2, 2, 0)), ([2, 7, 6, 16], Conv2d::square(3, 2, 1))]
+                .iter()
+                .enumerate()
+        {
             let (x, x_there) = pair(&random(shape, i as u64), &device, dtype);
             let ((y, taps), (y_there, taps_there)) = (max_pool(&x, window).unwrap(), max_pool(&x_there, window).unwrap());
             close(&here(&y_there), &y, 0.0, "max-pool");

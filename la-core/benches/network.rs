@@ -71,7 +71,8 @@ fn normalization(c: &mut Criterion) {
             .bench_function(BenchmarkId::new("forward", &name), |b| b.iter(|| batch_norm(&x, &stats, (&weight, &bias), epilogue).unwrap()));
         group.bench_function(BenchmarkId::new("backward", &name), |b| {
             let copy = || grad.copy().unwrap();
-            let backward = |grad| batch_norm_backward(grad, (&x, &y), &stats, &weight, epilogue).unwrap();
+            let (of_weight, of_bias) = (weight.zeros_like().unwrap(), bias.zeros_like().unwrap());
+            let backward = |grad| batch_norm_backward(grad, (&x, &y), &stats, (&weight, &bias), epilogue, (&of_weight, &of_bias)).unwrap();
             b.iter_batched(copy, backward, BatchSize::LargeInput)
         });
     }

@@ -92,9 +92,15 @@ pub(crate) fn augment_normalized(
     rng: &mut Rng,
     out: &mut [f32],
 ) -> Result<()> {
-    let crop = random_crop(picture.width, picture.height, config, rng);
-    let plan = random_colors(config, rng).normalizing(normalization.mean, normalization.std);
+    let (crop, plan) = draw((picture.width, picture.height), config, rng);
+    let plan = plan.normalizing(normalization.mean, normalization.std);
     resized(view(picture), Part::Box(crop), size, out, &plan)
+}
+
+/// Draws what a random view shows of a picture of this width and height, and how its colours change.
+pub(crate) fn draw((width, height): (usize, usize), config: &AugmentConfig, rng: &mut Rng) -> (CropBox, ColorPlan) {
+    let crop = random_crop(width, height, config, rng);
+    (crop, random_colors(config, rng))
 }
 
 /// Writes the un-augmented view for evaluation to `out` (size, size, 3), values in 0 to 1.

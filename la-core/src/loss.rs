@@ -44,16 +44,26 @@ impl LossOutput {
         Ok(())
     }
 
-    /// The sum of two losses over the same embeddings; waits for a GPU that still has one of them.
+    /// The sum of two losses over the same embeddings; waits for a GPU only where one of them is there and the other is not.
     pub fn plus(mut self, mut other: Self) -> Result<Self> {
+        let grad_embeddings = sum(&self.grad_embeddings, &other.grad_embeddings)?;
+        if let (Some(figures), Some(others)) = (&self.pending, &other.pending) {
+            return Ok(Self { grad_embeddings, pending: Some(sum(figures, others)?), ..self });
+        }
         self.settle()?;
         other.settle()?;
         Ok(Self {
             loss: self.loss + other.loss,
-            grad_embeddings: sum(&self.grad_embeddings, &other.grad_embeddings)?,
+            grad_embeddings,
             num_empty_close: self.num_empty_close + other.num_empty_close,
             pending: None,
         })
+    }
+
+    /// What a replayed step gives: its figures alone, with nothing left to do for its gradient.
+    #[cfg_attr(not(feature = "train"), allow(dead_code))]
+    pub(crate) fn of_figures(figures: Tensor) -> Self {
+        Self::pending(figures.clone(), figures)
     }
 
     #[cfg_attr(not(feature = "cuda"), allow(dead_code))]

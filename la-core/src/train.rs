@@ -4,18 +4,23 @@ mod metrics;
 mod monitor;
 mod objective;
 mod pending;
+mod replays;
 mod trainer;
 
 pub(crate) use metrics::unix_time;
 pub use metrics::{peak_rss_mb, Baseline, EpochMetrics, Event, Phase, Summary, Totals};
 
 use crate::{
+    checkpoint::TrainState,
     config::TrainConfig,
     data::{Batch, Splits},
+    loss::LossOutput,
     ops::normalize::{normalize, normalize_backward},
     run_folder::RunFolder,
     Result,
 };
+use candle_core::Tensor;
+use objective::Objective;
 use std::time::Instant;
 use trainer::Trainer;
 
@@ -58,17 +63,28 @@ impl Trainer<'_> {
         let started = Instant::now();
         let objective = self.objective();
         let learning_rate = self.learning_rate();
-        let state = &mut self.state;
-        let (outputs, cache) = state.net.forward_train(&batch.images)?;
-        let (embeddings, norms) = normalize(&outputs)?;
-        let loss = objective.loss(&embeddings, state, &batch.indices)?;
+        let loss = match self.replays.run(&objective, &mut self.state, batch, learning_rate)? {
+            Some(loss) => loss,
+            None => step(&objective, &mut self.state, &batch.images, &batch.indices, learning_rate)?,
+        };
         if loss.pending.is_none() && !loss.loss.is_finite() {
             let step = self.state.position.step;
             return Err(self.diverged(loss.loss, step));
         }
-        state.net.backward(cache, &normalize_backward(&embeddings, &norms, &loss.grad_embeddings)?)?;
-        state.sgd.step(&mut state.net, learning_rate)?;
-        objective.update_bank(&embeddings, state, &batch.indices)?;
         self.count_step(batch, loss, started.elapsed())
     }
+}
+
+/// Embeds the images, and moves the weights and the bank; a loss that is no number moves nothing.
+fn step(objective: &Objective, state: &mut TrainState, images: &Tensor, indices: &[u32], learning_rate: f64) -> Result<LossOutput> {
+    let (outputs, cache) = state.net.forward_train(images)?;
+    let (embeddings, norms) = normalize(&outputs)?;
+    let loss = objective.loss(&embeddings, state, indices)?;
+    if loss.pending.is_none() && !loss.loss.is_finite() {
+        return Ok(loss);
+    }
+    state.net.backward(cache, &normalize_backward(&embeddings, &norms, &loss.grad_embeddings)?)?;
+    state.sgd.step(&mut state.net, learning_rate)?;
+    objective.update_bank(&embeddings, state, indices)?;
+    Ok(loss)
 }

@@ -12,10 +12,13 @@ use super::{
 use candle_core::{Device, Tensor};
 use la_core::{
     kmeans::{cluster, kmeans, ClusterLabels, KmeansConfig},
-    loss::{background_neighbors, instance_recognition, instance_recognition_nce, local_aggregation, LaConfig, LossOutput, NceConfig},
+    loss::{
+        background_neighbors, instance_recognition, instance_recognition_nce, local_aggregation, view_agreement, LaConfig, LossOutput,
+        NceConfig,
+    },
     memory_bank::MemoryBank,
     ops::{
-        device::Precision,
+        device::{gpu_memory, Precision},
         normalize::{normalize, normalize_backward},
     },
     rng::{Rng, Stream},
@@ -66,6 +69,20 @@ fn golden_noise_contrastive_estimation_holds() {
         assert!((found.loss - golden.scalar("loss")).abs() <= 1e-4 * golden.scalar("loss").abs(), "{name}: {}", found.loss);
         let grad = normalize_backward(&unit, &norms, &found.grad_embeddings).unwrap();
         close(&here(&grad), golden.get("grad_outputs"), F32, name);
+    }
+}
+
+#[test]
+fn agreement_of_views_equals_the_cpu() {
+    let (device, _guard) = gpu(Precision::F32);
+    for (images, dim, temperature) in [(1, 8, 0.2), (5, 16, 0.07), (150, 128, 0.5)] {
+        let views = tensor(unit_rows(2 * images, dim, 3, 0.5, images as u64), dim);
+        let expected = view_agreement(&views, temperature).unwrap();
+        let found = view_agreement(&views.to_device(&device).unwrap(), temperature).unwrap();
+        same_loss(found.clone(), &expected, "agreement");
+        // Two losses that both wait for the GPU are added without waiting for it.
+        let (found, expected) = (found.clone().plus(found).unwrap(), expected.clone().plus(expected).unwrap());
+        same_loss(found, &expected, "twice the agreement");
     }
 }
 
@@ -149,6 +166,24 @@ fn the_bank_moves_as_on_the_cpu() {
         let row = |rows: &Tensor, i: usize| rows.get(i).unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(row(&before, 5), row(&after, 5));
         assert_ne!(row(&before, 3), row(&after, 3));
+    }
+}
+
+#[test]
+fn clusters_by_tensor_cores_are_as_good() {
+    let (device, _guard) = gpu(Precision::Tf32);
+    if gpu_memory(&device).is_some_and(|(_, name)| name.starts_with("emulated")) {
+        return eprintln!("left out: no tensor cores are emulated");
+    }
+    // Points and clusters that are and are not multiples of what a block takes.
+    for (n, k) in [(256, 32), (1000, 7), (4099, 330)] {
+        let points = tensor(unit_rows(n, 128, 50, 0.5, n as u64), 128);
+        // One round: after many, a rounding has moved everything a little.
+        let config = KmeansConfig { num_clusters: k, max_iters: 1, ..KmeansConfig::default() };
+        let (expected, found) = (kmeans(&points, &config).unwrap(), kmeans(&points.to_device(&device).unwrap(), &config).unwrap());
+        let same = found.labels.iter().zip(&expected.labels).filter(|(a, b)| a == b).count();
+        assert!((found.inertia / expected.inertia - 1.0).abs() < 1e-3, "{n}, {k}: {} for {}", found.inertia, expected.inertia);
+        assert!(same * 100 >= n * 95, "{n}, {k}: {same} of {n} labels are the CPU's");
     }
 }
 

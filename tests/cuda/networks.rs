@@ -45,7 +45,7 @@ fn golden_networks_in_eval_mode() {
     }
 }
 
-fn check_train(file: &str, stem: Stem) {
+fn check_train(file: &str, stem: Stem, tolerance: f32) {
     let (device, _guard) = gpu(Precision::F32);
     let golden = golden(file);
     let mut net = net(Arch::Resnet18, stem, &device);
@@ -55,7 +55,7 @@ fn check_train(file: &str, stem: Stem) {
     net.backward(cache, &grad.to_device(&device).unwrap()).unwrap();
     let grads = file_layout_here(&net);
     for (name, expected) in golden.with_prefix("grad.") {
-        close(&grads[name], expected, F32, name);
+        close(&grads[name], expected, tolerance, name);
     }
     let after: HashMap<_, _> = net.tensors().unwrap().into_iter().collect();
     for (name, expected) in golden.with_prefix("after.") {
@@ -72,8 +72,9 @@ fn file_layout_here(net: &ResNet) -> HashMap<String, Tensor> {
 
 #[test]
 fn golden_networks_train() {
-    check_train("resnet_18_train_64px", Stem::Imagenet);
-    check_train("resnet_18_small_stem_train_32px", Stem::Small);
+    check_train("resnet_18_train_64px", Stem::Imagenet, F32);
+    // One ReLU's input is 7.7e-7 here: on which side of 0 it falls moves the gradients by 1e-3.
+    check_train("resnet_18_small_stem_train_32px", Stem::Small, 3e-3);
 }
 
 /// What `of` gives of each parameter, all in one row on the CPU.

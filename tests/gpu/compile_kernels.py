@@ -8,7 +8,7 @@ import sys
 
 KERNELS = pathlib.Path(__file__).parents[2] / "la-core/src/ops/cuda/kernels"
 # The order of la-core/src/ops/cuda/context.rs.
-FILES = ["device.cuh", "common.cuh", "layout.cu", "norm.cu", "pool.cu", "rows.cu", "sgd.cu", "select.cu", "loss.cu", "kmeans.cu"]
+FILES = ["device.cuh", "common.cuh", "layout.cu", "norm.cu", "views.cu", "pool.cu", "rows.cu", "sgd.cu", "select.cu", "loss.cu", "kmeans.cu", "nearest.cu"]
 
 
 def main():

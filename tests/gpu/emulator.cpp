@@ -109,6 +109,11 @@ static void run_block(const std::function<void()>& kernel, bool is_falling) {
 
 static inline float as_float(unsigned bits) { float x; memcpy(&x, &bits, 4); return x; }
 static inline unsigned as_bits(float x) { unsigned bits; memcpy(&bits, &x, 4); return bits; }
+static inline unsigned rounded_half(float x) {
+    unsigned bits = as_bits(x);
+    return x == x ? (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16 : 0x7fffu;
+}
+static inline unsigned round_pair(float low, float high) { return rounded_half(low) | rounded_half(high) << 16; }
 template <typename T> static T atomicAdd(T* at, T x) { T old = *at; *at += x; return old; }
 
 typedef std::function<void(void**)> Kernel;
@@ -133,8 +138,15 @@ static std::map<std::string, Kernel> all = {
 #undef VALUE
 #undef TILE
 #undef PACK
-#undef CHANNELS
-#undef LANES
+#undef WORDS
+#undef NORM_THREADS
+#undef UNDER_WAY
+#undef VIEW_WORDS
+#undef IS_GRAY
+#undef IS_FLIPPED
+#undef BRIGHTNESS
+#undef CONTRAST
+#undef SATURATION
 #undef MIN_NORM
 #undef MAX_TENSORS
 #undef CHUNK
@@ -213,6 +225,11 @@ int cuCtxGetCurrent(void** context) { *context = current; return 0; }
 int cuCtxSetCurrent(void* context) { current = context; return 0; }
 int cuCtxSynchronize() { return 0; }
 int cuStreamSynchronize(void*) { return 0; }
+// No recording: la-core goes on without.
+int cuStreamBeginCapture_v2(void*, int) { return 801; }
+int cuStreamCreate(void** stream, unsigned) { *stream = (void*)2; return 0; }
+int cuStreamDestroy_v2(void*) { return 0; }
+int cuDeviceGetGraphMemAttribute(int, int, void* value) { *(uint64_t*)value = 0; return 0; }
 int cuStreamIsCapturing(void*, int* status) { *status = 0; return 0; }
 int cuStreamWaitEvent(void*, void*, unsigned) { return 0; }
 int cuEventCreate(void** event, unsigned) { *event = (void*)1; return 0; }
@@ -245,6 +262,8 @@ int cuMemFreeAsync(Address at, void*) {
     free((char*)at - GUARD);
     return 0;
 }
+int cuMemHostAlloc(void** at, size_t bytes, unsigned) { *at = calloc(bytes, 1); return *at ? 0 : 2; }
+int cuMemFreeHost(void* at) { free(at); return 0; }
 int cuMemFree_v2(Address at) { return cuMemFreeAsync(at, nullptr); }
 int cuMemsetD8Async(Address at, unsigned char value, size_t bytes, void*) { memset((void*)at, value, bytes); return 0; }
 int cuMemsetD8_v2(Address at, unsigned char value, size_t bytes) { memset((void*)at, value, bytes); return 0; }
@@ -288,6 +307,7 @@ int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsign
 
 // ---- NVRTC ----
 
+int nvrtcVersion(int* major, int* minor) { *major = *minor = 0; return 0; }
 int nvrtcCreateProgram(void** program, const char*, const char*, int, const char* const*, const char* const*) {
     *program = new std::string();
     return 0;

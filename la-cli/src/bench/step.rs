@@ -9,9 +9,10 @@ use la_core::loss::{local_aggregation, LaConfig};
 use la_core::memory_bank::MemoryBank;
 use la_core::ops::device::{profile, set_precision, Precision, Share};
 use la_core::ops::normalize::{normalize, normalize_backward};
+use la_core::ops::replay::Replay;
 use la_core::optim::{Sgd, SgdConfig};
 use la_core::resnet::ResNet;
-use std::time::Instant;
+use std::{ops::Range, time::Instant};
 
 /// Steps before the first that counts: memory is fresh and code is cold in them.
 const WARMUPS: usize = 2;
@@ -57,7 +58,7 @@ pub fn run(args: &StepArgs, device: &Device) -> anyhow::Result<Figures> {
     let mut parts = Vec::new();
     for step in 0..WARMUPS + args.rounds {
         let indices = workload.indices(step, args.batch_size);
-        let seconds = workload.step(&indices)?;
+        let (seconds, _) = workload.step(&workload.images.clone(), &indices)?;
         if step >= WARMUPS {
             parts.push(seconds);
         }
@@ -67,27 +68,22 @@ pub fn run(args: &StepArgs, device: &Device) -> anyhow::Result<Figures> {
     Ok(times.add_to(figures).with("shares", shares(&parts)).with_peak())
 }
 
-/// The same on a GPU, which is waited for after each few steps, as training does; then what its time goes to.
+/// The same on a GPU, recorded as in training and waited for after each few steps; before that, what its time goes to.
 fn run_on_gpu(args: &StepArgs, device: &Device) -> anyhow::Result<Figures> {
     let mut workload = Workload::new(args, device)?;
-    let mut run = |steps: std::ops::Range<usize>| -> anyhow::Result<f64> {
-        device.synchronize()?;
-        let (started, count) = (Instant::now(), steps.len());
-        for step in steps {
-            let indices = workload.indices(step, args.batch_size);
-            workload.step(&indices)?;
-        }
-        device.synchronize()?;
-        Ok(started.elapsed().as_secs_f64() / count as f64)
-    };
-    run(0..WARMUPS)?;
-    let rounds = (0..args.rounds).map(|round| run(WARMUPS + round * UNWATCHED..WARMUPS + (round + 1) * UNWATCHED));
-    let times = Times::of(rounds.collect::<anyhow::Result<_>>()?);
+    workload.run(0..1, args.batch_size, None)?;
     profile(device, true)?;
-    let watched = run(0..UNWATCHED)? * UNWATCHED as f64;
+    let watched = workload.run(0..UNWATCHED, args.batch_size, None)? * UNWATCHED as f64;
     let parts = profile(device, false)?;
-    let figures =
-        describe(args).with("precision", args.precision.to_string()).with("images_per_s", args.batch_size as f64 / times.median());
+    let replay = workload.record(args.batch_size)?;
+    let mut steps = |first: usize, count: usize| workload.run(first..first + count, args.batch_size, replay.as_ref());
+    steps(0, WARMUPS)?;
+    let rounds = (0..args.rounds).map(|round| steps(WARMUPS + round * UNWATCHED, UNWATCHED));
+    let times = Times::of(rounds.collect::<anyhow::Result<_>>()?);
+    let figures = describe(args)
+        .with("precision", args.precision.to_string())
+        .with("is_recorded", replay.is_some())
+        .with("images_per_s", args.batch_size as f64 / times.median());
     Ok(times.add_to(figures).with("shares", gpu_shares(&parts, watched)).with_gpu(device).with_peak())
 }
 
@@ -140,20 +136,46 @@ impl Workload {
         self.order.iter().cycle().skip(step * batch_size % self.order.len()).take(batch_size).copied().collect()
     }
 
-    fn step(&mut self, indices: &[u32]) -> anyhow::Result<Seconds> {
+    /// Seconds that each of these steps takes, with one wait at the end.
+    fn run(&mut self, steps: Range<usize>, batch_size: usize, replay: Option<&Replay>) -> anyhow::Result<f64> {
+        let (device, images) = (self.images.device().clone(), self.images.clone());
+        device.synchronize()?;
+        let (started, count) = (Instant::now(), steps.len());
+        for step in steps {
+            let indices = self.indices(step, batch_size);
+            match replay {
+                Some(replay) => drop(replay.run(&images, &indices, self.recipe.lr)?),
+                None => drop(self.step(&images, &indices)?),
+            }
+        }
+        device.synchronize()?;
+        Ok(started.elapsed().as_secs_f64() / count as f64)
+    }
+
+    /// The step as training records it.
+    fn record(&mut self, batch_size: usize) -> anyhow::Result<Option<Replay>> {
+        let (device, images, indices) = (self.images.device().clone(), self.images.clone(), self.indices(0, batch_size));
+        Ok(Replay::record(&device, &images, batch_size, |images| {
+            let (_, figures) = self.step(images, &indices).map_err(|error| la_core::Error::invalid(error.to_string()))?;
+            figures.ok_or_else(|| la_core::Error::invalid("a step on a GPU gave its loss at once"))
+        })?)
+    }
+
+    /// One step; gives what its parts took, and the figures that its loss waits for on a GPU.
+    fn step(&mut self, images: &Tensor, indices: &[u32]) -> anyhow::Result<(Seconds, Option<Tensor>)> {
         let mut watch = Watch(Instant::now());
-        let (outputs, cache) = self.net.forward_train(&self.images)?;
+        let (outputs, cache) = self.net.forward_train(images)?;
         let (embeddings, norms) = normalize(&outputs)?;
         let forward = watch.lap();
         let loss = local_aggregation(&embeddings, &self.bank, indices, &self.clusters, &self.loss)?;
         let grad_outputs = normalize_backward(&embeddings, &norms, &loss.grad_embeddings)?;
-        let loss = watch.lap();
+        let (figures, loss) = (loss.pending, watch.lap());
         self.net.backward(cache, &grad_outputs)?;
         let backward = watch.lap();
         self.sgd.step(&mut self.net, self.recipe.lr)?;
         let optimiser = watch.lap();
         self.bank.update(indices, &embeddings, self.recipe.bank_momentum as f32)?;
-        Ok(Seconds { forward, loss, backward, optimiser, bank: watch.lap() })
+        Ok((Seconds { forward, loss, backward, optimiser, bank: watch.lap() }, figures))
     }
 }
 

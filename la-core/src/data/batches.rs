@@ -58,7 +58,16 @@ impl Default for BatchConfig {
 }
 
 impl BatchConfig {
-    fn check(&self) -> Result<()> {
+    /// Fails where a setting is out of range, or `source` holds too few images to learn from.
+    pub(crate) fn check(&self, source: &dyn Source) -> Result<()> {
+        self.check_values()?;
+        match source.len() {
+            n if n < 2 => bail!("training needs at least 2 images, got {n}"),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_values(&self) -> Result<()> {
         for (name, value) in [("image size", self.size), ("batch size", self.batch_size), ("views", self.views)] {
             if value == 0 {
                 bail!("{name} must be at least 1, got 0");
@@ -98,12 +107,14 @@ pub fn num_batches(num_images: usize, batch_size: usize) -> usize {
 /// Order and views depend on seed, epoch and image alone: neither on threads nor on `first_batch`. Two images are the
 /// least to learn from; a source with fewer, or a setting out of range, is the error of the first item.
 pub fn epoch_batches(source: Arc<dyn Source>, config: &BatchConfig, epoch: usize, first_batch: usize) -> Batches {
-    let n = source.len();
-    let checked = config.check().and_then(|()| if n < 2 { bail!("training needs at least 2 images, got {n}") } else { Ok(()) });
-    let order = Rng::new(Stream::Order, &[config.seed, epoch as u64]).permutation(n);
-    let count = num_batches(n, config.batch_size);
-    let parts = (first_batch..count).map(|i| part(&order, i, config.batch_size)).collect();
-    Batches::start(checked.map(|()| Job { source, config: config.clone(), parts, epoch: Some(epoch as u64) }))
+    let parts = epoch_parts(source.len(), config, epoch, first_batch);
+    Batches::start(config.check(&*source).map(|()| Job { source, config: config.clone(), parts, epoch: Some(epoch as u64) }))
+}
+
+/// The images of each batch of an epoch, from `first_batch` on.
+pub(crate) fn epoch_parts(num_images: usize, config: &BatchConfig, epoch: usize, first_batch: usize) -> Vec<Vec<u32>> {
+    let order = Rng::new(Stream::Order, &[config.seed, epoch as u64]).permutation(num_images);
+    (first_batch..num_batches(num_images, config.batch_size)).map(|i| part(&order, i, config.batch_size)).collect()
 }
 
 /// All images once, un-augmented and in order, `batch_size` at a time; the last batch may be short.
@@ -111,7 +122,7 @@ pub fn eval_batches(source: Arc<dyn Source>, config: &BatchConfig, batch_size: u
     let config = BatchConfig { batch_size, views: 1, ..config.clone() };
     let order: Vec<u32> = (0..source.len() as u32).collect();
     let parts = (0..order.len().div_ceil(batch_size.max(1))).map(|i| part(&order, i, batch_size)).collect();
-    Batches::start(config.check().map(|()| Job { source, config, parts, epoch: None }))
+    Batches::start(config.check_values().map(|()| Job { source, config, parts, epoch: None }))
 }
 
 fn part(order: &[u32], index: usize, batch_size: usize) -> Vec<u32> {
@@ -226,7 +237,7 @@ impl Job {
 
     /// Writes view `view` of the image at `index`; says whether another stood in for it.
     fn view(&self, index: u32, view: u64, out: &mut [f32]) -> Result<Option<Unreadable>> {
-        let (picture, failed) = self.picture(index as usize)?;
+        let (picture, failed) = readable(&*self.source, index as usize)?;
         let BatchConfig { size, augment, normalization, crop_fraction, seed, .. } = &self.config;
         match self.epoch {
             Some(epoch) => {
@@ -237,19 +248,19 @@ impl Job {
         }
         Ok(failed)
     }
+}
 
-    /// The image at `index`, or the next one of the source that can be read.
-    fn picture(&self, index: usize) -> Result<(Cow<'_, Picture>, Option<Unreadable>)> {
-        let reason = match self.source.picture(index) {
-            Ok(picture) => return Ok((picture, None)),
-            Err(err) => err.to_string(),
-        };
-        let n = self.source.len();
-        let stand_in = (1..=STAND_INS.min(n - 1)).find_map(|i| self.source.picture((index + i) % n).ok());
-        match stand_in {
-            Some(picture) => Ok((picture, Some(Unreadable { name: self.source.name(index), reason }))),
-            None => bail!("{reason}; nor could any of the {STAND_INS} images after it be read"),
-        }
+/// The image at `index`, or the next one of the source that can be read.
+pub(crate) fn readable(source: &dyn Source, index: usize) -> Result<(Cow<'_, Picture>, Option<Unreadable>)> {
+    let reason = match source.picture(index) {
+        Ok(picture) => return Ok((picture, None)),
+        Err(err) => err.to_string(),
+    };
+    let n = source.len();
+    let stand_in = (1..=STAND_INS.min(n - 1)).find_map(|i| source.picture((index + i) % n).ok());
+    match stand_in {
+        Some(picture) => Ok((picture, Some(Unreadable { name: source.name(index), reason }))),
+        None => bail!("{reason}; nor could any of the {STAND_INS} images after it be read"),
     }
 }
 

@@ -14,6 +14,8 @@ mod named;
 mod normalization;
 pub mod parquet;
 pub mod probe;
+#[cfg(feature = "cuda")]
+pub mod resident;
 mod splits;
 
 pub use batches::{epoch_batches, eval_batches, num_batches, Batch, BatchConfig, Batches};

@@ -3,7 +3,7 @@
 use super::{check_temperature, is_finite, log_share, not_a_number, values, LogShare, LossOutput};
 use crate::{
     error::bail,
-    ops::{host, parallel, row_sums::dot},
+    ops::{device::on_gpu, host, parallel, row_sums::dot},
     Result,
 };
 use candle_core::Tensor;
@@ -22,12 +22,14 @@ pub fn view_agreement(embeddings: &Tensor, temperature: f64) -> Result<LossOutpu
     if n == 0 || n % 2 != 0 {
         bail!("embeddings must be two for each image, got {n}");
     }
-    let device = embeddings.device();
-    let embeddings = host::local(embeddings)?;
-    if !is_finite(&embeddings)? {
-        return not_a_number(&embeddings);
+    on_gpu!(embeddings, {
+        let found = crate::ops::cuda::loss::agreement(embeddings, temperature)?;
+        Ok(LossOutput::pending(found.figures, found.grad))
+    });
+    if !is_finite(embeddings)? {
+        return not_a_number(embeddings);
     }
-    let rows = values(&embeddings)?;
+    let rows = values(embeddings)?;
     let row = |i: usize| &rows[i * dim..][..dim];
     let shares: Vec<LogShare> = parallel::map(n, |i| {
         let similarities: Vec<f32> = others(n, i).map(|j| dot(row(i), row(j))).collect();
@@ -45,7 +47,7 @@ pub fn view_agreement(embeddings: &Tensor, temperature: f64) -> Result<LossOutpu
         grad
     });
     let loss = shares.iter().map(|share| share.loss).sum::<f64>() / n as f64;
-    let grad_embeddings = host::tensor(grads.concat(), (n, dim)).to_device(device)?;
+    let grad_embeddings = host::tensor(grads.concat(), (n, dim));
     Ok(LossOutput { loss: loss as f32, grad_embeddings, num_empty_close: 0, pending: None })
 }
 

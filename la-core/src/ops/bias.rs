@@ -2,7 +2,7 @@
 
 use super::{
     device::on_gpu,
-    host::{read, tensor, write},
+    host::{read, write},
 };
 use crate::Result;
 use candle_core::Tensor;
@@ -16,13 +16,14 @@ pub(crate) fn add_bias(y: &Tensor, bias: &Tensor) -> Result<()> {
     })
 }
 
-/// The gradient `(columns,)` to the bias: the sum over rows of `grad` `(…, columns)`.
-pub(crate) fn sum_rows(grad: &Tensor, columns: usize) -> Result<Tensor> {
-    on_gpu!(grad, super::cuda::rows::sum_rows(grad, columns));
+/// The gradient to the bias, written over `out` `(columns,)`: the sum over rows of `grad` `(…, columns)`.
+pub(crate) fn sum_rows(grad: &Tensor, out: &Tensor) -> Result<()> {
+    on_gpu!(grad, super::cuda::rows::sum_rows(grad, out));
+    let columns = out.elem_count();
     let sums = read(grad, |g| {
         let mut sums = vec![0f64; columns];
         g.chunks_exact(columns).for_each(|row| sums.iter_mut().zip(row).for_each(|(s, g)| *s += *g as f64));
         sums
     })?;
-    Ok(tensor(sums.iter().map(|&s| s as f32).collect(), columns))
+    write(out, |out| out.iter_mut().zip(&sums).for_each(|(out, &sum)| *out = sum as f32))
 }

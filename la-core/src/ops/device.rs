@@ -111,8 +111,12 @@ pub fn gpu_memory(device: &Device) -> Option<(f64, String)> {
     None
 }
 
-/// Images in the type that their device's precision gives activations.
-pub(crate) fn activations(x: Tensor) -> Result<Tensor> {
+/// Images on `device`, in the type that its precision gives activations.
+pub(crate) fn activations(x: Tensor, device: &Device) -> Result<Tensor> {
     on_gpu!(x, super::cuda::activations(x));
-    Ok(x)
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(device) = device {
+        return super::cuda::send(&x, device);
+    }
+    Ok(x.to_device(device)?)
 }

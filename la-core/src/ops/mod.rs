@@ -18,6 +18,8 @@ pub mod parallel;
 pub mod pool;
 pub(crate) mod products;
 pub(crate) mod quantize;
+#[cfg(feature = "train")]
+pub mod replay;
 pub(crate) mod resident;
 pub(crate) mod row_sums;
 pub(crate) mod scan;

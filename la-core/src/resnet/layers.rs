@@ -140,9 +140,8 @@ impl Unit {
 
     /// Through batch norm (and gate) only: the gradients to the convolution's output and to the residual.
     fn backward_norm(&mut self, grad: Tensor, cache: &UnitCache, epilogue: Epilogue) -> Result<(Tensor, Option<Tensor>)> {
-        let grads = batch_norm_backward(grad, (&cache.conv_out, &cache.output), &cache.stats, &self.norm_weight.value, epilogue)?;
-        (self.norm_weight.grad, self.norm_bias.grad) = (grads.weight, grads.bias);
-        Ok((grads.input, grads.residual))
+        let into = (&self.norm_weight.grad, &self.norm_bias.grad);
+        batch_norm_backward(grad, (&cache.conv_out, &cache.output), &cache.stats, self.norm(), epilogue, into)
     }
 
     /// Through the convolution: fills the weight gradient and gives the input's, added to `add_to` if there is one.
@@ -338,7 +337,7 @@ impl Linear {
         let ((batch, inputs), (_, outputs)) = (x.dims2()?, grad.dims2()?);
         let grad = grad.contiguous()?.reshape((batch, 1, 1, outputs))?;
         conv2d_backward_weight(&x.reshape((batch, 1, 1, inputs))?, &grad, &Self::CONV, &self.weight.grad)?;
-        self.bias.grad = sum_rows(&grad, outputs)?;
+        sum_rows(&grad, &self.bias.grad)?;
         let grad = conv2d_backward_input(&grad, &self.weight.value, &Self::CONV, (1, 1), None)?;
         Ok(grad.reshape((batch, inputs))?)
     }

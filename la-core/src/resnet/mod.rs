@@ -154,13 +154,14 @@ impl ResNet {
     /// `(B, 3, H, W)` images as contiguous `(B, H, W, 3)` on the network's device: free where they already lie so in memory.
     fn channels_last(&self, images: &Tensor) -> Result<Tensor> {
         let (batch, channels, height, width) = images.dims4()?;
-        if channels != 3 || batch == 0 || images.dtype() != DType::F32 {
+        let is_given = images.dtype() == DType::F32 || (images.device().is_cuda() && images.dtype() == DType::BF16);
+        if channels != 3 || batch == 0 || !is_given {
             bail!("resnet: expected f32 images (B, 3, H, W), got {:?} {:?}", images.dtype(), images.dims());
         }
         if height == 0 || width == 0 {
             bail!("resnet: expected images of at least 1x1, got {height}x{width}");
         }
-        activations(images.permute((0, 2, 3, 1))?.contiguous()?.to_device(self.stem.weight.value.device())?)
+        activations(images.permute((0, 2, 3, 1))?.contiguous()?, self.stem.weight.value.device())
     }
 
     /// Builds every layer from tensors that `make` gives in torchvision's order.

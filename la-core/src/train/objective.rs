@@ -40,6 +40,21 @@ impl Objective {
         }
     }
 
+    /// What is minimised.
+    pub(super) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Views of each image.
+    pub(super) fn views(&self) -> usize {
+        self.views
+    }
+
+    /// Whether the host draws nothing for a step but which images it sees.
+    pub(super) fn depends_on_indices_alone(&self) -> bool {
+        self.views > 1 || self.phase == Phase::La || self.ir != Ir::Nce
+    }
+
     /// Mean loss of the batch and its gradient with respect to `embeddings` `(views * B, D)`.
     ///
     /// Two views must agree, judged among the step's own embeddings: with the bank for judge, which lags behind, all that is

@@ -5,12 +5,15 @@ use super::{
     monitor::Monitor,
     objective::Objective,
     pending::{Pending, Step},
+    replays::Replays,
     EpochMetrics, Event, Phase, Start, Summary, Totals,
 };
+#[cfg(feature = "cuda")]
+use crate::data::resident::ResidentViews;
 use crate::{
     checkpoint::{Position, TrainState},
     config::{BankInit, Fit, TrainConfig},
-    data::{epoch_batches, num_batches, Batch, BatchConfig, Batches, Normalization, Splits, Unreadable},
+    data::{epoch_batches, num_batches, Batch, BatchConfig, Normalization, Splits, Unreadable},
     error::bail,
     files::read_tensors,
     kmeans::{cluster, KmeansConfig},
@@ -34,10 +37,13 @@ pub(super) struct Trainer<'a> {
     splits: &'a Splits,
     run: &'a RunFolder,
     batches: BatchConfig,
+    #[cfg(feature = "cuda")]
+    resident: Option<std::sync::Arc<ResidentViews>>,
     monitor: Option<Monitor>,
     unreadable: Vec<Unreadable>,
     progress: &'a mut dyn FnMut(Event),
     pending: Pending,
+    pub(super) replays: Replays,
     epoch_started: Instant,
     saved: Instant,
 }
@@ -66,7 +72,22 @@ impl<'a> Trainer<'a> {
         let unreadable = splits.unreadable.clone();
         let now = Instant::now();
         let pending = Pending::default();
-        let mut trainer = Self { state, fit, splits, run, batches, monitor, unreadable, progress, pending, epoch_started: now, saved: now };
+        let mut trainer = Self {
+            #[cfg(feature = "cuda")]
+            resident: if fit.config.device.is_cuda() { ResidentViews::new(&*splits.train, &batches, &fit.config.device)? } else { None },
+            state,
+            fit,
+            splits,
+            run,
+            batches,
+            monitor,
+            unreadable,
+            progress,
+            pending,
+            replays: Replays::default(),
+            epoch_started: now,
+            saved: now,
+        };
         trainer.announce()?;
         Ok(trainer)
     }
@@ -111,15 +132,20 @@ impl<'a> Trainer<'a> {
         let (num_clusters, num_clusterings) = (self.fit.num_clusters, self.fit.num_clusterings);
         (self.progress)(Event::Clustering { num_clusters, num_clusterings });
         let config = KmeansConfig { num_clusters, max_iters: self.fit.config.kmeans_iters, seed: KMEANS_SEED + self.fit.config.seed };
+        self.replays.forget();
         self.state.clusters = Some(cluster(self.state.bank.rows(), num_clusterings, &config)?.agreeing(self.fit.config.min_agreement)?);
         self.state.position.totals.cluster = started.elapsed().as_secs_f64();
         Ok(())
     }
 
     /// The batches that are left of the epoch.
-    pub(super) fn batches(&self) -> Batches {
+    pub(super) fn batches(&self) -> Box<dyn Iterator<Item = Result<Batch>>> {
         let Position { epoch, step, .. } = self.state.position;
-        epoch_batches(self.splits.train.clone(), &self.batches, epoch, step)
+        #[cfg(feature = "cuda")]
+        if let Some(resident) = &self.resident {
+            return Box::new(resident.clone().epoch(epoch, step));
+        }
+        Box::new(epoch_batches(self.splits.train.clone(), &self.batches, epoch, step))
     }
 
     pub(super) fn objective(&self) -> Objective {

@@ -38,18 +38,6 @@ struct HostStats {
     inv_std: Vec<f32>,
 }
 
-/// The gradients of a batch norm in training mode.
-pub struct BatchNormGrads {
-    /// To the input; the shape of the input.
-    pub input: Tensor,
-    /// To the residual that was added, if one was.
-    pub residual: Option<Tensor>,
-    /// To the weight `(C,)`.
-    pub weight: Tensor,
-    /// To the bias `(C,)`.
-    pub bias: Tensor,
-}
-
 /// What follows the normalisation: `relu(norm(x) + residual)`, each part optional.
 #[derive(Default, Clone, Copy)]
 pub struct Epilogue<'a> {
@@ -128,20 +116,22 @@ pub fn batch_norm_eval(x: &Tensor, running: (&Tensor, &Tensor), (weight, bias): 
     apply(None, x, &Affine::new(&running.0.to_vec1::<f32>()?, &inv_std, weight, bias)?, epilogue)
 }
 
-/// Backward of [`batch_norm`]: `grad` is overwritten.
+/// Backward of [`batch_norm`] in training mode: the gradients to the input and, if one was added, to the residual.
 ///
-/// - `x`, `y`: input and output of the forward pass; `y` gates the gradient where `epilogue.relu`.
+/// - `grad` is overwritten; `x`, `y`: input and output of the forward pass; `y` gates the gradient where `epilogue.relu`.
 /// - With a residual, its gradient is `grad` gated, in `grad`'s own memory.
+/// - `into`: weight's and bias's gradients `(C,)`, written over.
 pub fn batch_norm_backward(
     grad: Tensor,
     (x, y): (&Tensor, &Tensor),
     stats: &BatchStats,
-    weight: &Tensor,
+    (weight, _bias): (&Tensor, &Tensor),
     epilogue: Epilogue,
-) -> Result<BatchNormGrads> {
+    into: (&Tensor, &Tensor),
+) -> Result<(Tensor, Option<Tensor>)> {
     #[cfg(feature = "cuda")]
     if let Kept::Gpu(stats) = &stats.0 {
-        return super::cuda::norm::backward(grad, (x, y), stats, weight, epilogue);
+        return super::cuda::norm::backward(grad, (x, y), stats, (weight, _bias), epilogue, into);
     }
     let (channels, stats) = (channels(x)?, stats.host()?);
     let pixels = (x.elem_count() / channels) as f64;
@@ -168,8 +158,10 @@ pub fn batch_norm_backward(
             from(out.get())
         }
     })???;
-    let narrow = |v: &[f64]| tensor(v.iter().map(|&v| v as f32).collect(), channels);
-    Ok(BatchNormGrads { input, residual: keep.then_some(grad), weight: narrow(&dot), bias: narrow(&sum) })
+    let narrow = |to: &Tensor, from: &[f64]| write(to, |to| to.iter_mut().zip(from).for_each(|(to, &from)| *to = from as f32));
+    narrow(into.0, &dot)?;
+    narrow(into.1, &sum)?;
+    Ok((input, keep.then_some(grad)))
 }
 
 fn channels(x: &Tensor) -> Result<usize> {

@@ -1,11 +1,27 @@
 //! Kernels compiled by NVRTC to machine code: a driver need not be as new as NVRTC, as it must for its assembly.
+//!
+//! The machine code is kept in the user's cache folder, under a name that changes with all that went into it.
 
-use crate::{error::bail, Error, Result};
-use candle_core::cuda_backend::cudarc::nvrtc::{
-    result::{self, NvrtcError},
-    sys, Ptx,
+use crate::{error::bail, files::write_atomically, Error, Result};
+use candle_core::cuda_backend::cudarc::{
+    driver::CudaModule,
+    nvrtc::{
+        result::{self, NvrtcError},
+        sys, Ptx,
+    },
 };
-use std::ffi::{c_char, CString};
+use candle_core::cuda_backend::CudaDevice;
+use sha2::{Digest, Sha256};
+use std::{
+    env,
+    ffi::{c_char, CString},
+    fs,
+    path::PathBuf,
+    sync::Arc,
+};
+
+/// The program's folder among the user's caches.
+const FOLDER: &str = "local-aggregation";
 
 /// A program of NVRTC's, destroyed at the end.
 struct Program(sys::nvrtcProgram);
@@ -17,16 +33,46 @@ impl Drop for Program {
     }
 }
 
-/// The machine code of `source` for GPUs of this compute capability, with activations of type `value`.
-pub(super) fn compile(source: &str, value: &str, (major, minor): (i32, i32)) -> Result<Ptx> {
+/// The kernels of `source` on `device`, with activations of type `value`: from the cache, or compiled and then kept there.
+pub(super) fn load(device: &CudaDevice, source: &str, value: &str) -> Result<Arc<CudaModule>> {
+    let context = device.cuda_stream().context().clone();
+    let (major, minor) = context.compute_capability().map_err(super::launch::driver)?;
+    let options = [format!("--gpu-architecture=sm_{major}{minor}"), format!("-DVALUE={value}"), "-std=c++17".into()];
+    let kept = cached(source, &options);
+    let known = kept.as_ref().and_then(|path| fs::read(path).ok());
+    if let Some(module) = known.and_then(|code| context.load_module(Ptx::from_binary(code)).ok()) {
+        return Ok(module);
+    }
+    let code = compile(source, &options)?;
+    // A cache that cannot be written costs the next start some seconds, and nothing else.
+    if let Some(path) = kept.filter(|path| path.parent().is_some_and(|folder| fs::create_dir_all(folder).is_ok())) {
+        let _ = write_atomically(&path, |file| file.write_all(&code));
+    }
+    context.load_module(Ptx::from_binary(code)).map_err(super::launch::driver)
+}
+
+/// Where the machine code is kept, if there is a folder for caches.
+fn cached(source: &str, options: &[String]) -> Option<PathBuf> {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let caches = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?;
+    let (mut major, mut minor) = (0, 0);
+    // SAFETY: both numbers are written.
+    unsafe { sys::nvrtcVersion(&mut major, &mut minor) }.result().ok()?;
+    let mut hash = Sha256::new();
+    hash.update(source);
+    hash.update(format!("{options:?} {major}.{minor}"));
+    let name: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    Some(caches.join(FOLDER).join(format!("kernels-{name}.cubin")))
+}
+
+fn compile(source: &str, options: &[String]) -> Result<Vec<u8>> {
     let source = CString::new(source).map_err(|_| Error::invalid("the kernels' source holds a zero byte"))?;
     let program = Program(result::create_program(&source, None).map_err(nvrtc)?);
-    let options = [format!("--gpu-architecture=sm_{major}{minor}"), format!("-DVALUE={value}"), "-std=c++17".into()];
     // SAFETY: the program was created just above and lives on.
-    if let Err(error) = unsafe { result::compile_program(program.0, &options) } {
-        bail!("NVRTC cannot compile the kernels for compute capability {major}.{minor}: {error:?}\n{}", log(&program));
+    if let Err(error) = unsafe { result::compile_program(program.0, options) } {
+        bail!("NVRTC cannot compile the kernels with {options:?}: {error:?}\n{}", log(&program));
     }
-    Ok(Ptx::from_binary(machine_code(&program)?))
+    machine_code(&program)
 }
 
 fn log(program: &Program) -> String {

@@ -1,6 +1,6 @@
 //! What is kept for each GPU: compiled kernels, the cuDNN handle with its choices, the precision, the profile.
 
-use super::{compile::compile, cudnn::Cudnn, launch};
+use super::{compile, cudnn::Cudnn, graph::Inputs, launch, staging::Staging};
 use crate::{
     error::bail,
     ops::device::{Precision, Share},
@@ -9,10 +9,10 @@ use crate::{
 use candle_core::{
     backend::BackendDevice,
     cuda_backend::{
-        cudarc::driver::{result, sys, CudaModule},
+        cudarc::driver::{result, sys, CudaFunction, CudaModule},
         CudaDevice,
     },
-    DType, DeviceLocation,
+    DType, Device, DeviceLocation, Tensor,
 };
 use std::{
     collections::HashMap,
@@ -26,18 +26,26 @@ const KERNELS: &str = concat!(
     include_str!("kernels/common.cuh"),
     include_str!("kernels/layout.cu"),
     include_str!("kernels/norm.cu"),
+    include_str!("kernels/views.cu"),
     include_str!("kernels/pool.cu"),
     include_str!("kernels/rows.cu"),
     include_str!("kernels/sgd.cu"),
     include_str!("kernels/select.cu"),
     include_str!("kernels/loss.cu"),
     include_str!("kernels/kmeans.cu"),
+    include_str!("kernels/nearest.cu"),
 );
 
 /// What one GPU holds.
 #[derive(Default)]
 pub(super) struct Context {
     modules: HashMap<&'static str, Arc<CudaModule>>,
+    functions: HashMap<(&'static str, &'static str), CudaFunction>,
+    pub staging: Staging,
+    /// Where a step that is being recorded takes its indices and its learning rate from.
+    pub recording: Option<Inputs>,
+    /// What convolutions work in, one after the other.
+    pub workspace: Option<Tensor>,
     pub cudnn: Option<Cudnn>,
     pub precision: Precision,
     profile: Option<Vec<Share>>,
@@ -87,15 +95,22 @@ fn check_capability(device: &CudaDevice) -> Result<()> {
     Ok(())
 }
 
-/// The module of the kernels for activations of `dtype`, compiled at first use.
-pub(super) fn module(device: &CudaDevice, dtype: DType) -> Result<Arc<CudaModule>> {
+/// The kernel of this name for activations of `dtype`.
+pub(super) fn function(device: &CudaDevice, dtype: DType, name: &'static str) -> Result<CudaFunction> {
     let value = if dtype == DType::BF16 { "bf16" } else { "float" };
+    if let Some(function) = with(device, |context| Ok(context.functions.get(&(value, name)).cloned()))? {
+        return Ok(function);
+    }
+    let function = module(device, value)?.load_function(name).map_err(launch::driver)?;
+    with(device, |context| Ok(context.functions.entry((value, name)).or_insert(function).clone()))
+}
+
+/// The module of the kernels for activations of type `value`, loaded at first use.
+fn module(device: &CudaDevice, value: &'static str) -> Result<Arc<CudaModule>> {
     if let Some(module) = with(device, |context| Ok(context.modules.get(value).cloned()))? {
         return Ok(module);
     }
-    let stream = device.cuda_stream();
-    let capability = stream.context().compute_capability().map_err(launch::driver)?;
-    let module = stream.context().load_module(compile(KERNELS, value, capability)?).map_err(launch::driver)?;
+    let module = compile::load(device, KERNELS, value)?;
     with(device, |context| Ok(context.modules.entry(value).or_insert(module).clone()))
 }
 
@@ -137,6 +152,12 @@ pub(super) fn timed<T>(device: &CudaDevice, part: &'static str, f: impl FnOnce()
     })
 }
 
+/// Bytes that are free on a GPU.
+pub(crate) fn free_memory(device: &Device) -> Result<usize> {
+    device.as_cuda_device()?.cuda_stream().context().bind_to_thread().map_err(launch::driver)?;
+    Ok(result::mem_get_info().map_err(launch::driver)?.0)
+}
+
 /// Counts the high-water mark of memory anew from what is held now.
 pub(super) fn forget_peak(device: &CudaDevice) -> Result<()> {
     device.synchronize()?;
@@ -152,13 +173,24 @@ pub(super) fn forget_peak(device: &CudaDevice) -> Result<()> {
 /// The high-water mark of the memory pool in MiB, and the GPU's name.
 pub(crate) fn memory(device: &CudaDevice) -> Result<(f64, String)> {
     let stream = device.cuda_stream();
-    let mut bytes = 0u64;
-    // SAFETY: the pool is the device's own, and the attribute a 64-bit number.
-    let code = unsafe {
-        let pool = result::device::get_default_mem_pool(stream.context().cu_device()).map_err(launch::driver)?;
-        let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
-        sys::cuMemPoolGetAttribute(pool, attribute, std::ptr::from_mut(&mut bytes).cast())
+    let card = stream.context().cu_device();
+    let pool_holds = |attribute| {
+        let mut bytes = 0u64;
+        // SAFETY: the pool is the device's own, and the attribute a 64-bit number.
+        let code = unsafe {
+            let pool = result::device::get_default_mem_pool(card).map_err(launch::driver)?;
+            sys::cuMemPoolGetAttribute(pool, attribute, std::ptr::from_mut(&mut bytes).cast())
+        };
+        code.result().map(|()| bytes).map_err(launch::driver)
     };
-    code.result().map_err(launch::driver)?;
-    Ok((bytes as f64 / f64::from(1 << 20), stream.context().name().map_err(launch::driver)?))
+    let mut recorded = 0u64;
+    let attribute = sys::CUgraphMem_attribute::CU_GRAPH_MEM_ATTR_USED_MEM_HIGH;
+    // SAFETY: the attribute is a 64-bit number.
+    unsafe { sys::cuDeviceGetGraphMemAttribute(card, attribute, std::ptr::from_mut(&mut recorded).cast()) }
+        .result()
+        .map_err(launch::driver)?;
+    // What recorded steps take comes on top of what lies in the pool while they run.
+    let most = pool_holds(sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH)?;
+    let with_recorded = pool_holds(sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT)? + recorded;
+    Ok((most.max(with_recorded) as f64 / f64::from(1 << 20), stream.context().name().map_err(launch::driver)?))
 }

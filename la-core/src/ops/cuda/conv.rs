@@ -125,9 +125,20 @@ fn run(gpu: &CudaDevice, problem: &Problem, [first, second, out]: [&Tensor; 3], 
         Some(size) => size,
         None => choose(gpu, problem, operands, out)?,
     };
-    let workspace = empty(gpu, size.max(1), DType::U8)?;
-    let at = (pointer(&workspace)?, size);
+    let at = (pointer(&workspace(gpu, size)?)?, size);
     timed(gpu, "convolution", || with_cudnn(gpu, |cudnn| cudnn.run(problem, operands, at, keep)))
+}
+
+/// Memory of at least this many bytes. Convolutions follow each other in the stream, so that one piece serves all.
+fn workspace(gpu: &CudaDevice, size: usize) -> Result<Tensor> {
+    let kept = with(gpu, |context| Ok(context.workspace.clone()))?;
+    if let Some(kept) = kept.filter(|kept| kept.elem_count() >= size) {
+        return Ok(kept);
+    }
+    // The old one goes first, so that both need not fit.
+    with(gpu, |context| Ok(context.workspace.take()))?;
+    let new = empty(gpu, size.max(1), DType::U8)?;
+    with(gpu, |context| Ok(context.workspace.insert(new).clone()))
 }
 
 /// Times the algorithms on a copy of the output's shape, so that what is added to stays as it is; gives the workspace's size.

@@ -2,11 +2,13 @@
 
 use super::{
     blas::{product, Side},
+    context::precision,
     launch::{arg, device, empty, upload, zeros, Arg, Launch},
     rows,
 };
 use crate::{
     kmeans::{fill_empty, Kmeans},
+    ops::device::Precision,
     Result,
 };
 use candle_core::{DType, Tensor};
@@ -14,6 +16,10 @@ use candle_core::{DType, Tensor};
 /// Points and centroids of a block of products: 32 MiB, which stay in the second-level cache of the GPUs this is for.
 const POINTS: usize = 2048;
 const CENTROIDS: usize = 4096;
+/// The dimension that the fused kernel is written for: that of the published embedding.
+const FUSED_DIM: usize = 128;
+/// Threads of a warp.
+const WARP: usize = 32;
 
 /// Lloyd's algorithm from the points of the indices `start`, as on the CPU.
 pub(crate) fn run(points: &Tensor, start: &[u32], max_iters: usize) -> Result<Kmeans> {
@@ -55,6 +61,28 @@ impl<'a> Clusters<'a> {
 
     /// Gives each point its nearest centroid, the lowest of several.
     fn assign(&mut self) -> Result<()> {
+        let (gpu, (_, dim)) = (device(self.points)?, self.points.dims2()?);
+        match precision(&gpu) != Precision::F32 && dim == FUSED_DIM {
+            true => self.assign_fused(),
+            false => self.assign_blocks(),
+        }
+    }
+
+    /// In one kernel, whose products are TF32.
+    fn assign_fused(&mut self) -> Result<()> {
+        let (gpu, n) = (device(self.points)?, self.labels.elem_count());
+        let (rounded, half) = (empty(&gpu, self.centroids.shape(), DType::F32)?, empty(&gpu, self.k, DType::F32)?);
+        let args = [arg(&self.centroids)?, arg(&rounded)?, arg(&half)?, Arg::int(self.k)];
+        Launch::each("round_centroids", self.k * WARP).run(&gpu, &args)?;
+        let labels = empty(&gpu, n, DType::U32)?;
+        let args = [arg(self.points)?, arg(&rounded)?, arg(&half)?, arg(&labels)?, Arg::long(n), Arg::int(self.k)];
+        Launch::each("nearest_centroids", n).run(&gpu, &args)?;
+        self.labels = labels;
+        Ok(())
+    }
+
+    /// In blocks of products.
+    fn assign_blocks(&mut self) -> Result<()> {
         let (gpu, (n, dim)) = (device(self.points)?, self.points.dims2()?);
         let half = empty(&gpu, self.k, DType::F32)?;
         Launch::each("half_squares", self.k).run(&gpu, &[arg(&self.centroids)?, arg(&half)?, Arg::int(self.k), Arg::int(dim)])?;

@@ -26,6 +26,7 @@ pub(super) enum Arg {
     F64(f64),
     Window(super::pool::Window),
     Tensors(Box<super::sgd::Tensors>),
+    Normal(super::views::Normal),
 }
 
 impl Arg {
@@ -71,6 +72,11 @@ impl Launch {
         Self { name, dtype: DType::F32, grid, block: (32, 8) }
     }
 
+    /// A two-dimensional grid of blocks of `threads` threads.
+    pub fn rows(name: &'static str, grid: (usize, usize), threads: usize) -> Self {
+        Self { name, dtype: DType::F32, grid, block: (threads, 1) }
+    }
+
     /// Threads that loop over `n` values.
     pub fn over(name: &'static str, n: usize) -> Self {
         Self::blocks(name, n.div_ceil(THREADS).clamp(1, MAX_BLOCKS), THREADS)
@@ -88,7 +94,7 @@ impl Launch {
 
     /// Launches the kernel; the arguments must be those of its declaration.
     pub fn run(self, device: &CudaDevice, args: &[Arg]) -> Result<()> {
-        let function = context::module(device, self.dtype)?.load_function(self.name).map_err(driver)?;
+        let function = context::function(device, self.dtype, self.name)?;
         let stream = device.cuda_stream();
         let mut builder = stream.launch_builder(&function);
         for arg in args {
@@ -100,6 +106,7 @@ impl Launch {
                 Arg::F64(x) => builder.arg(x),
                 Arg::Window(x) => builder.arg(x),
                 Arg::Tensors(x) => builder.arg(&**x),
+                Arg::Normal(x) => builder.arg(x),
             };
         }
         let of = |(x, y): (usize, usize)| (x as u32, y as u32, 1);
@@ -168,7 +175,7 @@ pub(super) fn zeros(device: &CudaDevice, shape: impl Into<Shape>, dtype: DType) 
     Tensor::zeros(shape, dtype, &Device::Cuda(device.clone())).map_err(|error| out_of_memory(error, bytes))
 }
 
-fn wrap(device: &CudaDevice, slice: CudaStorageSlice, shape: Shape) -> Tensor {
+pub(super) fn wrap(device: &CudaDevice, slice: CudaStorageSlice, shape: Shape) -> Tensor {
     let storage = Storage::Cuda(CudaStorage { slice, device: device.clone() });
     Tensor::from_storage(storage, shape, BackpropOp::none(), false)
 }
@@ -177,6 +184,14 @@ fn wrap(device: &CudaDevice, slice: CudaStorageSlice, shape: Shape) -> Tensor {
 pub(super) fn upload(device: &CudaDevice, values: &[u32]) -> Result<Tensor> {
     let slice = device.clone_htod(values).map_err(|error| out_of_memory(error, std::mem::size_of_val(values)))?;
     Ok(wrap(device, CudaStorageSlice::U32(slice), values.len().into()))
+}
+
+/// The images of a step on the GPU: sent there, or where they will lie when a step that is being recorded is replayed.
+pub(super) fn step_indices(device: &CudaDevice, indices: &[u32]) -> Result<Tensor> {
+    match context::with(device, |context| Ok(context.recording.clone()))? {
+        Some(inputs) => Ok(inputs.indices.narrow(0, 0, indices.len())?),
+        None => upload(device, indices),
+    }
 }
 
 /// Replaces a tensor's values by these.
@@ -194,18 +209,12 @@ fn copy(from: &Tensor, to: &Tensor) -> Result<()> {
 /// Images in the type that the device's precision gives activations.
 pub(crate) fn activations(x: Tensor) -> Result<Tensor> {
     let gpu = device(&x)?;
-    if precision(&gpu) != Precision::Bf16 {
+    if precision(&gpu) != Precision::Bf16 || x.dtype() == DType::BF16 {
         return Ok(x);
     }
-    cast(&x, DType::BF16)
-}
-
-/// `x` from f32 to bf16, or back.
-pub(super) fn cast(x: &Tensor, dtype: DType) -> Result<Tensor> {
-    let (gpu, n) = (device(x)?, x.elem_count());
-    let out = empty(&gpu, x.shape(), dtype)?;
-    let name = if dtype == DType::F32 { "to_f32" } else { "from_f32" };
-    Launch::over(name, n).of(DType::BF16).run(&gpu, &[arg(x)?, arg(&out)?, Arg::long(n)])?;
+    let out = empty(&gpu, x.shape(), DType::BF16)?;
+    let n = x.elem_count();
+    Launch::over("from_f32", n).of(DType::BF16).run(&gpu, &[arg(&x)?, arg(&out)?, Arg::long(n)])?;
     Ok(out)
 }
 
@@ -217,7 +226,7 @@ pub(super) fn driver(error: DriverError) -> Error {
     Error::invalid(format!("CUDA: {error}"))
 }
 
-fn out_of_memory(error: candle_core::Error, bytes: usize) -> Error {
+pub(super) fn out_of_memory(error: candle_core::Error, bytes: usize) -> Error {
     match format!("{error:?}").contains("OUT_OF_MEMORY") {
         true => no_memory(Some(bytes)),
         false => error.into(),
@@ -232,3 +241,5 @@ fn no_memory(bytes: Option<usize>) -> Error {
 unsafe impl DeviceRepr for super::pool::Window {}
 // SAFETY: as above.
 unsafe impl DeviceRepr for super::sgd::Tensors {}
+// SAFETY: as above.
+unsafe impl DeviceRepr for super::views::Normal {}

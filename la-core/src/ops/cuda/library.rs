@@ -5,7 +5,7 @@ use super::context;
 use crate::{error::bail, Error, Result};
 use candle_core::Device;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 /// The oldest driver interface that CUDA 13.0's libraries work with.
 const DRIVER_INTERFACE: i32 = 13_000;
@@ -22,8 +22,21 @@ const LIBRARIES: [(&str, &str); 5] = [
 /// Libraries stay loaded: their symbols are the program's.
 static LOADED: Mutex<Vec<Library>> = Mutex::new(Vec::new());
 
-/// Opens GPU `index`, or says what stands in the way and what to do about it.
+/// The GPUs that were opened: each has one stream, which all handles and kept memory belong to.
+static OPENED: Mutex<Vec<(usize, Device)>> = Mutex::new(Vec::new());
+
+/// GPU `index`, opened by the first call; fails with what stands in the way and what to do about it.
 pub(crate) fn open(index: usize) -> Result<Device> {
+    let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, device)) = opened.iter().find(|(other, _)| *other == index) {
+        return Ok(device.clone());
+    }
+    let device = open_first(index)?;
+    opened.push((index, device.clone()));
+    Ok(device)
+}
+
+fn open_first(index: usize) -> Result<Device> {
     load_driver(index)?;
     // NVRTC looks for it by name alone, which finds it once it is loaded; another release's has another name.
     if let Ok(library) = load("libnvrtc-builtins.so.13.0") {
@@ -38,7 +51,8 @@ pub(crate) fn open(index: usize) -> Result<Device> {
         })?;
         keep(library);
     }
-    let device = Device::new_cuda(index).map_err(|error| Error::invalid(format!("GPU {index} cannot be opened: {error}")))?;
+    // A stream of its own can be recorded, which the default one cannot.
+    let device = Device::new_cuda_with_stream(index).map_err(|error| Error::invalid(format!("GPU {index} cannot be opened: {error}")))?;
     context::prepare(device.as_cuda_device()?)?;
     Ok(device)
 }
@@ -109,5 +123,5 @@ pub(super) fn load(name: &str) -> std::result::Result<Library, libloading::Error
 }
 
 fn keep(library: Library) {
-    LOADED.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(library);
+    LOADED.lock().unwrap_or_else(PoisonError::into_inner).push(library);
 }

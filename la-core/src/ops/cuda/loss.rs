@@ -3,7 +3,8 @@
 use super::{
     blas::{exact_product, Side},
     context::timed,
-    launch::{arg, device, empty, upload, Arg, Launch},
+    launch::{arg, device, empty, step_indices, upload, Arg, Launch},
+    rows::scaled_sum,
 };
 use crate::{kmeans::ClusterLabels, Result};
 use candle_core::{cuda_backend::CudaDevice, DType, Device, Tensor};
@@ -79,7 +80,7 @@ impl Labels {
 pub(crate) fn local_aggregation(inputs: &Inputs, clusters: &Labels, num_background: usize) -> Result<Found> {
     let (gpu, (batch, n, _)) = (device(inputs.rows)?, inputs.sizes()?);
     let (chosen, weights) = inputs.background(num_background)?;
-    let own = upload(&gpu, inputs.indices)?;
+    let own = step_indices(&gpu, inputs.indices)?;
     let (losses, is_empty) = (empty(&gpu, batch, DType::F32)?, empty(&gpu, batch, DType::F32)?);
     let operands = [arg(&chosen)?, arg(&weights)?, arg(&own)?, arg(&clusters.labels)?, arg(&losses)?, arg(&is_empty)?];
     let counts = [num_background, clusters.labels.dims2()?.0, clusters.min_agreement, batch].map(Arg::int);
@@ -97,7 +98,7 @@ pub(crate) fn softmax(inputs: &Inputs) -> Result<Found> {
     let (gpu, (batch, n, dim)) = (device(inputs.rows)?, inputs.sizes()?);
     let vector = || empty(&gpu, batch, DType::F32);
     let (largest, sums, losses) = (vector()?, vector()?, vector()?);
-    let (own, grad) = (upload(&gpu, inputs.indices)?, empty(&gpu, (batch, dim), DType::F32)?);
+    let (own, grad) = (step_indices(&gpu, inputs.indices)?, empty(&gpu, (batch, dim), DType::F32)?);
     inputs.each_scores(|scores, first, count| {
         let part = |x: &Tensor| x.narrow(0, first, count);
         let args = [arg(scores)?, arg(&part(&largest)?)?, arg(&part(&sums)?)?, Arg::long(n), Arg::F32(1.0 / inputs.temperature as f32)];
@@ -127,6 +128,21 @@ pub(crate) fn nce(inputs: &Inputs, noise: &[u32], (log_odds, epsilon_cost): (f64
         let grad = weighted_rows(inputs, (&weights, &noise), Some((&own_weights, &own)))?;
         Ok(Found { figures: figures(&gpu, &losses, None)?, grad })
     })
+}
+
+/// Agreement of two views of each image among `embeddings` `(2 B, D)`.
+pub(crate) fn agreement(embeddings: &Tensor, temperature: f64) -> Result<Found> {
+    let (gpu, (n, dim)) = (device(embeddings)?, embeddings.dims2()?);
+    let (weights, losses) = (empty(&gpu, (n, n), DType::F32)?, empty(&gpu, n, DType::F32)?);
+    let rows = Side::new(embeddings, dim);
+    exact_product(rows, rows.transposed(), (n, n, dim), &weights)?;
+    let args = [arg(&weights)?, arg(&losses)?, Arg::int(n), Arg::F32(temperature as f32)];
+    timed(&gpu, "loss", || Launch::blocks("agreement_weights", n, 256).run(&gpu, &args))?;
+    // Each similarity stands in two losses: that of the one embedding and that of the other.
+    let (own, others) = (empty(&gpu, (n, dim), DType::F32)?, empty(&gpu, (n, dim), DType::F32)?);
+    exact_product(Side::new(&weights, n), rows, (n, dim, n), &own)?;
+    exact_product(Side::new(&weights, n).transposed(), rows, (n, dim, n), &others)?;
+    Ok(Found { figures: figures(&gpu, &losses, None)?, grad: scaled_sum(&own, &others, 1.0)? })
 }
 
 /// The sums of chosen bank rows, each times its weight; `(B, D)`.

@@ -2,7 +2,7 @@
 
 use super::{
     context::timed,
-    launch::{arg, device, empty, upload, zeros, Arg, Launch},
+    launch::{arg, device, empty, step_indices, upload, zeros, Arg, Launch},
 };
 use crate::Result;
 use candle_core::{DType, Tensor};
@@ -34,12 +34,11 @@ pub(crate) fn add_bias(y: &Tensor, bias: &Tensor) -> Result<()> {
     Launch::over("add_bias", n).run(&gpu, &[arg(y)?, arg(bias)?, Arg::int(bias.elem_count()), Arg::long(n)])
 }
 
-/// The sums `(columns,)` over all rows.
-pub(crate) fn sum_rows(x: &Tensor, columns: usize) -> Result<Tensor> {
-    let (gpu, rows) = (device(x)?, x.elem_count() / columns);
-    let out = empty(&gpu, columns, DType::F32)?;
-    Launch::each("sum_rows", columns).run(&gpu, &[arg(x)?, arg(&out)?, Arg::int(rows), Arg::int(columns)])?;
-    Ok(out)
+/// The sums over all rows, written over `out` `(columns,)`.
+pub(crate) fn sum_rows(x: &Tensor, out: &Tensor) -> Result<()> {
+    let (gpu, columns) = (device(x)?, out.elem_count());
+    let rows = x.elem_count() / columns;
+    Launch::each("sum_rows", columns).run(&gpu, &[arg(x)?, arg(out)?, Arg::int(rows), Arg::int(columns)])
 }
 
 /// The rows of these indices.
@@ -62,7 +61,7 @@ pub(crate) fn scaled_sum(a: &Tensor, b: &Tensor, scale: f32) -> Result<Tensor> {
 /// Moves bank rows towards embeddings; an embedding that is not finite moves nothing.
 pub(crate) fn update_bank(rows: &Tensor, indices: &[u32], embeddings: &Tensor, momentum: f32) -> Result<()> {
     let (gpu, (batch, dim)) = (device(rows)?, embeddings.dims2()?);
-    let chosen = upload(&gpu, indices)?;
+    let chosen = step_indices(&gpu, indices)?;
     let args = [arg(rows)?, arg(&chosen)?, arg(embeddings)?, Arg::F32(momentum), Arg::int(batch), Arg::int(dim)];
     timed(&gpu, "bank", || Launch::blocks("update_bank", batch, THREADS).run(&gpu, &args))
 }

@@ -1,7 +1,7 @@
 //! SGD on the GPU: every parameter in one launch, or a few.
 
 use super::{
-    context::timed,
+    context::{timed, with},
     launch::{device, pointer, Arg, Launch, THREADS},
 };
 use crate::{ops::sgd::Update, Result};
@@ -26,10 +26,18 @@ pub(super) struct Tensors {
 pub(crate) fn step(updates: &[Update], momentum: f32, rate: f32) -> Result<()> {
     let Some(first) = updates.first() else { return Ok(()) };
     let gpu = device(first.weight)?;
+    // A step that is recorded reads its rate when it is replayed.
+    let rate_at = with(&gpu, |context| Ok(context.recording.as_ref().map(|inputs| inputs.rate.clone())))?;
     timed(&gpu, "optimiser", || {
         for updates in updates.chunks(MAX_TENSORS) {
             let (tensors, blocks) = tensors(updates)?;
-            let args = [Arg::Tensors(Box::new(tensors)), Arg::int(updates.len()), Arg::F32(momentum), Arg::F32(rate)];
+            let args = [
+                Arg::Tensors(Box::new(tensors)),
+                Arg::int(updates.len()),
+                Arg::F32(momentum),
+                Arg::F32(rate),
+                Arg::maybe(rate_at.as_ref())?,
+            ];
             Launch::blocks("sgd", blocks, THREADS).run(&gpu, &args)?;
         }
         Ok(())

@@ -14,10 +14,11 @@ struct bf16 {
 
 typedef VALUE value;
 
-// Values that one thread moves at once.
-#define PACK 4
-struct alignas(PACK * sizeof(value)) pack {
-    value v[PACK];
+// Values that one thread moves at once, in words of 32 bits.
+#define PACK 8
+#define WORDS (PACK * sizeof(value) / 4)
+struct alignas(16) pack {
+    u32 words[WORDS];
 };
 
 __device__ inline float to_float(float x) { return x; }
@@ -30,6 +31,33 @@ __device__ inline void put(bf16* at, float x) {
     u32 bits = as_bits(x);
     u32 rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
     at->bits = (u16)(x == x ? rounded : (bits >> 16) | 0x40u);
+}
+
+// P neighbouring values as floats, PACK of them or one.
+template <int P>
+__device__ inline void load(const value* at, float* to) {
+    if constexpr (P == 1) {
+        to[0] = to_float(*at);
+    } else {
+        pack from = *(const pack*)at;
+        for (int k = 0; k < PACK; k++) {
+            u32 word = from.words[k * WORDS / PACK];
+            if (sizeof(value) == 4) to[k] = as_float(word);
+            else to[k] = as_float(k % 2 ? word & 0xffff0000u : word << 16);
+        }
+    }
+}
+
+template <int P>
+__device__ inline void store(value* at, const float* from) {
+    if constexpr (P == 1) {
+        put(at, from[0]);
+    } else {
+        pack to;
+        for (int w = 0; w < (int)WORDS; w++)
+            to.words[w] = sizeof(value) == 4 ? as_bits(from[w]) : round_pair(from[2 * w % PACK], from[2 * w % PACK + 1]);
+        *(pack*)at = to;
+    }
 }
 
 __device__ inline i64 thread_index() { return (i64)blockIdx.x * blockDim.x + threadIdx.x; }

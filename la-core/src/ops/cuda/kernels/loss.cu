@@ -50,6 +50,32 @@ extern "C" __global__ void la_weights(const u32* background, float* similarities
     }
 }
 
+// Agreement of two views, a block of 256 threads an embedding of n: -ln(exp(s_pair / τ) / Σ_{j ≠ i} exp(s_j / τ) + 1e-7), with the
+// similarities (n, n) turned into its slopes by them.
+extern "C" __global__ void agreement_weights(float* similarities, float* losses, int n, float temperature) {
+    __shared__ float room[256];
+    __shared__ double sums[256];
+    float* row = similarities + (i64)blockIdx.x * n;
+    int own = blockIdx.x, pair = (own + n / 2) % n;
+    float largest = -INFINITY_F;
+    for (int j = threadIdx.x; j < n; j += blockDim.x)
+        if (j != own && row[j] > largest) largest = row[j];
+    largest = block_max(largest, room);
+    double total = 0;
+    for (int j = threadIdx.x; j < n; j += blockDim.x)
+        if (j != own) total += expf((row[j] - largest) / temperature);
+    total = block_sum(total, sums);
+    double share = expf((row[pair] - largest) / temperature) / total;
+    double slope = -1.0 / ((share + SHARE_EPSILON) * temperature * total * n);
+    // Every thread has read the pair's before one writes over it.
+    __syncthreads();
+    for (int j = threadIdx.x; j < n; j += blockDim.x) {
+        double w = expf((row[j] - largest) / temperature);
+        row[j] = j == own ? 0.0f : (float)(j == pair ? slope * w * (1.0 - share) : -slope * w * share);
+    }
+    if (threadIdx.x == 0) losses[blockIdx.x] = (float)-log(share + SHARE_EPSILON);
+}
+
 // grad[b] = Σ_j weights[b][j] · rows[chosen[b][j]], and own_weights[b] · rows[own[b]] where there are such. Blocks of 32 × 8.
 extern "C" __global__ void weighted_rows(const float* weights, const u32* chosen, const float* own_weights, const u32* own,
                                          const float* rows, float* grad, int k, int dim) {

@@ -1,4 +1,4 @@
-// v = momentum · v + (g + decay · w), w = w - rate · v, over many tensors in one launch.
+// v = momentum · v + (g + decay · w), w = w - rate · v, over many tensors in one launch; the rate lies at `rate_at` where there is such.
 
 #define MAX_TENSORS 64
 #define CHUNK 4096
@@ -13,7 +13,8 @@ struct tensors {
     u32 first[MAX_TENSORS];
 };
 
-extern "C" __global__ void sgd(tensors all, int count, float momentum, float rate) {
+extern "C" __global__ void sgd(tensors all, int count, float momentum, float rate, const float* rate_at) {
+    if (rate_at) rate = *rate_at;
     int t = 0;
     while (t + 1 < count && all.first[t + 1] <= blockIdx.x) t++;
     i64 start = (i64)(blockIdx.x - all.first[t]) * CHUNK;

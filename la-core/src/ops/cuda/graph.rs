@@ -1,0 +1,98 @@
+//! A step's work recorded once and replayed as a whole: to queue its hundreds of kernels takes the host longer than small
+//! batches take the GPU.
+
+use super::{
+    context::with,
+    launch::{arg, driver, empty, Arg, Launch},
+};
+use crate::{error::bail, ops::device::activations, Result};
+use candle_core::{
+    cuda_backend::{
+        cudarc::driver::{
+            sys::{CUgraphInstantiate_flags, CUstreamCaptureMode},
+            CudaGraph,
+        },
+        CudaDevice,
+    },
+    DType, Device, Tensor,
+};
+
+/// What changes from step to step, each at its place on the GPU.
+#[derive(Clone)]
+pub(super) struct Inputs {
+    /// `(B, H, W, 3)` in the type of activations.
+    images: Tensor,
+    /// `(views * B,)` u32.
+    pub indices: Tensor,
+    /// `(1,)` f32.
+    pub rate: Tensor,
+}
+
+/// A recorded step.
+pub(crate) struct Graph {
+    graph: CudaGraph,
+    device: CudaDevice,
+    inputs: Inputs,
+    /// `(2,)` f32: the loss, and how many images have no close neighbour.
+    figures: Tensor,
+}
+
+impl Graph {
+    /// Records what `step` queues for images in the place of `images` `(B, 3, H, W)` and gives the figures of; nothing runs.
+    ///
+    /// `step` must have run on this device before, allocate nothing that outlives it, and take indices and learning rate by
+    /// [`super::launch::step_indices`] and [`super::sgd::step`]. None where the driver cannot record it.
+    pub fn record(
+        device: &CudaDevice,
+        images: &Tensor,
+        num_indices: usize,
+        step: impl FnOnce(&Tensor) -> Result<Tensor>,
+    ) -> Result<Option<Self>> {
+        let images = here(images, device)?;
+        let inputs = Inputs {
+            images: empty(device, images.shape(), images.dtype())?,
+            indices: empty(device, num_indices, DType::U32)?,
+            rate: empty(device, 1, DType::F32)?,
+        };
+        let figures = empty(device, 2, DType::F32)?;
+        let stream = device.cuda_stream();
+        if stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED).is_err() {
+            return Ok(None);
+        }
+        with(device, |context| Ok(context.recording = Some(inputs.clone())))?;
+        let done = inputs.images.permute((0, 3, 1, 2)).map_err(Into::into).and_then(|images| copy(&step(&images)?, &figures));
+        with(device, |context| Ok(context.recording = None))?;
+        let graph = stream.end_capture(CUgraphInstantiate_flags(0));
+        done?;
+        match graph {
+            Ok(Some(graph)) => Ok(Some(Self { graph, device: device.clone(), inputs, figures })),
+            _ => Ok(None),
+        }
+    }
+
+    /// Queues the step for these images, indices and learning rate; gives its figures.
+    pub fn replay(&self, images: &Tensor, indices: &[u32], rate: f32) -> Result<Tensor> {
+        if indices.len() != self.inputs.indices.elem_count() {
+            bail!("a step of {} indices was recorded, got {}", self.inputs.indices.elem_count(), indices.len());
+        }
+        copy(&here(images, &self.device)?, &self.inputs.images)?;
+        copy(&super::staging::send_words(indices, &self.device)?, &self.inputs.indices)?;
+        copy(&super::staging::send_words(&[rate.to_bits()], &self.device)?, &self.inputs.rate)?;
+        self.graph.launch().map_err(driver)?;
+        let figures = empty(&self.device, 2, DType::F32)?;
+        copy(&self.figures, &figures)?;
+        Ok(figures)
+    }
+}
+
+/// Images `(B, 3, H, W)` on the GPU, channels last, in the type of activations.
+fn here(images: &Tensor, device: &CudaDevice) -> Result<Tensor> {
+    activations(images.permute((0, 2, 3, 1))?.contiguous()?, &Device::Cuda(device.clone()))
+}
+
+/// Copies one tensor over another of as many bytes.
+fn copy(from: &Tensor, to: &Tensor) -> Result<()> {
+    let halves = from.elem_count() * from.dtype().size_in_bytes() / 2;
+    let device = super::launch::device(from)?;
+    Launch::over("copy_halves", halves.div_ceil(8)).run(&device, &[arg(from)?, arg(to)?, Arg::long(halves)])
+}

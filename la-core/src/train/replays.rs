@@ -1,0 +1,71 @@
+//! On a GPU, steps after the first of their kind are recorded once and replayed: the host could not queue them as fast.
+
+use super::{objective::Objective, step};
+use crate::{checkpoint::TrainState, data::Batch, error::bail, loss::LossOutput, ops::replay::Replay, Result};
+
+/// The step of the phase under way, where it was recorded.
+#[derive(Default)]
+pub(super) struct Replays {
+    seen: Seen,
+    shape: Vec<usize>,
+    phase: Option<super::Phase>,
+}
+
+/// How far a step of one kind has come.
+#[derive(Default)]
+enum Seen {
+    /// Not yet: the first runs as it is, which chooses algorithms and sends labels ahead.
+    #[default]
+    Never,
+    /// Once: the next is recorded.
+    Once,
+    /// Recorded.
+    Recorded(Replay),
+    /// It cannot be.
+    Refused,
+}
+
+impl Replays {
+    /// What was recorded does not hold any more: the clusters are new.
+    pub(super) fn forget(&mut self) {
+        self.seen = Seen::Never;
+    }
+
+    /// Does the step by replaying it; none where it must run as it is.
+    pub(super) fn run(
+        &mut self,
+        objective: &Objective,
+        state: &mut TrainState,
+        batch: &Batch,
+        learning_rate: f64,
+    ) -> Result<Option<LossOutput>> {
+        if !state.bank.rows().device().is_cuda() || !objective.depends_on_indices_alone() {
+            return Ok(None);
+        }
+        if self.phase != Some(objective.phase()) || self.shape != batch.images.dims() {
+            (self.phase, self.shape) = (Some(objective.phase()), batch.images.dims().to_vec());
+            self.forget();
+        }
+        match &self.seen {
+            Seen::Refused => return Ok(None),
+            Seen::Never => {
+                self.seen = Seen::Once;
+                return Ok(None);
+            }
+            Seen::Once => self.seen = record(objective, state, batch)?.map_or(Seen::Refused, Seen::Recorded),
+            Seen::Recorded(_) => (),
+        }
+        let Seen::Recorded(replay) = &self.seen else { return Ok(None) };
+        let indices = batch.indices.repeat(objective.views());
+        Ok(Some(LossOutput::of_figures(replay.run(&batch.images, &indices, learning_rate)?)))
+    }
+}
+
+fn record(objective: &Objective, state: &mut TrainState, batch: &Batch) -> Result<Option<Replay>> {
+    let device = state.bank.rows().device().clone();
+    let num_indices = batch.indices.len() * objective.views();
+    Replay::record(&device, &batch.images, num_indices, |images| match step(objective, state, images, &batch.indices, 0.0)?.pending {
+        Some(figures) => Ok(figures),
+        None => bail!("a step on a GPU gave its loss at once"),
+    })
+}
