@@ -77,14 +77,25 @@ impl Labelled {
         Ok(knn::knn_accuracy(&train, &self.train_labels, &test, &self.test_labels, config)?)
     }
 
-    /// Accuracy of a softmax layer on the pooled features.
-    pub fn linear(&self, encoder: &Encoder) -> anyhow::Result<LinearResult> {
-        let features = |source: &Arc<dyn Source>, labels: &[u32]| -> anyhow::Result<LabelledFeatures> {
-            Ok(LabelledFeatures { features: encoder.features(source, "pooled features")?, labels: labels.to_vec() })
+    /// The same, and the accuracy of a softmax layer on the pooled features; each image goes through the network once.
+    fn knn_and_linear(&self, encoder: &Encoder, config: &KnnConfig) -> anyhow::Result<(f32, LinearResult)> {
+        let features = |source: &Arc<dyn Source>, labels: &[u32], what: &str| -> anyhow::Result<LabelledFeatures> {
+            Ok(LabelledFeatures { features: encoder.features(source, what)?, labels: labels.to_vec() })
         };
-        let train = features(&self.splits.train, &self.train_labels)?;
-        let test = features(&self.test, &self.test_labels)?;
-        Ok(linear_probe(&train, &test, self.num_classes, &LinearConfig::default())?)
+        let train = features(&self.splits.train, &self.train_labels, "features of training images")?;
+        let test = features(&self.test, &self.test_labels, "features of test images")?;
+        let (rows, queries) = (encoder.embed_features(&train.features)?, encoder.embed_features(&test.features)?);
+        let knn_top1 = knn::knn_accuracy(&rows, &self.train_labels, &queries, &self.test_labels, config)?;
+        Ok((knn_top1, linear_probe(&train, &test, self.num_classes, &LinearConfig::default())?))
+    }
+
+    /// kNN accuracy, and the linear probe's where it is wanted.
+    pub fn measure(&self, encoder: &Encoder, config: &KnnConfig, with_linear: bool) -> anyhow::Result<(f32, Option<LinearResult>)> {
+        if !with_linear {
+            return Ok((self.knn_top1(encoder, config)?, None));
+        }
+        let (knn_top1, linear) = self.knn_and_linear(encoder, config)?;
+        Ok((knn_top1, Some(linear)))
     }
 }
 
@@ -94,8 +105,7 @@ pub fn run(args: &EvalArgs, device: &Device) -> anyhow::Result<()> {
     let encoder = args.encoder.load(device)?;
     let data = open(args, &encoder)?;
     let knn_config = knn_config(args, data.splits.train.len())?;
-    let knn_top1 = data.knn_top1(&encoder, &knn_config)?;
-    let linear = args.linear.then(|| data.linear(&encoder)).transpose()?;
+    let (knn_top1, linear) = data.measure(&encoder, &knn_config, args.linear)?;
     let report = Report { args, encoder: &encoder, data: &data, knn_config, knn_top1, linear, seconds: started.elapsed().as_secs_f64() };
     if args.json {
         say!("{}", report.json()?)

@@ -170,6 +170,11 @@ impl Encoder {
         Ok(values(pooled_features(&self.net, source, &self.batches(), &mut |done| progress.set(done))?))
     }
 
+    /// The embeddings of images whose [`Encoder::features`] these are.
+    pub fn embed_features(&self, features: &Tensor) -> anyhow::Result<Tensor> {
+        Ok(self.net.embed_pooled(features)?.to_device(&Device::Cpu)?)
+    }
+
     fn batches(&self) -> BatchConfig {
         let Preparation { size, crop_fraction, normalization, .. } = self.preparation;
         BatchConfig { size, normalization, crop_fraction, threads: rayon::current_num_threads(), ..BatchConfig::default() }

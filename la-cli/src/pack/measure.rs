@@ -70,8 +70,7 @@ pub fn figures(args: &PackArgs, run: &RunFolder, shipped: &Encoder, device: &Dev
     let Some(data) = labelled(args, &config, shipped)? else { return Ok(None) };
     let knn = data.usual_knn();
     let measure = |encoder: &Encoder| -> anyhow::Result<Figure> {
-        let knn_top1 = data.knn_top1(encoder, &knn)?;
-        let linear = args.linear.then(|| data.linear(encoder)).transpose()?;
+        let (knn_top1, linear) = data.measure(encoder, &knn, args.linear)?;
         Ok(Figure { knn_top1, linear_top1: linear.map(|linear| linear.top1) })
     };
     let weights = measure(shipped)?;

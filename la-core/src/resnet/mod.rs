@@ -95,6 +95,13 @@ impl ResNet {
         Ok(normalize(&outputs)?.0)
     }
 
+    /// Eval mode: the unit-length embeddings `(B, D)` that [`ResNet::embed`] gives, from the pooled features `(B, C)` of
+    /// [`ResNet::forward`].
+    pub fn embed_pooled(&self, pooled: &Tensor) -> Result<Tensor> {
+        let outputs = self.fc.forward(&pooled.to_device(self.fc.bias.value.device())?)?;
+        Ok(normalize(&outputs)?.0)
+    }
+
     /// Training mode: batch statistics normalise, and move the running ones. Gives raw outputs `(B, D)`.
     pub fn forward_train(&mut self, images: &Tensor) -> Result<(Tensor, Cache)> {
         let (mut x, stem) = self.stem.forward_train(&self.channels_last(images)?, None, true)?;
