@@ -1,16 +1,20 @@
 //! Where a run comes from: the command line that began it and the machine it began on.
 
+use candle_core::Device;
+use la_core::ops::device::gpu_memory;
+
 /// The command line of this process, word by word, under the program's own name.
 pub fn command_line() -> Vec<String> {
     std::iter::once("la-cli".to_string()).chain(std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned())).collect()
 }
 
-/// The processor where the system tells, and how many threads compute.
-pub fn machine() -> String {
+/// The GPU where one computes, the processor where the system tells, and how many threads compute.
+pub fn machine(device: &Device) -> String {
     let threads = rayon::current_num_threads();
     let threads = format!("{threads} {}", if threads == 1 { "thread" } else { "threads" });
+    let gpu = gpu_memory(device).map(|(_, name)| name);
     let cpu = std::fs::read_to_string("/proc/cpuinfo").ok().as_deref().and_then(cpu_model);
-    cpu.map_or(threads.clone(), |cpu| format!("{cpu}, {threads}"))
+    gpu.into_iter().chain(cpu).chain([threads]).collect::<Vec<_>>().join(", ")
 }
 
 /// Linux' name of the first processor.

@@ -59,7 +59,7 @@ fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<Plan> {
     let mut run = RunFolder::create(&out)?;
     run.git_commit = option_env!("LA_GIT_COMMIT").map(String::from);
     run.command = Some(origin::command_line());
-    run.machine = Some(origin::machine());
+    run.machine = Some(origin::machine(&config.device));
     show(&description, &config, &splits, &run)?;
     Ok(Plan { config, run, splits, start: Start::New })
 }

@@ -25,6 +25,7 @@ use crate::{
     run_folder::{weights_path, RunConfig, RunFolder, Versions},
     Error, Result,
 };
+use candle_core::{Device, DeviceLocation};
 use std::time::{Duration, Instant};
 
 /// The first k-means seed of the published code; run h takes this plus h.
@@ -348,7 +349,7 @@ fn write_settings(fit: &Fit, splits: &Splits, run: &RunFolder) -> Result<()> {
         num_images: splits.train.len(),
         num_test_images: splits.test.as_ref().map(|test| test.len()),
         class_names: splits.train.class_names().to_vec(),
-        device: format!("{:?}", fit.config.device.location()).to_lowercase(),
+        device: device_name(&fit.config.device),
         notes: fit.notes.clone(),
         versions: Versions::default(),
         git_commit: run.git_commit.clone(),
@@ -356,6 +357,15 @@ fn write_settings(fit: &Fit, splits: &Splits, run: &RunFolder) -> Result<()> {
         machine: run.machine.clone(),
     })?;
     run.write_unreadable(&splits.unreadable)
+}
+
+/// As `--device` takes it.
+fn device_name(device: &Device) -> String {
+    match device.location() {
+        DeviceLocation::Cpu => "cpu".into(),
+        DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+    }
 }
 
 fn fresh_state(config: &TrainConfig, splits: &Splits, batches: &BatchConfig) -> Result<TrainState> {
