@@ -205,6 +205,21 @@ fn clusters_are_made_before_the_first_step_of_local_aggregation_and_every_interv
 }
 
 #[test]
+fn the_monitor_rests_between_its_epochs_and_never_at_the_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = TrainConfig { epochs: 5, monitor_interval: 2, ..config() };
+    let path = folder.path().join("run");
+    let rested = run(&config, &splits(IMAGES), &path).unwrap();
+    let is_evaluated: Vec<bool> = rested.epochs.iter().map(|epoch| epoch.knn_top1.is_some()).collect();
+    assert_eq!(is_evaluated, [false, true, false, true, true]);
+    // What is measured changes nothing that is learned.
+    let other = folder.path().join("other");
+    let always = run(&TrainConfig { monitor_interval: 1, ..config }, &splits(IMAGES), &other).unwrap();
+    assert_eq!(rested.epochs[3].knn_top1, always.epochs[3].knn_top1);
+    assert_eq!(model(&path), model(&other));
+}
+
+#[test]
 fn a_loss_that_is_no_number_names_step_rate_and_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
