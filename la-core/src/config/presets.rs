@@ -27,7 +27,8 @@ pub const PRESETS: &[Preset] = &[
     Preset { name: "imagenet-paper", about: "the published recipe: ResNet-18, 224 px, 200 epochs", config: imagenet_paper },
 ];
 
-/// Aligned 28 px pictures and few steps: gentle crops, a bank that starts from the network, the whole softmax, half width.
+/// Aligned 28 px pictures and few steps: gentle crops, a bank that starts from the network and moves slowly, the whole softmax,
+/// half width.
 fn quick() -> TrainConfig {
     TrainConfig {
         data: "sample".into(),
@@ -41,6 +42,7 @@ fn quick() -> TrainConfig {
         schedule: ScheduleKind::Cosine,
         lr_warmup_epochs: 0.5,
         temperature: 0.1,
+        bank_momentum: 0.9,
         bank_init: BankInit::Forward,
         ..TrainConfig::default()
     }
@@ -74,7 +76,8 @@ fn imagenette() -> TrainConfig {
     }
 }
 
-/// The recipe of instance recognition on CIFAR (Wu et al. 2018), half of it for Local Aggregation.
+/// The recipe of instance recognition on CIFAR (Wu et al. 2018), half of it for Local Aggregation with neighbours that nearly all
+/// clusterings agree on.
 fn cifar10() -> TrainConfig {
     TrainConfig {
         data: "cifar10".into(),
@@ -85,6 +88,9 @@ fn cifar10() -> TrainConfig {
         lr_milestones: vec![0.6, 0.8],
         sgd: SgdConfig { weight_decay: 5e-4, ..SgdConfig::default() },
         temperature: 0.1,
+        num_clusters: Some(1000),
+        num_clusterings: Some(10),
+        min_agreement: 9,
         bank_init: BankInit::Forward,
         ..TrainConfig::default()
     }
