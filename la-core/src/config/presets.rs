@@ -27,8 +27,7 @@ pub const PRESETS: &[Preset] = &[
     Preset { name: "imagenet-paper", about: "the published recipe: ResNet-18, 224 px, 200 epochs", config: imagenet_paper },
 ];
 
-/// Aligned 28 px pictures and few steps: gentle crops, a bank that starts from the network and moves slowly, the whole softmax,
-/// half width.
+/// Aligned 28 px pictures and few steps: gentle crops, a bank that starts from the network, the whole softmax, half width.
 fn quick() -> TrainConfig {
     TrainConfig {
         data: "sample".into(),
@@ -42,7 +41,6 @@ fn quick() -> TrainConfig {
         schedule: ScheduleKind::Cosine,
         lr_warmup_epochs: 0.5,
         temperature: 0.1,
-        bank_momentum: 0.9,
         bank_init: BankInit::Forward,
         ..TrainConfig::default()
     }
