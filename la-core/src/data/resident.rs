@@ -32,16 +32,16 @@ pub struct ResidentViews {
 }
 
 impl ResidentViews {
-    /// The pictures of `source` on `device`; none where they would take more than half of the memory that is free there.
+    /// The pictures of `source` on `device`; none where they would take more than half of the memory that is free there, or
+    /// where none of those looked at can be read.
     ///
     /// Fails where `config` is out of range, or more pictures in a row than can be stood in for cannot be read.
     pub fn new(source: &dyn Source, config: &BatchConfig, device: &Device) -> Result<Option<Arc<Self>>> {
         config.check(source)?;
         let n = source.len();
-        let sample: Vec<usize> = (0..SAMPLE.min(n)).map(|i| i * n / SAMPLE.min(n)).collect();
-        let bytes: usize = sample.iter().filter_map(|&i| Some(source.picture(i).ok()?.pixels.len())).sum();
-        let expected = bytes / sample.len() * n;
-        if expected > MAX_BYTES.min(free_memory(device)? / 2) {
+        let sample = (0..SAMPLE.min(n)).map(|i| i * n / SAMPLE.min(n));
+        let bytes: Vec<usize> = sample.filter_map(|i| Some(source.picture(i).ok()?.pixels.len())).collect();
+        if bytes.is_empty() || bytes.iter().sum::<usize>() / bytes.len() * n > MAX_BYTES.min(free_memory(device)? / 2) {
             return Ok(None);
         }
         let read = parallel::map(n, |index| readable(source, index));
