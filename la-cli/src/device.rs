@@ -39,17 +39,16 @@ fn open(name: &str) -> anyhow::Result<Device> {
     let index: usize = index.parse().with_context(|| format!("--device {name}: expected a number after the colon, got {index:?}"))?;
     match kind {
         "cpu" if name == "cpu" => Ok(Device::Cpu),
-        "cuda" if !device::HAS_CUDA => bail!(way_out(name, "CUDA", "cuda")),
+        "cuda" if !device::HAS_CUDA => bail!(way_out(name, "CUDA", "tests/build_cuda")),
         "cuda" => device::open_cuda(index).with_context(|| format!("--device {name} cannot be opened")),
-        "metal" if !candle_core::utils::metal_is_available() => bail!(way_out(name, "Metal", "metal")),
+        "metal" if !candle_core::utils::metal_is_available() => {
+            bail!(way_out(name, "Metal", "cargo build --release -p la-cli --features metal"))
+        }
         "metal" => Device::new_metal(index).with_context(|| format!("--device {name} cannot be opened")),
         _ => bail!("--device must be cpu, cuda, cuda:I or metal, got {name:?}"),
     }
 }
 
-fn way_out(device: &str, name: &str, feature: &str) -> String {
-    format!(
-        "--device {device}: this la-cli was built without {name}; build it with `cargo build --release -p la-cli --features {feature}`, \
-         or leave --device out to use the CPU"
-    )
+fn way_out(device: &str, name: &str, build: &str) -> String {
+    format!("--device {device}: this la-cli was built without {name}; build it with `{build}`, or leave --device out to use the CPU")
 }
