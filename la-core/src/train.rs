@@ -67,6 +67,7 @@ impl Trainer<'_> {
             Some(loss) => loss,
             None => step(&objective, &mut self.state, &batch.images, &batch.indices, learning_rate)?,
         };
+        self.note_refusal();
         if loss.pending.is_none() && !loss.loss.is_finite() {
             let step = self.state.position.step;
             return Err(self.diverged(loss.loss, step));

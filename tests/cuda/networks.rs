@@ -1,7 +1,7 @@
 //! Whole networks and whole runs on the GPU.
 
 use super::{
-    blobs::{config, resume, run, splits},
+    blobs::{config, resume, run, run_with_events, splits},
     gpu, here, random,
     support::{close, file_layout, formula_weights, golden, target_loss},
     BF16, F32,
@@ -13,6 +13,7 @@ use la_core::{
     ops::device::Precision,
     optim::{Sgd, SgdConfig},
     resnet::{Arch, Parameter, ResNet, ResNetConfig, Stem},
+    train::Event,
 };
 use std::collections::HashMap;
 
@@ -137,7 +138,11 @@ fn a_run_follows_the_cpu_and_resumes() {
         let there = TrainConfig { device: device.clone(), ..base.clone() };
         let path = |kind: &str| folder.path().join(format!("{name}-{kind}"));
         let expected = run(&base, &splits(48), &path("cpu")).unwrap();
-        let found = run(&there, &splits(48), &path("gpu")).unwrap();
+        let (found, events) = run_with_events(&there, &splits(48), &path("gpu"));
+        let found = found.unwrap();
+        let refused = events.iter().find(|event| matches!(event, Event::Note(note) if note.contains("records none")));
+        // A GPU records steps; tests/gpu/emulate refuses to, and training must say so.
+        assert_eq!(refused.is_some(), std::env::var_os("LA_EMULATED").is_some(), "{name}: {refused:?}");
         for (expected, found) in expected.epochs.iter().zip(&found.epochs) {
             let difference = (found.loss - expected.loss).abs();
             // Clusters may differ where a rounding decides; the loss of instance recognition may not.

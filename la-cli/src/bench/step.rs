@@ -9,7 +9,7 @@ use la_core::loss::{local_aggregation, LaConfig};
 use la_core::memory_bank::MemoryBank;
 use la_core::ops::device::{profile, set_precision, Precision, Share};
 use la_core::ops::normalize::{normalize, normalize_backward};
-use la_core::ops::replay::Replay;
+use la_core::ops::replay::{Recording, Replay};
 use la_core::optim::{Sgd, SgdConfig};
 use la_core::resnet::ResNet;
 use std::{ops::Range, time::Instant};
@@ -155,10 +155,14 @@ impl Workload {
     /// The step as training records it.
     fn record(&mut self, batch_size: usize) -> anyhow::Result<Option<Replay>> {
         let (device, images, indices) = (self.images.device().clone(), self.images.clone(), self.indices(0, batch_size));
-        Ok(Replay::record(&device, &images, batch_size, |images| {
+        let recording = Replay::record(&device, &images, batch_size, |images| {
             let (_, figures) = self.step(images, &indices).map_err(|error| la_core::Error::invalid(error.to_string()))?;
             figures.ok_or_else(|| la_core::Error::invalid("a step on a GPU gave its loss at once"))
-        })?)
+        })?;
+        Ok(match recording {
+            Recording::Done(replay) => Some(replay),
+            Recording::Refused(_) => None,
+        })
     }
 
     /// One step; gives what its parts took, and the figures that its loss waits for on a GPU.

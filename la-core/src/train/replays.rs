@@ -1,7 +1,14 @@
 //! On a GPU, steps after the first of their kind are recorded once and replayed: the host could not queue them as fast.
 
 use super::{objective::Objective, step};
-use crate::{checkpoint::TrainState, data::Batch, error::bail, loss::LossOutput, ops::replay::Replay, Result};
+use crate::{
+    checkpoint::TrainState,
+    data::Batch,
+    error::bail,
+    loss::LossOutput,
+    ops::replay::{Recording, Replay},
+    Result,
+};
 
 /// The step of the phase under way, where it was recorded.
 #[derive(Default)]
@@ -9,6 +16,7 @@ pub(super) struct Replays {
     seen: Seen,
     shape: Vec<usize>,
     phase: Option<super::Phase>,
+    refusal: Option<String>,
 }
 
 /// How far a step of one kind has come.
@@ -28,7 +36,14 @@ enum Seen {
 impl Replays {
     /// What was recorded does not hold any more: the clusters are new.
     pub(super) fn forget(&mut self) {
-        self.seen = Seen::Never;
+        if !matches!(self.seen, Seen::Refused) {
+            self.seen = Seen::Never;
+        }
+    }
+
+    /// Why the device does not record the step under way; once.
+    pub(super) fn take_refusal(&mut self) -> Option<String> {
+        self.refusal.take()
     }
 
     /// Does the step by replaying it; none where it must run as it is.
@@ -44,7 +59,7 @@ impl Replays {
         }
         if self.phase != Some(objective.phase()) || self.shape != batch.images.dims() {
             (self.phase, self.shape) = (Some(objective.phase()), batch.images.dims().to_vec());
-            self.forget();
+            self.seen = Seen::Never;
         }
         match &self.seen {
             Seen::Refused => return Ok(None),
@@ -52,7 +67,10 @@ impl Replays {
                 self.seen = Seen::Once;
                 return Ok(None);
             }
-            Seen::Once => self.seen = record(objective, state, batch)?.map_or(Seen::Refused, Seen::Recorded),
+            Seen::Once => match record(objective, state, batch)? {
+                Recording::Done(replay) => self.seen = Seen::Recorded(replay),
+                Recording::Refused(why) => (self.seen, self.refusal) = (Seen::Refused, Some(why)),
+            },
             Seen::Recorded(_) => (),
         }
         let Seen::Recorded(replay) = &self.seen else { return Ok(None) };
@@ -61,7 +79,7 @@ impl Replays {
     }
 }
 
-fn record(objective: &Objective, state: &mut TrainState, batch: &Batch) -> Result<Option<Replay>> {
+fn record(objective: &Objective, state: &mut TrainState, batch: &Batch) -> Result<Recording> {
     let device = state.bank.rows().device().clone();
     let num_indices = batch.indices.len() * objective.views();
     Replay::record(&device, &batch.images, num_indices, |images| match step(objective, state, images, &batch.indices, 0.0)?.pending {

@@ -159,6 +159,13 @@ impl<'a> Trainer<'a> {
         self.fit.config.learning_rate(epoch * steps + step, steps)
     }
 
+    /// Says, once, that the GPU does not record the steps under way.
+    pub(super) fn note_refusal(&mut self) {
+        if let Some(why) = self.replays.take_refusal() {
+            (self.progress)(Event::Note(format!("the GPU records none of these steps ({why}): they are queued kernel by kernel, slower")));
+        }
+    }
+
     /// Lists the images that could not be read any more.
     pub(super) fn note_failed(&mut self, batch: &Batch) -> Result<()> {
         let known = self.unreadable.len();

@@ -41,13 +41,14 @@ impl Graph {
     /// Records what `step` queues for images in the place of `images` `(B, 3, H, W)` and gives the figures of; nothing runs.
     ///
     /// `step` must have run on this device before, allocate nothing that outlives it, and take indices and learning rate by
-    /// [`super::launch::step_indices`] and [`super::sgd::step`]. None where the driver cannot record it.
+    /// [`super::launch::step_indices`] and [`super::sgd::step`]. The inner error is why the driver
+    /// does not record it.
     pub fn record(
         device: &CudaDevice,
         images: &Tensor,
         num_indices: usize,
         step: impl FnOnce(&Tensor) -> Result<Tensor>,
-    ) -> Result<Option<Self>> {
+    ) -> Result<std::result::Result<Self, String>> {
         let images = here(images, device)?;
         let inputs = Inputs {
             images: empty(device, images.shape(), images.dtype())?,
@@ -56,18 +57,19 @@ impl Graph {
         };
         let figures = empty(device, 2, DType::F32)?;
         let stream = device.cuda_stream();
-        if stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED).is_err() {
-            return Ok(None);
+        if let Err(refusal) = stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED) {
+            return Ok(Err(refusal.to_string()));
         }
         with(device, |context| Ok(context.recording = Some(inputs.clone())))?;
         let done = inputs.images.permute((0, 3, 1, 2)).map_err(Into::into).and_then(|images| copy(&step(&images)?, &figures));
         with(device, |context| Ok(context.recording = None))?;
         let graph = stream.end_capture(CUgraphInstantiate_flags(0));
         done?;
-        match graph {
-            Ok(Some(graph)) => Ok(Some(Self { graph, device: device.clone(), inputs, figures })),
-            _ => Ok(None),
-        }
+        Ok(match graph {
+            Ok(Some(graph)) => Ok(Self { graph, device: device.clone(), inputs, figures }),
+            Ok(None) => Err("nothing was recorded".into()),
+            Err(refusal) => Err(refusal.to_string()),
+        })
     }
 
     /// Queues the step for these images, indices and learning rate; gives its figures.
