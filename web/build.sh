@@ -29,6 +29,13 @@ has_source() {
     [ -d "$source" ] || { have rustup && timeout 120 rustup component add rust-src >/dev/null 2>&1 && [ -d "$source" ]; }
 }
 
+# The standard library's paths: rustc writes its own name for them where rust-src is missing, and those of the disk where it is not.
+sysroot_names() {
+    local sysroot
+    sysroot=$(rustc --print sysroot)
+    echo "--remap-path-prefix=$sysroot=rust --remap-path-prefix=$sysroot/lib/rustlib/src/rust=/rustc/$(rustc -vV | sed -n 's/^commit-hash: //p')"
+}
+
 # cargo with rustup's target, or with Debian's compiler, which builds the standard library from source; for threads, from source.
 compile() {
     local features=$1 flags
@@ -38,9 +45,9 @@ compile() {
     *+atomics*) flags="$flags $(printf -- ' -C link-arg=%s' "${shared_memory[@]}")" ;;
     esac
     if has_target && [[ $features != *+atomics* ]]; then
-        RUSTFLAGS="$flags --remap-path-prefix=$(rustc --print sysroot)=rust" cargo build -q --profile wasm -p la-wasm --target $target --locked "$@"
+        RUSTFLAGS="$flags $(sysroot_names)" cargo build -q --profile wasm -p la-wasm --target $target --locked "$@"
     elif has_target && has_source; then
-        RUSTC_BOOTSTRAP=1 RUSTFLAGS="$flags --remap-path-prefix=$(rustc --print sysroot)=rust" \
+        RUSTC_BOOTSTRAP=1 RUSTFLAGS="$flags $(sysroot_names)" \
             cargo build -q --profile wasm -p la-wasm --target $target --locked -Zbuild-std=std,panic_abort "$@"
     else
         dpkg -s rustc-web cargo-web rust-web-src >/dev/null 2>&1 ||
