@@ -75,8 +75,12 @@ fn run_on_gpu(args: &StepArgs, device: &Device) -> anyhow::Result<Figures> {
     profile(device, true)?;
     let watched = workload.run(0..UNWATCHED, args.batch_size, None)? * UNWATCHED as f64;
     let parts = profile(device, false)?;
-    let replay = workload.record(args.batch_size)?;
-    let mut steps = |first: usize, count: usize| workload.run(first..first + count, args.batch_size, replay.as_ref());
+    let recording = workload.record(args.batch_size)?;
+    let replay = match &recording {
+        Recording::Done(replay) => Some(replay),
+        Recording::Refused(_) => None,
+    };
+    let mut steps = |first: usize, count: usize| workload.run(first..first + count, args.batch_size, replay);
     steps(0, WARMUPS)?;
     let rounds = (0..args.rounds).map(|round| steps(WARMUPS + round * UNWATCHED, UNWATCHED));
     let times = Times::of(rounds.collect::<anyhow::Result<_>>()?);
@@ -84,6 +88,10 @@ fn run_on_gpu(args: &StepArgs, device: &Device) -> anyhow::Result<Figures> {
         .with("precision", args.precision.to_string())
         .with("is_recorded", replay.is_some())
         .with("images_per_s", args.batch_size as f64 / times.median());
+    let figures = match recording {
+        Recording::Done(_) => figures,
+        Recording::Refused(why) => figures.with("recording_refused", why),
+    };
     Ok(times.add_to(figures).with("shares", gpu_shares(&parts, watched)).with_gpu(device).with_peak())
 }
 
@@ -153,16 +161,12 @@ impl Workload {
     }
 
     /// The step as training records it.
-    fn record(&mut self, batch_size: usize) -> anyhow::Result<Option<Replay>> {
+    fn record(&mut self, batch_size: usize) -> anyhow::Result<Recording> {
         let (device, images, indices) = (self.images.device().clone(), self.images.clone(), self.indices(0, batch_size));
-        let recording = Replay::record(&device, &images, batch_size, |images| {
+        Ok(Replay::record(&device, &images, batch_size, |images| {
             let (_, figures) = self.step(images, &indices).map_err(|error| la_core::Error::invalid(error.to_string()))?;
             figures.ok_or_else(|| la_core::Error::invalid("a step on a GPU gave its loss at once"))
-        })?;
-        Ok(match recording {
-            Recording::Done(replay) => Some(replay),
-            Recording::Refused(_) => None,
-        })
+        })?)
     }
 
     /// One step; gives what its parts took, and the figures that its loss waits for on a GPU.
