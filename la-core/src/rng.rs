@@ -30,6 +30,8 @@ pub enum Stream {
     Probe = 8,
     /// Made-up data of benchmarks.
     Bench = 9,
+    /// The map of a bank.
+    Map = 10,
 }
 
 impl Rng {

@@ -6,7 +6,7 @@ use crate::progress::Progress;
 use anyhow::Context;
 use image::RgbImage;
 use la_core::files::write_atomically;
-use la_core::search::{map, Precision, SearchBank};
+use la_core::search::{map, MapConfig, Precision, SearchBank};
 use parquet::basic::Compression;
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, FloatType, Int64Type};
 use parquet::file::properties::WriterProperties;
@@ -36,7 +36,7 @@ fn encode(rows: &Rows, bytes: &mut Vec<u8>) -> anyhow::Result<()> {
     let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
     let mut file = SerializedFileWriter::new(bytes, Arc::new(parse_message_type(SCHEMA)?), Arc::new(properties))?;
     let mut group = file.next_row_group()?;
-    let points = map(&SearchBank::from_rows(&rows.embeddings, rows.dim, Precision::F32)?)?;
+    let points = map(&SearchBank::from_rows(&rows.embeddings, rows.dim, Precision::F32)?, &MapConfig::default())?;
     let axis = |axis: usize| points.iter().map(|point| point[axis]).collect::<Vec<_>>();
     column::<Int64Type>(&mut group, &(0..rows.len() as i64).collect::<Vec<_>>(), None, None)?;
     column::<ByteArrayType>(&mut group, &text(rows.names()), None, None)?;

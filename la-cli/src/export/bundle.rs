@@ -5,7 +5,8 @@ use super::thumbnails::{jpeg, sheets};
 use anyhow::Context;
 use la_core::resnet::encode;
 use la_core::search::{
-    map, BankEntry, FileEntry, LabelsEntry, Manifest, MapEntry, ModelEntry, Precision, SearchBank, ThumbnailsEntry, FORMAT, VERSION,
+    map, BankEntry, FileEntry, LabelsEntry, Manifest, MapConfig, MapEntry, ModelEntry, Precision, SearchBank, ThumbnailsEntry, FORMAT,
+    VERSION,
 };
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -30,7 +31,7 @@ pub fn write(rows: &Rows, (weights, bank): (Precision, Precision), folder: &Path
     };
     let stored = SearchBank::from_rows(&rows.embeddings, rows.dim, bank)?;
     let file = files.add("bank.bin", &stored.to_bytes())?;
-    let points = map(&stored)?.into_iter().flatten().flat_map(f32::to_le_bytes).collect::<Vec<u8>>();
+    let points = map(&stored, &MapConfig::default())?.into_iter().flatten().flat_map(f32::to_le_bytes).collect::<Vec<u8>>();
     let manifest = Manifest {
         format: FORMAT.into(),
         version: VERSION,
@@ -42,7 +43,7 @@ pub fn write(rows: &Rows, (weights, bank): (Precision, Precision), folder: &Path
         labels: labels(rows, &files)?,
         names: files.add("names.txt", rows.names().iter().flat_map(|name| [name, "\n"]).collect::<String>().as_bytes())?,
         thumbnails: Some(thumbnails(rows, &files)?),
-        map: Some(MapEntry { method: "pca".into(), file: files.add("map.bin", &points)? }),
+        map: Some(MapEntry { method: "umap".into(), file: files.add("map.bin", &points)? }),
     };
     manifest.check()?;
     files.add("manifest.json", &serde_json::to_vec_pretty(&manifest)?)?;

@@ -132,7 +132,7 @@ pub struct ThumbnailsEntry {
 /// A point for each row: `rows` pairs of little-endian f32, each axis in -1 to 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MapEntry {
-    /// How the plane was found, `pca` for example.
+    /// How the plane was found, `umap` for example.
     pub method: String,
     /// The points.
     pub file: FileEntry,

@@ -1,82 +1,88 @@
-//! The bank on a plane: its two principal components.
+//! The bank on a plane: rows that are near in the embedding are near there too.
+//!
+//! UMAP (McInnes, Healy, Melville 2018, <https://arxiv.org/abs/1802.03426>) with the kernel 1 / (1 + d²), from the principal
+//! components. One thread moves the points, so the same bank gives the same map, whatever the number of threads.
+
+mod graph;
+mod layout;
+mod principal;
 
 use super::SearchBank;
-use crate::Result;
+use crate::{error::bail, ops::parallel, Result};
+use graph::{neighbors, Graph, Neighbors};
+use layout::layout;
+use principal::principal_components;
 
-/// Rounds of orthogonal iteration.
-const ROUNDS: usize = 200;
-
-/// A point for each row: its first two principal components, each axis scaled to -1 to 1. The same bank gives the same points.
-pub fn map(bank: &SearchBank) -> Result<Vec<[f32; 2]>> {
-    let mean = mean(bank)?;
-    let covariance = covariance(bank, &mean)?;
-    let axes = principal(&covariance, bank.dim());
-    let mut points = Vec::with_capacity(bank.len());
-    for row in 0..bank.len() {
-        let centered = centered(bank, row, &mean)?;
-        points.push([dot(&centered, &axes[0]), dot(&centered, &axes[1])]);
-    }
-    let largest = [0, 1].map(|axis| points.iter().map(|point| point[axis].abs()).fold(0.0, f64::max));
-    let scale = |x: f64, largest: f64| if largest > 1e-12 { (x / largest) as f32 } else { 0.0 };
-    Ok(points.iter().map(|point| [scale(point[0], largest[0]), scale(point[1], largest[1])]).collect())
+/// How a map is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MapConfig {
+    /// Neighbours that a row is kept near.
+    pub num_neighbors: usize,
+    /// Rounds of moving the points.
+    pub epochs: usize,
+    /// The most rows that are laid out; of a larger bank the others go among their nearest of these.
+    pub max_laid_out: usize,
 }
 
-fn mean(bank: &SearchBank) -> Result<Vec<f64>> {
-    let mut sums = vec![0.0; bank.dim()];
-    for row in 0..bank.len() {
-        sums.iter_mut().zip(bank.row(row)?).for_each(|(sum, x)| *sum += f64::from(x));
-    }
-    let count = bank.len().max(1) as f64;
-    Ok(sums.into_iter().map(|sum| sum / count).collect())
-}
-
-fn centered(bank: &SearchBank, row: usize, mean: &[f64]) -> Result<Vec<f64>> {
-    Ok(bank.row(row)?.iter().zip(mean).map(|(&x, mean)| f64::from(x) - mean).collect())
-}
-
-/// `(D, D)`, not divided by the number of rows.
-fn covariance(bank: &SearchBank, mean: &[f64]) -> Result<Vec<f64>> {
-    let dim = bank.dim();
-    let mut covariance = vec![0.0; dim * dim];
-    for row in 0..bank.len() {
-        let x = centered(bank, row, mean)?;
-        for (sums, &a) in covariance.chunks_exact_mut(dim).zip(&x) {
-            sums.iter_mut().zip(&x).for_each(|(sum, &b)| *sum += a * b);
-        }
-    }
-    Ok(covariance)
-}
-
-/// The two leading eigenvectors, by orthogonal iteration; the largest value of each is positive.
-fn principal(covariance: &[f64], dim: usize) -> [Vec<f64>; 2] {
-    // Incommensurable waves: orthogonal to an eigenvector only by accident.
-    let mut axes = [1.0, 2.0f64.sqrt()].map(|wave: f64| (0..dim).map(|i| (wave * (i + 1) as f64).sin()).collect::<Vec<_>>());
-    for _ in 0..ROUNDS {
-        axes = axes.map(|axis| covariance.chunks_exact(dim).map(|row| dot(row, &axis)).collect());
-        normalize(&mut axes[0]);
-        let along = dot(&axes[0], &axes[1]);
-        let [first, second] = &mut axes;
-        second.iter_mut().zip(first.iter()).for_each(|(y, x)| *y -= along * x);
-        normalize(second);
-    }
-    axes.iter_mut().for_each(|axis| orient(axis));
-    axes
-}
-
-/// Leaves zeros where there is no direction.
-fn normalize(axis: &mut [f64]) {
-    let length = dot(axis, axis).sqrt();
-    let factor = if length > 1e-30 { 1.0 / length } else { 0.0 };
-    axis.iter_mut().for_each(|x| *x *= factor);
-}
-
-fn orient(axis: &mut [f64]) {
-    let largest = axis.iter().copied().fold(0.0f64, |largest, x| if x.abs() > largest.abs() { x } else { largest });
-    if largest < 0.0 {
-        axis.iter_mut().for_each(|x| *x = -*x);
+impl Default for MapConfig {
+    fn default() -> Self {
+        Self { num_neighbors: 15, epochs: 300, max_laid_out: 20_000 }
     }
 }
 
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
+/// A point for each row, each axis in -1 to 1. The same bank gives the same points.
+///
+/// - `bank`: rows of unit length. Where there are no more than `num_neighbors`, their principal components are the map.
+///
+/// Fails where a count of `config` is 0.
+pub fn map(bank: &SearchBank, config: &MapConfig) -> Result<Vec<[f32; 2]>> {
+    let MapConfig { num_neighbors, epochs, max_laid_out } = *config;
+    if num_neighbors == 0 || epochs == 0 || max_laid_out == 0 {
+        bail!("map: expected counts of at least 1, got {config:?}");
+    }
+    if bank.len().min(max_laid_out) <= num_neighbors {
+        return Ok(scaled(principal_components(bank)?, 1.0));
+    }
+    let points = if bank.len() <= max_laid_out { lay_out(bank, config)? } else { lay_out_some(bank, config)? };
+    Ok(scaled(points, 1.0))
+}
+
+fn lay_out(bank: &SearchBank, config: &MapConfig) -> Result<Vec<[f32; 2]>> {
+    let graph = Graph::new(&neighbors(bank, config.num_neighbors)?);
+    // As wide as UMAP begins: steps are of the order of 1.
+    let mut points = scaled(principal_components(bank)?, 10.0);
+    layout(&mut points, &graph, config.epochs);
+    Ok(points)
+}
+
+/// Lays out rows at equal distances in the bank; each other row goes to the mean of its nearest, weighed as edges are.
+fn lay_out_some(bank: &SearchBank, config: &MapConfig) -> Result<Vec<[f32; 2]>> {
+    let chosen = |i: usize| i * bank.len() / config.max_laid_out;
+    let mut rows = Vec::with_capacity(config.max_laid_out * bank.dim());
+    for i in 0..config.max_laid_out {
+        rows.extend(bank.row(chosen(i))?);
+    }
+    let some = SearchBank::from_rows(&rows, bank.dim(), super::Precision::F32)?;
+    let laid_out = lay_out(&some, config)?;
+    let place = |row| Ok(mean_of(&Neighbors::of(&some.search(&bank.row(row)?, config.num_neighbors)?), &laid_out));
+    let mut points: Vec<[f32; 2]> = parallel::map(bank.len(), place).into_iter().collect::<Result<_>>()?;
+    (0..config.max_laid_out).for_each(|i| points[chosen(i)] = laid_out[i]);
+    Ok(points)
+}
+
+fn mean_of(neighbors: &Neighbors, points: &[[f32; 2]]) -> [f32; 2] {
+    let total: f32 = neighbors.weights.iter().sum();
+    let pairs = || neighbors.rows.iter().zip(&neighbors.weights);
+    [0, 1].map(|axis| pairs().map(|(&row, weight)| weight * points[row as usize][axis]).sum::<f32>() / total)
+}
+
+/// Moved and stretched so that each axis goes from `-largest` to `largest`; an axis without width becomes 0.
+fn scaled(mut points: Vec<[f32; 2]>, largest: f32) -> Vec<[f32; 2]> {
+    for axis in 0..2 {
+        let (low, high) = points.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), p| (low.min(p[axis]), high.max(p[axis])));
+        let (middle, half) = ((low + high) / 2.0, (high - low) / 2.0);
+        let factor = if half > 1e-12 { largest / half } else { 0.0 };
+        points.iter_mut().for_each(|point| point[axis] = ((point[axis] - middle) * factor).clamp(-largest, largest));
+    }
+    points
 }

@@ -12,5 +12,5 @@ pub use bank::{Neighbor, SearchBank};
 pub use manifest::{
     BankEntry, FileEntry, LabelsEntry, Manifest, MapEntry, ModelEntry, Precision, Preprocessing, ThumbnailsEntry, FORMAT, VERSION,
 };
-pub use map::map;
+pub use map::{map, MapConfig};
 pub use vote::vote;
