@@ -8,7 +8,12 @@ mod layout;
 mod principal;
 
 use super::SearchBank;
-use crate::{error::bail, ops::parallel, Result};
+use crate::{
+    error::bail,
+    ops::parallel,
+    rng::{Rng, Stream},
+    Result,
+};
 use graph::{neighbors, Graph, Neighbors};
 use layout::layout;
 use principal::principal_components;
@@ -55,18 +60,19 @@ fn lay_out(bank: &SearchBank, config: &MapConfig) -> Result<Vec<[f32; 2]>> {
     Ok(points)
 }
 
-/// Lays out rows at equal distances in the bank; each other row goes to the mean of its nearest, weighed as edges are.
+/// Lays out rows drawn at random; each other row goes to the mean of its nearest of them, weighed as edges are.
 fn lay_out_some(bank: &SearchBank, config: &MapConfig) -> Result<Vec<[f32; 2]>> {
-    let chosen = |i: usize| i * bank.len() / config.max_laid_out;
-    let mut rows = Vec::with_capacity(config.max_laid_out * bank.dim());
-    for i in 0..config.max_laid_out {
-        rows.extend(bank.row(chosen(i))?);
+    let mut chosen = Rng::new(Stream::Map, &[bank.len() as u64]).permutation(bank.len());
+    chosen.truncate(config.max_laid_out);
+    let mut rows = Vec::with_capacity(chosen.len() * bank.dim());
+    for &row in &chosen {
+        rows.extend(bank.row(row as usize)?);
     }
     let some = SearchBank::from_rows(&rows, bank.dim(), super::Precision::F32)?;
     let laid_out = lay_out(&some, config)?;
     let place = |row| Ok(mean_of(&Neighbors::of(&some.search(&bank.row(row)?, config.num_neighbors)?), &laid_out));
     let mut points: Vec<[f32; 2]> = parallel::map(bank.len(), place).into_iter().collect::<Result<_>>()?;
-    (0..config.max_laid_out).for_each(|i| points[chosen(i)] = laid_out[i]);
+    chosen.iter().zip(laid_out).for_each(|(&row, point)| points[row as usize] = point);
     Ok(points)
 }
 
