@@ -112,6 +112,10 @@ fn a_map_of_few_rows_lies_along_the_two_directions_of_most_variance() {
     }
     let one = SearchBank::from_rows(&[1.0, 2.0, 3.0], 3, Precision::F32).unwrap();
     assert_eq!(map(&one, &MapConfig::default()).unwrap(), [[0.0, 0.0]]);
+    // Two rows lie on a line, whatever its direction.
+    let two = SearchBank::from_rows(&[0.3, 0.7, 0.1, 0.9, 0.2, 0.5], 3, Precision::F32).unwrap();
+    let ends = map(&two, &MapConfig::default()).unwrap();
+    assert!(ends.iter().all(|end| end[0].abs() == 1.0 && end[1] == 0.0), "{ends:?}");
 }
 
 /// Unit rows around `groups` directions, row `i` in group `i % groups`.
@@ -175,7 +179,7 @@ fn valid_manifest() -> Manifest {
         labels: Some(LabelsEntry { classes: vec!["a".into(), "b".into()], file: file("labels.bin", 20) }),
         names: file("names.txt", 10),
         thumbnails: Some(ThumbnailsEntry { size: 8, columns: 2, per_sheet: 4, sheets: vec![file("t0.jpg", 1), file("t1.jpg", 1)] }),
-        map: Some(MapEntry { method: "pca".into(), file: file("map.bin", 40) }),
+        map: Some(MapEntry { method: "umap".into(), file: file("map.bin", 40) }),
     }
 }
 

@@ -37,7 +37,7 @@ impl Default for MapConfig {
 
 /// A point for each row, each axis in -1 to 1. The same bank gives the same points.
 ///
-/// - `bank`: rows of unit length. Where there are no more than `num_neighbors`, their principal components are the map.
+/// - `bank`: rows of unit length. Where no more than `num_neighbors` would be laid out, the principal components are the map.
 ///
 /// Fails where a count of `config` is 0.
 pub fn map(bank: &SearchBank, config: &MapConfig) -> Result<Vec<[f32; 2]>> {
@@ -54,7 +54,7 @@ pub fn map(bank: &SearchBank, config: &MapConfig) -> Result<Vec<[f32; 2]>> {
 
 fn lay_out(bank: &SearchBank, config: &MapConfig) -> Result<Vec<[f32; 2]>> {
     let graph = Graph::new(&neighbors(bank, config.num_neighbors)?);
-    // As wide as UMAP begins: steps are of the order of 1.
+    // Wide beside the steps, which are of the order of 1, so that the components shape what comes of it.
     let mut points = scaled(principal_components(bank)?, 10.0);
     layout(&mut points, &graph, config.epochs);
     Ok(points)
@@ -70,10 +70,13 @@ fn lay_out_some(bank: &SearchBank, config: &MapConfig) -> Result<Vec<[f32; 2]>> 
     }
     let some = SearchBank::from_rows(&rows, bank.dim(), super::Precision::F32)?;
     let laid_out = lay_out(&some, config)?;
-    let place = |row| Ok(mean_of(&Neighbors::of(&some.search(&bank.row(row)?, config.num_neighbors)?), &laid_out));
-    let mut points: Vec<[f32; 2]> = parallel::map(bank.len(), place).into_iter().collect::<Result<_>>()?;
-    chosen.iter().zip(laid_out).for_each(|(&row, point)| points[row as usize] = point);
-    Ok(points)
+    let mut known = vec![None; bank.len()];
+    chosen.iter().zip(&laid_out).for_each(|(&row, &point)| known[row as usize] = Some(point));
+    let place = |row: usize| match known[row] {
+        Some(point) => Ok(point),
+        None => Ok(mean_of(&Neighbors::of(&some.search(&bank.row(row)?, config.num_neighbors)?), &laid_out)),
+    };
+    parallel::map(bank.len(), place).into_iter().collect()
 }
 
 fn mean_of(neighbors: &Neighbors, points: &[[f32; 2]]) -> [f32; 2] {

@@ -22,7 +22,7 @@ impl Neighbors {
             let sum: f32 = distances.iter().map(|d| (-d / width).exp()).sum();
             (low, high) = if sum > target { (low, width) } else { (width, high) };
         }
-        // Many that are equally near: no width is small enough, and all weigh the same.
+        // Where more are equally near than the sum allows, no width is small enough: they weigh 1, and all others nothing.
         let width = high.max(1e-6);
         Self { rows: found.iter().map(|neighbor| neighbor.row).collect(), weights: distances.iter().map(|d| (-d / width).exp()).collect() }
     }

@@ -5,6 +5,8 @@ use crate::Result;
 
 /// Rounds of orthogonal iteration.
 const ROUNDS: usize = 200;
+/// What may be left by rounding of a vector from which its part along another is taken.
+const ROUNDING: f64 = 1e-10;
 
 /// The first two principal components of each row, not scaled.
 pub(super) fn principal_components(bank: &SearchBank) -> Result<Vec<[f32; 2]>> {
@@ -47,9 +49,13 @@ fn principal(covariance: &[f64], dim: usize) -> [Vec<f64>; 2] {
     for _ in 0..ROUNDS {
         axes = axes.map(|axis| covariance.chunks_exact(dim).map(|row| dot(row, &axis)).collect());
         normalize(&mut axes[0]);
-        let along = dot(&axes[0], &axes[1]);
+        let (along, before) = (dot(&axes[0], &axes[1]), dot(&axes[1], &axes[1]).sqrt());
         let [first, second] = &mut axes;
         second.iter_mut().zip(first.iter()).for_each(|(y, x)| *y -= along * x);
+        // Of rows on a line nothing but rounding is left, which is no direction.
+        if dot(second, second).sqrt() <= ROUNDING * before {
+            second.fill(0.0);
+        }
         normalize(second);
     }
     axes.iter_mut().for_each(|axis| orient(axis));
