@@ -220,6 +220,26 @@ fn the_monitor_rests_between_its_epochs_and_never_at_the_last() {
 }
 
 #[test]
+fn checkpoints_come_at_their_interval_and_after_the_last_epoch() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    let config = TrainConfig { epochs: 5, checkpoint_interval: 2, ..config() };
+    let run_folder = RunFolder::create(&path).unwrap();
+    let (mut done, mut saved_after) = (0, Vec::new());
+    let summary = train(&config, &splits(IMAGES), &run_folder, Start::New, &mut |event| match event {
+        Event::Epoch(metrics) => done = metrics.epoch,
+        Event::Checkpoint(_) => saved_after.push(done),
+        _ => (),
+    });
+    assert_eq!(saved_after, [2, 4, 5]);
+    // Every epoch is in the metrics, saved or not, and when something is saved changes nothing that is learned.
+    assert_eq!(run_folder.read_metrics().unwrap(), summary.unwrap().epochs);
+    let other = folder.path().join("other");
+    run(&TrainConfig { checkpoint_interval: 1, ..config }, &splits(IMAGES), &other).unwrap();
+    assert_eq!(model(&path), model(&other));
+}
+
+#[test]
 fn a_loss_that_is_no_number_names_step_rate_and_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");

@@ -21,7 +21,7 @@ use std::{collections::HashMap, path::Path};
 const KEY: &str = "local_aggregation_checkpoint";
 
 /// Settings that may differ when a run goes on: no weight depends on them.
-const FREE_SETTINGS: [&str; 5] = ["data", "test", "init", "threads", "checkpoint_minutes"];
+const FREE_SETTINGS: [&str; 6] = ["data", "test", "init", "threads", "checkpoint_minutes", "checkpoint_interval"];
 
 /// How far a run has come.
 #[derive(Debug, Clone, Serialize, Deserialize)]

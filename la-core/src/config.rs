@@ -108,6 +108,8 @@ pub struct TrainConfig {
     pub threads: usize,
     /// Minutes between checkpoints inside an epoch; 0 after every step, `None` at the end of epochs only.
     pub checkpoint_minutes: Option<f64>,
+    /// Epochs between checkpoints and weights at the end of an epoch; the last epoch always leaves them.
+    pub checkpoint_interval: usize,
     /// What the network computes in; the CPU knows f32 alone.
     pub precision: Precision,
     /// Where the network computes.
@@ -163,6 +165,7 @@ impl Default for TrainConfig {
             seed: 0,
             threads: 0,
             checkpoint_minutes: Some(10.0),
+            checkpoint_interval: 1,
             precision: Precision::F32,
             device: Device::Cpu,
         }
@@ -214,6 +217,7 @@ impl TrainConfig {
             ("kmeans-iters", self.kmeans_iters, 1..=usize::MAX),
             ("cluster-interval", self.cluster_interval, 1..=usize::MAX),
             ("monitor-interval", self.monitor_interval, 1..=usize::MAX),
+            ("checkpoint-interval", self.checkpoint_interval, 1..=usize::MAX),
             ("knn-k", self.knn_k, 1..=usize::MAX),
             ("limit", self.limit.unwrap_or(2), 2..=usize::MAX),
         ];

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// Settings that no result depends on, and one that comes with `data`.
-const LEFT_OUT: [&str; 2] = ["threads", "checkpoint_minutes"];
+const LEFT_OUT: [&str; 3] = ["threads", "checkpoint_minutes", "checkpoint_interval"];
 /// What a setting costs that no flag reaches, in flags: such a preset is taken only where every one has some.
 const UNREACHABLE: usize = 1000;
 

@@ -46,6 +46,9 @@ pub struct TrainArgs {
     /// Minutes between checkpoints inside an epoch
     #[arg(long, value_name = "MIN", help_heading = "Run")]
     checkpoint_minutes: Option<f64>,
+    /// Epochs between checkpoints at the end of an epoch: more where epochs take a second; the last always leaves one
+    #[arg(long, value_name = "E", help_heading = "Run")]
+    checkpoint_interval: Option<usize>,
     /// Network
     #[arg(long, value_name = "resnet18|resnet34|resnet50", help_heading = "Network")]
     arch: Option<Arch>,
@@ -196,6 +199,7 @@ impl TrainArgs {
             size => size;
             seed => seed;
             checkpoint_minutes => checkpoint_minutes, some;
+            checkpoint_interval => checkpoint_interval;
             arch => arch;
             stem => stem;
             width => width;

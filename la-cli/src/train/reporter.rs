@@ -32,7 +32,8 @@ impl Reporter {
             Event::Step { epoch, step, steps, phase, loss, .. } => self.step((epoch, step, steps), phase, loss),
             Event::Evaluating => self.message("measuring kNN accuracy".into()),
             Event::Epoch(metrics) => self.epoch(&metrics),
-            Event::Checkpoint(_) => (),
+            // Best looked at while a run lasts; what fails here is told once, at the end.
+            Event::Checkpoint(_) => drop(super::pictures::draw_learning(&self.run)),
         }
     }
 
@@ -82,8 +83,6 @@ impl Reporter {
             duration(metrics.seconds),
             duration(left)
         ));
-        // Best looked at while a run lasts; what fails here is told once, at the end.
-        let _ = super::pictures::draw_learning(&self.run);
     }
 
     fn message(&self, text: String) {

@@ -227,11 +227,12 @@ impl<'a> Trainer<'a> {
         self.save()
     }
 
-    /// Evaluates, reports and saves.
+    /// Evaluates, reports and saves, what of these is due.
     pub(super) fn finish_epoch(&mut self) -> Result<()> {
         self.settle()?;
         let done = self.state.position.epoch + 1;
-        let is_evaluated = done.is_multiple_of(self.fit.config.monitor_interval) || done == self.fit.config.epochs;
+        let is_due = |interval| done.is_multiple_of(interval) || done == self.fit.config.epochs;
+        let (is_evaluated, is_saved) = (is_due(self.fit.config.monitor_interval), is_due(self.fit.config.checkpoint_interval));
         let knn_top1 = match self.monitor.as_ref().filter(|_| is_evaluated) {
             Some(monitor) => {
                 (self.progress)(Event::Evaluating);
@@ -245,11 +246,16 @@ impl<'a> Trainer<'a> {
         position.epoch += 1;
         position.step = 0;
         position.totals = Totals::default();
-        self.run.write_weights(&self.state)?;
+        if is_saved {
+            self.run.write_weights(&self.state)?;
+        }
         self.run.add_metrics(&self.state.position.epochs)?;
         (self.progress)(Event::Epoch(metrics));
         // Last, so that a checkpoint means that what stands beside it is complete.
-        self.save()
+        if is_saved {
+            self.save()?;
+        }
+        Ok(())
     }
 
     fn epoch_metrics(&mut self, knn_top1: Option<f32>) -> EpochMetrics {
