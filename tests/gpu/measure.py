@@ -12,6 +12,7 @@ STEPS = {
     "ResNet-18, 224 px, batch 256": "--arch resnet18 --stem imagenet --size 224 --batch-size 256",
     "ResNet-50, 224 px, batch 256": "--arch resnet50 --stem imagenet --size 224 --batch-size 256",
 }
+PARTS = "tests,steps,losses,epochs"
 FLOOR, GOAL = 0.9, 1.1
 IMAGENET = 1_281_167
 QUICK_STEPS = {"ResNet-18, 32 px small stem, batch 32": "--arch resnet18 --stem small --size 32 --batch-size 32 --num-images 5000 --num-background 500"}
@@ -25,14 +26,13 @@ def main():
     report = Report(folder)
     peer = Peer(report)
     report.line(f"{card}, {datetime.datetime.now():%Y-%m-%d %H:%M}")
-    failed = tests(report)
-    steps(report, peer, args)
-    losses(report, peer, args)
-    for name, data in [("cifar10", args.cifar10), ("imagenette", args.imagenette)]:
-        if data:
-            epoch(report, name, data)
-        else:
-            report.line(f"one epoch of {name}: left out, --{name} names no folder")
+    failed = "tests" in args.parts and tests(report)
+    if "steps" in args.parts:
+        steps(report, peer, args)
+    if "losses" in args.parts:
+        losses(report, peer, args)
+    if "epochs" in args.parts:
+        epochs(report, args)
     sys.exit(1 if failed else 0)
 
 
@@ -42,20 +42,21 @@ def arguments():
     parser.add_argument("--imagenette", help="folder of Imagenette images in train/ and val/")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each side, in turn, of what is judged")
     parser.add_argument("--precisions", default="bf16,tf32,f32", help="what the steps compute in, and k-means where it can")
+    parser.add_argument("--parts", default=PARTS, help="what to do, where a GPU is lent for minutes")
     parser.add_argument("--quick", action="store_true", help="small sizes, one round")
     args = parser.parse_args()
-    args.precisions = args.precisions.split(",")
+    args.precisions, args.parts = args.precisions.split(","), args.parts.split(",")
     if args.quick:
         args.rounds = 1
     return args
 
 
 class Report:
-    """Prints lines and keeps them, with everything that was run."""
+    """Prints lines and keeps them, with everything that was run, after what was kept that day on such a card."""
 
     def __init__(self, folder):
-        self.table = (folder / "table.txt").open("w")
-        self.raw = (folder / "raw.txt").open("w")
+        self.table = (folder / "table.txt").open("a")
+        self.raw = (folder / "raw.txt").open("a")
 
     def line(self, text):
         print(text, flush=True)
@@ -162,6 +163,14 @@ def compare(report, name, sides):
     if mine and peer:
         ratio = peer["median_s"] / mine["median_s"]
         report.line(f"  {name}: {mine['median_s']:.4f} s and {peer['median_s']:.4f} s, ratio {ratio:.2f}")
+
+
+def epochs(report, args):
+    for name, data in [("cifar10", args.cifar10), ("imagenette", args.imagenette)]:
+        if data:
+            epoch(report, name, data)
+        else:
+            report.line(f"one epoch of {name}: left out, --{name} names no folder")
 
 
 def epoch(report, name, data):
