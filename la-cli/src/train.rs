@@ -24,7 +24,7 @@ struct Plan {
     config: TrainConfig,
     run: RunFolder,
     splits: Splits,
-    start: Start,
+    is_resumed: bool,
 }
 
 /// Runs `la-cli train`.
@@ -36,8 +36,14 @@ pub fn run(args: &TrainArgs, device: &Device, threads: Option<usize>) -> anyhow:
     plan.config.device = device.clone();
     plan.config.threads = threads.unwrap_or(0);
     source::warn_unreadable(&plan.splits);
+    let trunk = args.branch.as_deref().map(trunk).transpose()?;
+    let start = match &trunk {
+        Some(path) => Start::Branch(path),
+        None if plan.is_resumed => Start::Resume,
+        None => Start::New,
+    };
     let mut reporter = Reporter::new(&plan.config, &plan.run);
-    let summary = train(&plan.config, &plan.splits, &plan.run, plan.start, &mut |event| reporter.report(event))
+    let summary = train(&plan.config, &plan.splits, &plan.run, start, &mut |event| reporter.report(event))
         .map_err(|error| with_way_out(error, &plan.run))?;
     reporter.finish();
     finish(&plan, &summary, device)
@@ -53,6 +59,7 @@ fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<Plan> {
     }
     let out = args.out.clone().map_or_else(|| free_folder(&config.data), Ok)?;
     refuse_existing(&out)?;
+    args.branch.as_deref().map(trunk).transpose()?;
     let splits = open(&config)?;
     // Before the folder is made: settings that do not fit the data leave nothing behind.
     config.fit(splits.train.len())?;
@@ -61,7 +68,7 @@ fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<Plan> {
     run.command = Some(origin::command_line());
     run.machine = Some(origin::machine(&config.device));
     show(&description, &config, &splits, &run)?;
-    Ok(Plan { config, run, splits, start: Start::New })
+    Ok(Plan { config, run, splits, is_resumed: false })
 }
 
 fn resume(args: &TrainArgs, path: &Path) -> anyhow::Result<Plan> {
@@ -77,12 +84,21 @@ fn resume(args: &TrainArgs, path: &Path) -> anyhow::Result<Plan> {
     let config = run.read_config()?.train;
     let splits = open(&config)?;
     show("as the run began", &config, &splits, &run)?;
-    Ok(Plan { config, run, splits, start: Start::Resume })
+    Ok(Plan { config, run, splits, is_resumed: true })
 }
 
 fn open(config: &TrainConfig) -> anyhow::Result<Splits> {
     let open_config = OpenConfig { size: config.size, limit: config.limit, seed: config.seed, ..OpenConfig::default() };
     source::open(&config.data, config.test.as_deref(), &open_config)
+}
+
+/// The checkpoint that a branch begins from.
+fn trunk(path: &Path) -> anyhow::Result<PathBuf> {
+    let checkpoint = RunFolder::open(path).context("--branch")?.checkpoint_path();
+    if !checkpoint.is_file() {
+        bail!("--branch: {} has no checkpoint yet, {} is missing; wait for its first", path.display(), checkpoint.display());
+    }
+    Ok(checkpoint)
 }
 
 /// The first folder `runs/NAME-1`, `runs/NAME-2`, … that is free.
@@ -140,6 +156,9 @@ fn quiet(result: anyhow::Result<()>) -> anyhow::Result<()> {
 
 fn with_way_out(error: la_core::Error, run: &RunFolder) -> anyhow::Error {
     let path = run.path().display();
+    if run.read_config().is_err() {
+        return error.into();
+    }
     let hint = if run.checkpoint_path().exists() {
         format!("the run stopped; its last checkpoint is whole, and `la-cli train --resume {path}` goes on from there once this is mended")
     } else {

@@ -23,6 +23,8 @@ const KEY: &str = "local_aggregation_checkpoint";
 /// Settings that may differ when a run goes on: no weight depends on them.
 const FREE_SETTINGS: [&str; 6] = ["data", "test", "init", "threads", "checkpoint_minutes", "checkpoint_interval"];
 
+type Tensors = HashMap<String, Tensor>;
+
 /// How far a run has come.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Position {
@@ -76,23 +78,33 @@ impl TrainState {
     ///
     /// Fails with the file's name where it is missing, damaged or no checkpoint, or was written with other settings (each is named).
     pub fn load(path: &Path, config: &TrainConfig, num_images: usize) -> Result<Self> {
-        let (mut tensors, metadata) = read_tensors(path, &Device::Cpu)?;
-        let Some(text) = metadata.get(KEY) else {
-            bail!("{}: expected a checkpoint, got a safetensors file without training state", path.display());
-        };
-        let mut position: Position = serde_json::from_str(text)
-            .map_err(|error| Error::invalid(format!("{}: not a checkpoint of this version ({error})", path.display())))?;
+        let (mut tensors, position) = read(path)?;
         check_settings(path, &position, config, num_images)?;
+        let agreeing = |labels| ClusterLabels::from_tensor(&labels)?.agreeing(config.min_agreement);
+        let clusters = tensors.remove("clusters").map(agreeing).transpose()?;
+        Ok(Self { clusters, ..Self::restore(path, tensors, position, config)? })
+    }
+
+    /// The state in `path`, which another run left after an epoch, to go on with under settings of one's own: `config`.
+    ///
+    /// Clusters are left behind: how to cluster is among the settings. Fails with the file's name where it is missing, damaged
+    /// or no checkpoint, was written inside an epoch, leaves no epoch to do, or is of another network or number of images.
+    pub fn branch(path: &Path, config: &TrainConfig, num_images: usize) -> Result<Self> {
+        let (mut tensors, position) = read(path)?;
+        check_branch(path, &position, config, num_images)?;
+        tensors.remove("clusters");
+        Self::restore(path, tensors, position, config)
+    }
+
+    fn restore(path: &Path, mut tensors: Tensors, mut position: Position, config: &TrainConfig) -> Result<Self> {
         position.config = config.clone();
         let named = |error| Error::invalid(format!("{}: {error}", path.display()));
         let bank = restore_bank(&take(path, &mut tensors, "bank")?, config).map_err(named)?;
-        let agreeing = |labels| ClusterLabels::from_tensor(&labels)?.agreeing(config.min_agreement);
-        let clusters = tensors.remove("clusters").map(agreeing).transpose()?;
         let mut net = ResNet::new(&config.network(), config.seed, &config.device)?;
         net.load_tensors(&take_prefixed("net.", &mut tensors)).map_err(named)?;
         let mut sgd = Sgd::new(config.sgd, &net)?;
         sgd.load_state(&take_prefixed("sgd.", &mut tensors)).map_err(named)?;
-        Ok(Self { net, sgd, bank, clusters, position })
+        Ok(Self { net, sgd, bank, clusters: None, position })
     }
 }
 
@@ -100,12 +112,22 @@ fn prefixed(prefix: &str, tensors: Vec<(String, Tensor)>) -> Vec<(String, Tensor
     tensors.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect()
 }
 
-fn take_prefixed(prefix: &str, tensors: &mut HashMap<String, Tensor>) -> HashMap<String, Tensor> {
+fn read(path: &Path) -> Result<(Tensors, Position)> {
+    let (tensors, metadata) = read_tensors(path, &Device::Cpu)?;
+    let Some(text) = metadata.get(KEY) else {
+        bail!("{}: expected a checkpoint, got a safetensors file without training state", path.display());
+    };
+    let position = serde_json::from_str(text)
+        .map_err(|error| Error::invalid(format!("{}: not a checkpoint of this version ({error})", path.display())))?;
+    Ok((tensors, position))
+}
+
+fn take_prefixed(prefix: &str, tensors: &mut Tensors) -> HashMap<String, Tensor> {
     let names: Vec<String> = tensors.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
     names.into_iter().filter_map(|name| Some((name[prefix.len()..].to_string(), tensors.remove(&name)?))).collect()
 }
 
-fn take(path: &Path, tensors: &mut HashMap<String, Tensor>, name: &str) -> Result<Tensor> {
+fn take(path: &Path, tensors: &mut Tensors, name: &str) -> Result<Tensor> {
     tensors.remove(name).ok_or_else(|| Error::invalid(format!("{}: tensor {name} is missing", path.display())))
 }
 
@@ -138,6 +160,24 @@ fn check_settings(path: &Path, position: &Position, config: &TrainConfig, num_im
     }
     if !differences.is_empty() {
         bail!("{}: the checkpoint is of another run: {}", path.display(), differences.join("; "));
+    }
+    Ok(())
+}
+
+/// Refuses to go on with settings that the state does not fit, or where nothing is left to do.
+fn check_branch(path: &Path, position: &Position, config: &TrainConfig, num_images: usize) -> Result<()> {
+    let (path, epoch) = (path.display(), position.epoch);
+    if position.config.network() != config.network() {
+        bail!("{path}: the checkpoint is of {:?}, expected {:?}", position.config.network(), config.network());
+    }
+    if position.num_images != num_images {
+        bail!("{path}: the checkpoint is of a run on {} training images, expected {num_images}", position.num_images);
+    }
+    if position.step != 0 {
+        bail!("{path}: the checkpoint was written inside epoch {}; expected one from the end of an epoch", epoch + 1);
+    }
+    if epoch >= config.epochs {
+        bail!("{path}: {epoch} epochs are done there; epochs must be more, got {}", config.epochs);
     }
     Ok(())
 }

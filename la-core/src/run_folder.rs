@@ -46,6 +46,9 @@ pub struct RunConfig {
     pub device: String,
     /// What was chosen by itself, and why.
     pub notes: Vec<String>,
+    /// Epochs that another run computed under settings of its own, and this one took over with its checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branched_after: Option<usize>,
     /// Versions of the crates that decide on results.
     pub versions: Versions,
     /// The commit that the program was built from.

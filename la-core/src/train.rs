@@ -21,16 +21,18 @@ use crate::{
 };
 use candle_core::Tensor;
 use objective::Objective;
-use std::time::Instant;
+use std::{path::Path, time::Instant};
 use trainer::Trainer;
 
 /// How a run begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
+pub enum Start<'a> {
     /// From the first step, with the weights that the configuration names or random ones.
     New,
     /// From the run's last checkpoint; from the first step where it has none yet.
     Resume,
+    /// From the checkpoint in this file, which another run left, under settings of this run's own.
+    Branch(&'a Path),
 }
 
 /// Trains a network on `splits.train`, as `config` says, and leaves everything in `run`.

@@ -76,6 +76,34 @@ fn a_run_that_is_over_stays_as_it_is() {
 }
 
 #[test]
+fn a_branch_goes_on_from_another_run_under_settings_of_its_own() {
+    let folder = folder();
+    let folder = folder.path();
+    train_tiny(folder, "trunk", &[]).ok();
+    let branch = |out: &str, more: &[&str]| la(folder, &[&["train", "--branch", "trunk", "--out", out], more].concat());
+    let said = branch("branch", &["--epochs", "3", "--ir-epochs", "3"]).ok();
+    assert_holds(&said, &["as trunk began", "epochs 3 (not 2)", "ir-epochs 3 (not 1)"]);
+    let metrics = String::from_utf8(bytes(folder.join("branch/metrics.jsonl"))).unwrap();
+    let phases: Vec<bool> = metrics.lines().map(|line| line.contains("\"phase\":\"ir\"")).collect();
+    assert_eq!(phases, [true, false, true]);
+    la(folder, &["pack", "branch", "--beside", "trunk", "--out", "packed"]).ok();
+    let card = String::from_utf8(bytes(folder.join("packed/README.md"))).unwrap();
+    assert_eq!(card.matches("Its first 2 epochs are those of another run").count(), 1, "{card}");
+    // Nothing is left to do; another network; no run; no checkpoint. None leaves a run behind, nor a hint to resume one.
+    let refusals: [(&[&str], &str); 2] = [(&["--epochs", "2"], "2 epochs are done"), (&["--epochs", "3", "--width", "16"], "width")];
+    for (more, part) in refusals {
+        let error = branch("refused", more).error();
+        assert_holds(&error, &["latest.safetensors", part]);
+        assert!(!error.contains("--resume") && !folder.join("refused/config.json").exists(), "{error}");
+    }
+    std::fs::remove_file(folder.join("trunk/checkpoint/latest.safetensors")).unwrap();
+    assert_holds(&branch("none", &[]).error(), &["--branch", "trunk", "no checkpoint yet"]);
+    assert!(!folder.join("none").exists());
+    assert_holds(&la(folder, &["train", "--branch", "nowhere"]).error(), &["--branch", "nowhere", "config.json"]);
+    assert_holds(&branch("none", &["--preset", "quick"]).error(), &["--branch", "--preset"]);
+}
+
+#[test]
 fn the_number_of_threads_changes_no_byte() {
     let folder = folder();
     for threads in ["1", "2", "3"] {

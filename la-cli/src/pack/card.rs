@@ -166,13 +166,19 @@ impl Card<'_> {
 
     fn origin(&self) -> String {
         let Packed { run, epochs, seconds, command, beside, sample, .. } = self.packed;
+        let shared = |epochs: Option<usize>| {
+            epochs.map_or(String::new(), |epochs| {
+                format!("\nIts first {epochs} epochs are those of another run, whose checkpoint it went on from.\n")
+            })
+        };
         let beside = beside.iter().map(|beside| {
             let time = duration(beside.seconds);
             format!(
-                "\nThe run beside it ({}, {} epochs, {time}):\n\n```sh\n{}\n```\n",
+                "\nThe run beside it ({}, {} epochs, {time}):\n\n```sh\n{}\n```\n{}",
                 beside.name,
                 beside.epochs,
-                shell_line(&beside.command)
+                shell_line(&beside.command),
+                shared(beside.branched_after)
             )
         });
         let rows = [
@@ -197,8 +203,9 @@ impl Card<'_> {
             )
         });
         format!(
-            "## Made by\n\n```sh\n{}\n```\n\n| | |\n|---|---|\n{rows}\n[config.json](config.json) holds every setting, resolved.\n{}{check}",
+            "## Made by\n\n```sh\n{}\n```\n\n| | |\n|---|---|\n{rows}\n[config.json](config.json) holds every setting, resolved.\n{}{}{check}",
             shell_line(command),
+            shared(run.branched_after),
             beside.collect::<String>()
         )
     }

@@ -123,7 +123,8 @@ fn describe_beside(path: &Path, names: &Names) -> anyhow::Result<Beside> {
     let folder = path.file_name().unwrap_or_default().to_string_lossy();
     let name = if is_recognition { "instance recognition".to_string() } else { format!("run {folder}") };
     let last = last_epoch(&run)?;
-    Ok(Beside { name, command: command_of(&config, names)?, epochs: last.epoch, seconds: last.total_seconds })
+    let command = command_of(&config, names)?;
+    Ok(Beside { name, command, epochs: last.epoch, seconds: last.total_seconds, branched_after: config.branched_after })
 }
 
 /// Writes every file; the weights come first, because the figures are theirs.

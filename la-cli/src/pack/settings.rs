@@ -71,6 +71,9 @@ pub struct Beside {
     pub epochs: usize,
     /// Seconds that they took.
     pub seconds: f64,
+    /// How many of them are another run's, whose checkpoint it went on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branched_after: Option<usize>,
 }
 
 impl Config {

@@ -1,8 +1,10 @@
 //! The flags of `la-cli train` and the settings that they make with a preset.
 
+use anyhow::Context;
 use la_core::config::{BankInit, Ir, Monitor, ScheduleKind, TrainConfig, PRESETS};
 use la_core::ops::device::Precision;
 use la_core::resnet::{Arch, Stem};
+use la_core::run_folder::RunFolder;
 use std::path::PathBuf;
 
 /// Options of `la-cli train`. Each flag that is left out takes its value from the preset; config.json in the run folder
@@ -37,6 +39,9 @@ pub struct TrainArgs {
     /// Go on with a run that was stopped, to the same bits
     #[arg(long, value_name = "RUN", help_heading = "Run")]
     pub resume: Option<PathBuf>,
+    /// Begin a new run from the last checkpoint of this one: under its settings, but for the flags given
+    #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["preset", "resume", "init"])]
+    pub branch: Option<PathBuf>,
     /// Begin a new run from these weights
     #[arg(long, value_name = "WEIGHTS", help_heading = "Run")]
     pub init: Option<String>,
@@ -163,9 +168,12 @@ macro_rules! overrides {
 }
 
 impl TrainArgs {
-    /// The preset's settings with the given flags in them.
+    /// The preset's settings, or the branch's, with the given flags in them.
     pub fn recipe(&self) -> anyhow::Result<Recipe> {
-        let (name, mut config) = self.preset()?;
+        let (name, mut config) = match &self.branch {
+            Some(path) => (format!("as {} began", path.display()), RunFolder::open(path).context("--branch")?.read_config()?.train),
+            None => self.preset()?,
+        };
         let given = self.override_settings(&mut config);
         // What the data is stands in a line of its own.
         let changed: Vec<String> = given

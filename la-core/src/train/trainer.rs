@@ -63,11 +63,20 @@ impl<'a> Trainer<'a> {
         measure_normalization(&mut fit, splits)?;
         fit.notes.iter().for_each(|note| progress(Event::Note(note.clone())));
         let batches = batch_config(&fit.config);
-        let state = if start == Start::Resume && run.checkpoint_path().exists() {
-            TrainState::load(&run.checkpoint_path(), &fit.config, splits.train.len())?
-        } else {
-            write_settings(&fit, splits, run)?;
-            fresh_state(&fit.config, splits, &batches)?
+        let num_images = splits.train.len();
+        let state = match start {
+            Start::Resume if run.checkpoint_path().exists() => TrainState::load(&run.checkpoint_path(), &fit.config, num_images)?,
+            Start::Branch(path) => {
+                let state = TrainState::branch(path, &fit.config, num_images)?;
+                // Before the settings, so that a run that can be resumed never begins at its first step.
+                state.save(&run.checkpoint_path())?;
+                write_settings(&fit, splits, run, Some(state.position.epoch))?;
+                state
+            }
+            Start::New | Start::Resume => {
+                write_settings(&fit, splits, run, None)?;
+                fresh_state(&fit.config, splits, &batches)?
+            }
         };
         let monitor = Monitor::new(&fit.config, splits, &batches);
         let unreadable = splits.unreadable.clone();
@@ -121,12 +130,14 @@ impl<'a> Trainer<'a> {
         self.state.position.epoch >= self.fit.config.epochs
     }
 
-    /// Clusters the bank before the first epoch of local aggregation and every `cluster_interval` epochs.
+    /// Clusters the bank before the first epoch of local aggregation, every `cluster_interval` epochs, and where a branch begins.
     pub(super) fn cluster_if_due(&mut self) -> Result<()> {
         let Position { epoch, step, .. } = self.state.position;
-        let is_due =
-            self.phase() == Phase::La && step == 0 && (epoch - self.fit.config.ir_epochs).is_multiple_of(self.fit.config.cluster_interval);
-        if !is_due {
+        if self.phase() != Phase::La || step != 0 {
+            return Ok(());
+        }
+        let is_due = (epoch - self.fit.config.ir_epochs).is_multiple_of(self.fit.config.cluster_interval);
+        if !is_due && self.state.clusters.is_some() {
             return Ok(());
         }
         let started = Instant::now();
@@ -356,7 +367,7 @@ fn batch_config(config: &TrainConfig) -> BatchConfig {
     }
 }
 
-fn write_settings(fit: &Fit, splits: &Splits, run: &RunFolder) -> Result<()> {
+fn write_settings(fit: &Fit, splits: &Splits, run: &RunFolder, branched_after: Option<usize>) -> Result<()> {
     run.write_config(&RunConfig {
         train: fit.config.clone(),
         num_images: splits.train.len(),
@@ -364,6 +375,7 @@ fn write_settings(fit: &Fit, splits: &Splits, run: &RunFolder) -> Result<()> {
         class_names: splits.train.class_names().to_vec(),
         device: device_name(&fit.config.device),
         notes: fit.notes.clone(),
+        branched_after,
         versions: Versions::default(),
         git_commit: run.git_commit.clone(),
         command: run.command.clone(),
