@@ -97,6 +97,8 @@ fn cifar10() -> TrainConfig {
         lr: 0.06,
         schedule: ScheduleKind::Cosine,
         lr_warmup_epochs: 1.0,
+        // Those of Wu et al., for `--schedule step`.
+        lr_milestones: vec![0.6, 0.8],
         sgd: SgdConfig { weight_decay: 5e-4, ..SgdConfig::default() },
         temperature: 0.1,
         num_clusters: Some(1000),
