@@ -128,8 +128,15 @@ fn a_branch_goes_where_a_run_of_its_own_settings_goes() {
     assert_eq!(losses(&RunFolder::open(&branch).unwrap().read_metrics().unwrap()), losses(&branched.epochs));
     assert_eq!(RunFolder::open(&branch).unwrap().read_config().unwrap().branched_after, Some(2));
     assert_eq!(RunFolder::open(&whole).unwrap().read_config().unwrap().branched_after, None);
+    // From the end of instance recognition, which a run keeps: back to what the trunk would have become.
+    let back = folder.path().join("back");
+    let ir = RunFolder::open(&whole).unwrap().ir_checkpoint_path();
+    let config_of_trunk = TrainConfig { ir_epochs: 4, ..config() };
+    train(&config_of_trunk, &splits(IMAGES), &RunFolder::create(&back).unwrap(), Start::Branch(&ir), &mut |_| ()).unwrap();
+    resume(&config_of_trunk, &splits(IMAGES), &trunk).unwrap();
+    assert!(model(&back) == model(&trunk) && !RunFolder::open(&trunk).unwrap().ir_checkpoint_path().exists());
     // Stopped before a checkpoint of its own.
-    run_until(1, &config(), &stopped, Start::Branch(&checkpoint));
+    run_until(1, &config(), &stopped, Start::Branch(&ir));
     resume(&config(), &splits(IMAGES), &stopped).unwrap();
     assert!(model(&stopped) == model(&whole));
 }

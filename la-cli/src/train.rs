@@ -3,6 +3,7 @@
 mod flags;
 pub mod pictures;
 mod reporter;
+mod trunk;
 
 pub use flags::TrainArgs;
 
@@ -18,6 +19,7 @@ use la_core::run_folder::RunFolder;
 use la_core::train::{train, Start, Summary};
 use reporter::Reporter;
 use std::path::{Path, PathBuf};
+use trunk::Trunk;
 
 /// A run that is about to begin or to go on.
 struct Plan {
@@ -36,9 +38,9 @@ pub fn run(args: &TrainArgs, device: &Device, threads: Option<usize>) -> anyhow:
     plan.config.device = device.clone();
     plan.config.threads = threads.unwrap_or(0);
     source::warn_unreadable(&plan.splits);
-    let trunk = args.branch.as_deref().map(trunk).transpose()?;
+    let trunk = args.branch.as_deref().map(Trunk::open).transpose()?;
     let start = match &trunk {
-        Some(path) => Start::Branch(path),
+        Some(trunk) => Start::Branch(&trunk.checkpoint),
         None if plan.is_resumed => Start::Resume,
         None => Start::New,
     };
@@ -59,7 +61,6 @@ fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<Plan> {
     }
     let out = args.out.clone().map_or_else(|| free_folder(&config.data), Ok)?;
     refuse_existing(&out)?;
-    args.branch.as_deref().map(trunk).transpose()?;
     let splits = open(&config)?;
     // Before the folder is made: settings that do not fit the data leave nothing behind.
     config.fit(splits.train.len())?;
@@ -90,15 +91,6 @@ fn resume(args: &TrainArgs, path: &Path) -> anyhow::Result<Plan> {
 fn open(config: &TrainConfig) -> anyhow::Result<Splits> {
     let open_config = OpenConfig { size: config.size, limit: config.limit, seed: config.seed, ..OpenConfig::default() };
     source::open(&config.data, config.test.as_deref(), &open_config)
-}
-
-/// The checkpoint that a branch begins from.
-fn trunk(path: &Path) -> anyhow::Result<PathBuf> {
-    let checkpoint = RunFolder::open(path).context("--branch")?.checkpoint_path();
-    if !checkpoint.is_file() {
-        bail!("--branch: {} has no checkpoint yet, {} is missing; wait for its first", path.display(), checkpoint.display());
-    }
-    Ok(checkpoint)
 }
 
 /// The first folder `runs/NAME-1`, `runs/NAME-2`, … that is free.

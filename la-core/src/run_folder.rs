@@ -128,6 +128,11 @@ impl RunFolder {
         self.path.join("checkpoint").join("latest.safetensors")
     }
 
+    /// The checkpoint from the end of instance recognition, for branches that go on otherwise than this run did.
+    pub fn ir_checkpoint_path(&self) -> PathBuf {
+        self.path.join("checkpoint").join("ir.safetensors")
+    }
+
     /// Writes `config.json`.
     pub fn write_config(&self, config: &RunConfig) -> Result<()> {
         self.write_json("config.json", config)

@@ -89,6 +89,9 @@ fn a_branch_goes_on_from_another_run_under_settings_of_its_own() {
     la(folder, &["pack", "branch", "--beside", "trunk", "--out", "packed"]).ok();
     let card = String::from_utf8(bytes(folder.join("packed/README.md"))).unwrap();
     assert_eq!(card.matches("Its first 2 epochs are those of another run").count(), 1, "{card}");
+    let ir = "trunk/checkpoint/ir.safetensors";
+    let said = la(folder, &["train", "--branch", ir, "--ir-epochs", "2", "--out", "instead"]).ok();
+    assert_holds(&said, &["going on   after epoch 1", "epoch 2/2 ir"]);
     // Nothing is left to do; another network; no run; no checkpoint. None leaves a run behind, nor a hint to resume one.
     let refusals: [(&[&str], &str); 2] = [(&["--epochs", "2"], "2 epochs are done"), (&["--epochs", "3", "--width", "16"], "width")];
     for (more, part) in refusals {

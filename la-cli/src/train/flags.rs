@@ -1,10 +1,9 @@
 //! The flags of `la-cli train` and the settings that they make with a preset.
 
-use anyhow::Context;
+use super::trunk::Trunk;
 use la_core::config::{BankInit, Ir, Monitor, ScheduleKind, TrainConfig, PRESETS};
 use la_core::ops::device::Precision;
 use la_core::resnet::{Arch, Stem};
-use la_core::run_folder::RunFolder;
 use std::path::PathBuf;
 
 /// Options of `la-cli train`. Each flag that is left out takes its value from the preset; config.json in the run folder
@@ -39,7 +38,7 @@ pub struct TrainArgs {
     /// Go on with a run that was stopped, to the same bits
     #[arg(long, value_name = "RUN", help_heading = "Run")]
     pub resume: Option<PathBuf>,
-    /// Begin a new run from the last checkpoint of this one: under its settings, but for the flags given
+    /// Begin a new run from the last checkpoint of this one, or from RUN/checkpoint/FILE: under its settings, but for the flags given
     #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["preset", "resume", "init"])]
     pub branch: Option<PathBuf>,
     /// Begin a new run from these weights
@@ -171,7 +170,7 @@ impl TrainArgs {
     /// The preset's settings, or the branch's, with the given flags in them.
     pub fn recipe(&self) -> anyhow::Result<Recipe> {
         let (name, mut config) = match &self.branch {
-            Some(path) => (format!("as {} began", path.display()), RunFolder::open(path).context("--branch")?.read_config()?.train),
+            Some(path) => (format!("as {} began", path.display()), Trunk::open(path)?.config),
             None => self.preset()?,
         };
         let given = self.override_settings(&mut config);

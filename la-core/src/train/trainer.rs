@@ -262,6 +262,9 @@ impl<'a> Trainer<'a> {
         }
         self.run.add_metrics(&self.state.position.epochs)?;
         (self.progress)(Event::Epoch(metrics));
+        if done == self.fit.config.ir_epochs && done < self.fit.config.epochs {
+            self.state.save(&self.run.ir_checkpoint_path())?;
+        }
         // Last, so that a checkpoint means that what stands beside it is complete.
         if is_saved {
             self.save()?;

@@ -1,0 +1,29 @@
+//! Where a branch begins: at a run's last checkpoint, or at the one that is named.
+
+use anyhow::{bail, Context};
+use la_core::config::TrainConfig;
+use la_core::run_folder::RunFolder;
+use std::path::{Path, PathBuf};
+
+/// A run that another one branches off.
+pub struct Trunk {
+    /// Its settings.
+    pub config: TrainConfig,
+    /// The state to go on from.
+    pub checkpoint: PathBuf,
+}
+
+impl Trunk {
+    /// The trunk that `RUN`, or `RUN/checkpoint/FILE`, means.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let folder = if path.is_file() { path.parent().and_then(Path::parent).unwrap_or(path) } else { path };
+        // The parent of `checkpoint/FILE` has no name.
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let run = RunFolder::open(folder).context("--branch")?;
+        let checkpoint = if path.is_file() { path.to_path_buf() } else { run.checkpoint_path() };
+        if !checkpoint.is_file() {
+            bail!("--branch: {} has no checkpoint yet, {} is missing; wait for its first", path.display(), checkpoint.display());
+        }
+        Ok(Self { config: run.read_config()?.train, checkpoint })
+    }
+}
