@@ -76,8 +76,12 @@ fn a_flag_over_a_preset_is_reported_with_both_values() {
     let folder = folder();
     let out = train_tiny(folder.path(), "run", &["--epochs=1", "--preset", "quick"]);
     assert_eq!(out.code, Some(1), "clap takes a flag once");
-    let out = la(folder.path(), &["train", "--preset", "quick", "--width", "8", "--size", "16", "--limit", "40", "--epochs", "1"]).ok();
-    assert_holds(&out, &["preset quick with", "width 8 (not "]);
+    let out = la(
+        folder.path(),
+        &["train", "--preset", "quick", "--width", "8", "--size", "16", "--limit", "40", "--epochs", "1", "--monitor", "none"],
+    )
+    .ok();
+    assert_holds(&out, &["preset quick with", "width 8 (not 32)", "limit 40 (not unset)", "monitor none (not auto)"]);
 }
 
 #[test]

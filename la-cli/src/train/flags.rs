@@ -156,12 +156,16 @@ macro_rules! overrides {
     ($args:ident, $config:ident: $($flag:ident => $($field:ident).+ $(, $wrap:ident)?;)*) => {{
         let mut given = Vec::new();
         $(if let Some(value) = &$args.$flag {
-            let before = plain(&format!("{:?}", $config.$($field).+));
+            let shown = |config: &TrainConfig| overrides!(@shown config.$($field).+ $(, $wrap)?);
+            let before = shown($config);
             $config.$($field).+ = overrides!(@wrap value.clone() $(, $wrap)?);
-            given.push(Override { flag: stringify!($flag), before, after: plain(&format!("{:?}", $config.$($field).+)) });
+            given.push(Override { flag: stringify!($flag), before, after: shown($config) });
         })*
         given
     }};
+    // Not by how it prints: a monitor can be `None` too.
+    (@shown $value:expr, some) => { $value.as_ref().map_or("unset".to_string(), |value| plain(&format!("{value:?}"))) };
+    (@shown $value:expr) => { plain(&format!("{:?}", $value)) };
     (@wrap $value:expr, some) => { Some($value) };
     (@wrap $value:expr) => { $value };
 }
@@ -251,13 +255,9 @@ fn dashed(field: &str) -> String {
     field.replace('_', "-")
 }
 
-/// A value without Rust's wrapping: `Some(3)` as `3`, `None` as `unset`, `Small` as `small`.
+/// A value as a flag has it: `Small` as `small`, text without quotes.
 fn plain(debug: &str) -> String {
-    let inner = debug.strip_prefix("Some(").and_then(|text| text.strip_suffix(')')).unwrap_or(debug);
-    if inner == "None" {
-        return "unset".to_string();
-    }
-    inner.trim_matches('"').to_lowercase()
+    debug.trim_matches('"').to_lowercase()
 }
 
 fn presets_help() -> String {
