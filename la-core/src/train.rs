@@ -1,5 +1,6 @@
 //! The training loop of the paper, from images to weights.
 
+mod begin;
 mod metrics;
 mod monitor;
 mod objective;
