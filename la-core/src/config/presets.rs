@@ -19,7 +19,7 @@ pub const PRESETS: &[Preset] = &[
     Preset { name: "quick", about: "the embedded sample in a few minutes on two cores", config: quick },
     Preset {
         name: "fashion-mnist",
-        about: "Fashion-MNIST's 60,000 images, two views of each, in about an hour on two cores",
+        about: "Fashion-MNIST's 60,000 images, two views of each, in an hour and a half on one core",
         config: fashion_mnist,
     },
     Preset {
@@ -58,8 +58,7 @@ fn quick() -> TrainConfig {
     }
 }
 
-/// The same from two views, which all images are worth, with the published momentum: an epoch of theirs has many steps, and a slow
-/// bank falls behind.
+/// The same from two views, with the published momentum: an epoch of all images has many steps, and a slow bank falls behind.
 fn fashion_mnist() -> TrainConfig {
     TrainConfig { data: "fashion-mnist".into(), views: 2, bank_momentum: 0.5, ..quick() }
 }
