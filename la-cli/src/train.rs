@@ -19,14 +19,20 @@ use la_core::run_folder::RunFolder;
 use la_core::train::{train, Start, Summary};
 use reporter::Reporter;
 use std::path::{Path, PathBuf};
-use trunk::Trunk;
 
 /// A run that is about to begin or to go on.
 struct Plan {
     config: TrainConfig,
     run: RunFolder,
     splits: Splits,
-    is_resumed: bool,
+    origin: Origin,
+}
+
+/// Where it begins.
+enum Origin {
+    First,
+    Resumed,
+    Branch(PathBuf),
 }
 
 /// Runs `la-cli train`.
@@ -38,11 +44,10 @@ pub fn run(args: &TrainArgs, device: &Device, threads: Option<usize>) -> anyhow:
     plan.config.device = device.clone();
     plan.config.threads = threads.unwrap_or(0);
     source::warn_unreadable(&plan.splits);
-    let trunk = args.branch.as_deref().map(Trunk::open).transpose()?;
-    let start = match &trunk {
-        Some(trunk) => Start::Branch(&trunk.checkpoint),
-        None if plan.is_resumed => Start::Resume,
-        None => Start::New,
+    let start = match &plan.origin {
+        Origin::First => Start::New,
+        Origin::Resumed => Start::Resume,
+        Origin::Branch(checkpoint) => Start::Branch(checkpoint),
     };
     let mut reporter = Reporter::new(&plan.config, &plan.run);
     let summary = train(&plan.config, &plan.splits, &plan.run, start, &mut |event| reporter.report(event))
@@ -52,7 +57,7 @@ pub fn run(args: &TrainArgs, device: &Device, threads: Option<usize>) -> anyhow:
 }
 
 fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<Plan> {
-    let Recipe { mut config, description } = args.recipe()?;
+    let Recipe { mut config, description, checkpoint } = args.recipe()?;
     // Not every device computes in every precision.
     config.device = device.clone();
     config.validate()?;
@@ -69,7 +74,7 @@ fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<Plan> {
     run.command = Some(origin::command_line());
     run.machine = Some(origin::machine(&config.device));
     show(&description, &config, &splits, &run)?;
-    Ok(Plan { config, run, splits, is_resumed: false })
+    Ok(Plan { config, run, splits, origin: checkpoint.map_or(Origin::First, Origin::Branch) })
 }
 
 fn resume(args: &TrainArgs, path: &Path) -> anyhow::Result<Plan> {
@@ -85,7 +90,7 @@ fn resume(args: &TrainArgs, path: &Path) -> anyhow::Result<Plan> {
     let config = run.read_config()?.train;
     let splits = open(&config)?;
     show("as the run began", &config, &splits, &run)?;
-    Ok(Plan { config, run, splits, is_resumed: true })
+    Ok(Plan { config, run, splits, origin: Origin::Resumed })
 }
 
 fn open(config: &TrainConfig) -> anyhow::Result<Splits> {

@@ -142,6 +142,8 @@ pub struct Recipe {
     pub config: TrainConfig,
     /// Their source in words.
     pub description: String,
+    /// The checkpoint that a branch begins from.
+    pub checkpoint: Option<PathBuf>,
 }
 
 /// A flag that was given.
@@ -173,9 +175,15 @@ macro_rules! overrides {
 impl TrainArgs {
     /// The preset's settings, or the branch's, with the given flags in them.
     pub fn recipe(&self) -> anyhow::Result<Recipe> {
-        let (name, mut config) = match &self.branch {
-            Some(path) => (format!("as {} began", path.display()), Trunk::open(path)?.config),
-            None => self.preset()?,
+        let (name, mut config, checkpoint) = match &self.branch {
+            Some(path) => {
+                let Trunk { config, checkpoint } = Trunk::open(path)?;
+                (format!("as {} began", path.display()), config, Some(checkpoint))
+            }
+            None => {
+                let (name, config) = self.preset()?;
+                (name, config, None)
+            }
         };
         let given = self.override_settings(&mut config);
         // What the data is stands in a line of its own.
@@ -185,7 +193,7 @@ impl TrainArgs {
             .map(|given| format!("{} {} (not {})", dashed(given.flag), given.after, given.before))
             .collect();
         let description = if changed.is_empty() { name } else { format!("{name} with {}", changed.join(", ")) };
-        Ok(Recipe { config, description })
+        Ok(Recipe { config, description, checkpoint })
     }
 
     fn preset(&self) -> anyhow::Result<(String, TrainConfig)> {
