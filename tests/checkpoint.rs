@@ -80,7 +80,7 @@ fn a_checkpoint_of_other_data_names_both_sizes() {
 #[test]
 fn threads_and_checkpoint_times_may_change() {
     let (_folder, path, config) = checkpoint();
-    let other = TrainConfig { threads: 7, checkpoint_minutes: Some(1.0), ..config };
+    let other = TrainConfig { threads: 7, checkpoint_minutes: Some(1.0), checkpoint_interval: 9, ..config };
     assert!(TrainState::load(&path, &other, 24).is_ok());
 }
 

@@ -115,7 +115,7 @@ fn a_resumed_run_ends_in_the_bytes_of_one_never_stopped() {
 #[test]
 fn a_branch_goes_where_a_run_of_its_own_settings_goes() {
     let folder = tempfile::tempdir().unwrap();
-    let [whole, trunk, branch, stopped] = ["whole", "trunk", "branch", "stopped"].map(|name| folder.path().join(name));
+    let [whole, trunk, branch] = ["whole", "trunk", "branch"].map(|name| folder.path().join(name));
     run(&config(), &splits(IMAGES), &whole).unwrap();
     // Instance recognition throughout, stopped in its third epoch: its checkpoint is that of the second.
     run_until(9, &TrainConfig { ir_epochs: 4, ..config() }, &trunk, Start::New);
@@ -135,9 +135,19 @@ fn a_branch_goes_where_a_run_of_its_own_settings_goes() {
     train(&config_of_trunk, &splits(IMAGES), &RunFolder::create(&back).unwrap(), Start::Branch(&ir), &mut |_| ()).unwrap();
     resume(&config_of_trunk, &splits(IMAGES), &trunk).unwrap();
     assert!(model(&back) == model(&trunk) && !RunFolder::open(&trunk).unwrap().ir_checkpoint_path().exists());
-    // Stopped before a checkpoint of its own.
-    run_until(1, &config(), &stopped, Start::Branch(&ir));
-    resume(&config(), &splits(IMAGES), &stopped).unwrap();
+}
+
+#[test]
+fn a_branch_that_stops_before_its_first_checkpoint_still_goes_on_from_its_trunk() {
+    let folder = tempfile::tempdir().unwrap();
+    let [trunk, whole, stopped] = ["trunk", "whole", "stopped"].map(|name| folder.path().join(name));
+    run(&config(), &splits(IMAGES), &trunk).unwrap();
+    let ir = RunFolder::open(&trunk).unwrap().ir_checkpoint_path();
+    // From its own first step this rate would lead elsewhere.
+    let config = TrainConfig { lr: 0.01, ..config() };
+    train(&config, &splits(IMAGES), &RunFolder::create(&whole).unwrap(), Start::Branch(&ir), &mut |_| ()).unwrap();
+    run_until(1, &config, &stopped, Start::Branch(&ir));
+    resume(&config, &splits(IMAGES), &stopped).unwrap();
     assert!(model(&stopped) == model(&whole));
 }
 
