@@ -12,6 +12,7 @@ STEPS = {
     "ResNet-18, 224 px, batch 256": "--arch resnet18 --stem imagenet --size 224 --batch-size 256",
     "ResNet-50, 224 px, batch 256": "--arch resnet50 --stem imagenet --size 224 --batch-size 256",
 }
+PRECISIONS = "bf16,tf32,f32"
 PARTS = "tests,steps,losses,epochs"
 FLOOR, GOAL = 0.9, 1.1
 IMAGENET = 1_281_167
@@ -41,11 +42,15 @@ def arguments():
     parser.add_argument("--cifar10", help="folder of CIFAR-10 images in train/ and test/, a folder a class")
     parser.add_argument("--imagenette", help="folder of Imagenette images in train/ and val/")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each side, in turn, of what is judged")
-    parser.add_argument("--precisions", default="bf16,tf32,f32", help="what the steps compute in, and k-means where it can")
+    parser.add_argument("--precisions", default=PRECISIONS, help="what the steps compute in, and k-means where it can")
     parser.add_argument("--parts", default=PARTS, help="what to do, where a GPU is lent for minutes")
     parser.add_argument("--quick", action="store_true", help="small sizes, one round")
     args = parser.parse_args()
-    args.precisions, args.parts = args.precisions.split(","), args.parts.split(",")
+    for name, known in [("precisions", PRECISIONS), ("parts", PARTS)]:
+        unknown = set(getattr(args, name).split(",")) - set(known.split(","))
+        if unknown:
+            parser.error(f"--{name} takes {known}, got {','.join(sorted(unknown))}")
+        setattr(args, name, getattr(args, name).split(","))
     if args.quick:
         args.rounds = 1
     return args
