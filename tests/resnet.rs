@@ -5,26 +5,26 @@ mod support;
 use candle_core::{DType, Device, Tensor};
 use la_core::resnet::{Arch, ResNet, ResNetConfig, Stem};
 use std::collections::HashMap;
-use support::{close, file_layout, formula_weights, golden};
+use support::{close, file_layout, formula_weights, golden, Fill};
 
-fn net(arch: Arch, stem: Stem) -> ResNet {
+fn net(arch: Arch, stem: Stem, fill: Fill) -> ResNet {
     let config = ResNetConfig { arch, stem, ..ResNetConfig::default() };
     let mut net = ResNet::new(&config, 0, &Device::Cpu).unwrap();
-    let weights = formula_weights(&net);
+    let weights = formula_weights(&net, fill);
     net.load_tensors(&weights).unwrap();
     net
 }
 
 fn check_eval(file: &str, arch: Arch) {
     let golden = golden(file);
-    let features = net(arch, Stem::Imagenet).forward(golden.get("input")).unwrap();
+    let net = net(arch, Stem::Imagenet, Fill::of(file));
+    let features = net.forward(golden.get("input")).unwrap();
     close(&features.outputs, golden.get("output"), 1e-4, "output");
     for (i, stage) in features.stages.iter().enumerate() {
         let mean = stage.contiguous().unwrap().mean((2, 3)).unwrap();
         close(&mean, golden.get(&format!("mean.layer{}", i + 1)), 1e-4, "stage mean");
     }
-    let embedded = net(arch, Stem::Imagenet).embed(golden.get("input")).unwrap();
-    close(&embedded, golden.get("embedding"), 1e-4, "embedding");
+    close(&net.embed(golden.get("input")).unwrap(), golden.get("embedding"), 1e-4, "embedding");
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn golden_resnet50_in_eval_mode() {
 
 fn check_train(file: &str, stem: Stem) {
     let golden = golden(file);
-    let mut net = net(Arch::Resnet18, stem);
+    let mut net = net(Arch::Resnet18, stem, Fill::of(file));
     let (outputs, cache) = net.forward_train(golden.get("input")).unwrap();
     close(&outputs, golden.get("output"), 1e-4, "output");
     let (loss, grad) = support::target_loss(&outputs, &golden);
@@ -69,6 +69,18 @@ fn golden_resnet18_trains_as_torchvision() {
 #[test]
 fn golden_resnet18_with_the_small_stem_trains_as_torchvision() {
     check_train("resnet_18_small_stem_train_32px", Stem::Small);
+}
+
+#[test]
+fn golden_resnets_of_scattered_weights_in_eval_mode() {
+    check_eval("resnet_18_scattered_eval_64px", Arch::Resnet18);
+    check_eval("resnet_18_scattered_eval_odd_75x53", Arch::Resnet18);
+    check_eval("resnet_50_scattered_eval_64px", Arch::Resnet50);
+}
+
+#[test]
+fn golden_resnet18_of_scattered_weights_trains_as_torchvision() {
+    check_train("resnet_18_scattered_small_stem_train_16px", Stem::Small);
 }
 
 fn random_images(batch: usize, height: usize, width: usize) -> Tensor {

@@ -3,7 +3,7 @@
 use super::{
     blobs::{config, resume, run, run_with_events, splits},
     gpu, here, random,
-    support::{close, file_layout, formula_weights, golden, target_loss},
+    support::{close, file_layout, formula_weights, golden, target_loss, Fill},
     BF16, F32,
 };
 use candle_core::{Device, Tensor};
@@ -17,10 +17,10 @@ use la_core::{
 };
 use std::collections::HashMap;
 
-fn net(arch: Arch, stem: Stem, device: &Device) -> ResNet {
+fn net(arch: Arch, stem: Stem, fill: Fill, device: &Device) -> ResNet {
     let config = ResNetConfig { arch, stem, ..ResNetConfig::default() };
     let mut net = ResNet::new(&config, 0, device).unwrap();
-    let weights = formula_weights(&net);
+    let weights = formula_weights(&net, fill);
     net.load_tensors(&weights).unwrap();
     net
 }
@@ -28,7 +28,7 @@ fn net(arch: Arch, stem: Stem, device: &Device) -> ResNet {
 fn check_eval(file: &str, arch: Arch, (precision, tolerance): (Precision, f32)) {
     let (device, _guard) = gpu(precision);
     let golden = golden(file);
-    let net = net(arch, Stem::Imagenet, &device);
+    let net = net(arch, Stem::Imagenet, Fill::of(file), &device);
     close(&here(&net.forward(golden.get("input")).unwrap().outputs), golden.get("output"), tolerance, "output");
     close(&here(&net.embed(golden.get("input")).unwrap()), golden.get("embedding"), tolerance, "embedding");
 }
@@ -36,7 +36,10 @@ fn check_eval(file: &str, arch: Arch, (precision, tolerance): (Precision, f32)) 
 #[test]
 fn golden_networks_in_eval_mode() {
     for (file, arch, bf16) in [
-        // These weights magnify rounding: PyTorch's own autocast to bf16 lies 7.7e-2, 1.8e-2 and 0.7e-2 from the three.
+        ("resnet_18_scattered_eval_64px", Arch::Resnet18, BF16),
+        ("resnet_18_scattered_eval_odd_75x53", Arch::Resnet18, BF16),
+        ("resnet_50_scattered_eval_64px", Arch::Resnet50, BF16),
+        // Waves magnify rounding: PyTorch's own autocast to bf16 lies 7.7e-2, 1.8e-2 and 0.7e-2 from the three.
         ("resnet_18_eval_64px", Arch::Resnet18, 1e-1),
         ("resnet_18_eval_odd_75x53", Arch::Resnet18, 3e-2),
         ("resnet_50_eval_64px", Arch::Resnet50, BF16),
@@ -49,7 +52,7 @@ fn golden_networks_in_eval_mode() {
 fn check_train(file: &str, stem: Stem, tolerance: f32) {
     let (device, _guard) = gpu(Precision::F32);
     let golden = golden(file);
-    let mut net = net(Arch::Resnet18, stem, &device);
+    let mut net = net(Arch::Resnet18, stem, Fill::of(file), &device);
     let (outputs, cache) = net.forward_train(golden.get("input")).unwrap();
     close(&here(&outputs), golden.get("output"), F32, "output");
     let (_, grad) = target_loss(&here(&outputs), &golden);
@@ -74,6 +77,7 @@ fn file_layout_here(net: &ResNet) -> HashMap<String, Tensor> {
 #[test]
 fn golden_networks_train() {
     check_train("resnet_18_train_64px", Stem::Imagenet, F32);
+    check_train("resnet_18_scattered_small_stem_train_16px", Stem::Small, F32);
     // One ReLU's input is 7.7e-7 here: on which side of 0 it falls moves the gradients by 1e-3.
     check_train("resnet_18_small_stem_train_32px", Stem::Small, 3e-3);
 }

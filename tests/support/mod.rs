@@ -85,19 +85,49 @@ pub fn target_loss(outputs: &Tensor, golden: &Golden) -> (f64, Tensor) {
     (loss.to_scalar().unwrap(), across.to_dtype(DType::F32).unwrap())
 }
 
-/// The weights that every golden ResNet was filled with: a formula of the entry's and the element's index.
-pub fn formula_weights(net: &ResNet) -> HashMap<String, Tensor> {
+/// What fills the convolutions and the last layer of a golden ResNet: element `j` of entry `p`, before its scale.
+#[derive(Clone, Copy)]
+pub enum Fill {
+    /// `sin(0.7 j + p)`, of which neighbouring channels see nearly the same, so that differences of large numbers remain.
+    Waves,
+    /// A hash of `j` and `p`, uniform in `[-1, 1)`.
+    Scattered,
+}
+
+impl Fill {
+    /// That of the golden file `name`.
+    pub fn of(name: &str) -> Self {
+        match name.contains("scattered") {
+            true => Fill::Scattered,
+            false => Fill::Waves,
+        }
+    }
+
+    fn value(self, j: u64, p: u64) -> f64 {
+        match self {
+            Fill::Waves => (0.7 * j as f64 + p as f64).sin() * 2f64.sqrt(),
+            Fill::Scattered => {
+                let x = (j + 1 + 1_000_003 * p).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+                let x = (x ^ (x >> 31)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+                (((x ^ (x >> 29)) >> 40) as f64 / (1 << 23) as f64 - 1.0) * 6f64.sqrt()
+            }
+        }
+    }
+}
+
+/// The weights that a golden ResNet was filled with: a formula of the entry's and the element's index.
+pub fn formula_weights(net: &ResNet, fill: Fill) -> HashMap<String, Tensor> {
     let entries = net.tensors().unwrap();
     let fill = |(p, (name, tensor)): (usize, &(String, Tensor))| {
-        let (dims, p) = (tensor.dims(), p as f64);
+        let (dims, phase) = (tensor.dims(), p as f64);
         let fan_in: usize = dims.iter().skip(1).product();
-        let value = |j: usize| {
-            let j = j as f64;
+        let value = |index: usize| {
+            let j = index as f64;
             match name {
-                n if n.ends_with("running_var") => 1.0 + 0.5 * (0.9 * j + p).sin().powi(2),
-                n if n.ends_with("bias") || n.ends_with("running_mean") => 0.05 * (0.3 * j + p).sin(),
-                _ if dims.len() == 1 => 1.0 + 0.1 * (0.5 * j + p).sin(),
-                _ => (0.7 * j + p).sin() * (2.0 / fan_in as f64).sqrt(),
+                n if n.ends_with("running_var") => 1.0 + 0.5 * (0.9 * j + phase).sin().powi(2),
+                n if n.ends_with("bias") || n.ends_with("running_mean") => 0.05 * (0.3 * j + phase).sin(),
+                _ if dims.len() == 1 => 1.0 + 0.1 * (0.5 * j + phase).sin(),
+                _ => fill.value(index as u64, p as u64) / (fan_in as f64).sqrt(),
             }
         };
         let values: Vec<f32> = (0..tensor.elem_count()).map(|j| value(j) as f32).collect();
