@@ -151,7 +151,7 @@ mod tests {
     fn the_command_gives_the_settings_back() {
         let quick = TrainConfig::preset("quick").unwrap();
         let mut changed = TrainConfig { data: "my photos".into(), lr: 0.12, width: 64, epochs: 7, num_clusters: Some(55), ..quick };
-        (changed.augment.crop_min_area, changed.sgd.weight_decay) = (0.3, 5e-4);
+        (changed.augment.crop_min_area, changed.augment.hue, changed.sgd.weight_decay) = (0.3, 0.1, 5e-4);
         changed.monitor = Monitor::Bank;
         for (settings, num_images) in [(changed, 5000), (TrainConfig { ir: Ir::Nce, seed: 3, ..TrainConfig::default() }, 1_281_167)] {
             let settings = settings.fit(num_images).unwrap().config;

@@ -29,6 +29,9 @@ pub struct TrainArgs {
     /// Smallest share of a picture's area that a random crop keeps
     #[arg(long, value_name = "X", help_heading = "Data")]
     crop_min_area: Option<f32>,
+    /// Hues turn by up to ± this share of the colour circle, at most 0.5 [default: 0.4]
+    #[arg(long, value_name = "X", help_heading = "Data")]
+    hue: Option<f32>,
     /// Share of the shorter side that evaluation's centre crop keeps [default: 1 below 96 px, else 0.875]
     #[arg(long, value_name = "X", help_heading = "Data")]
     crop_fraction: Option<f64>,
@@ -212,6 +215,7 @@ impl TrainArgs {
         overrides!(self, config:
             data => data;
             crop_min_area => augment.crop_min_area;
+            hue => augment.hue;
             crop_fraction => crop_fraction, some;
             test => test, some;
             limit => limit, some;
