@@ -129,7 +129,8 @@ fn describe_beside(path: &Path, names: &Names) -> anyhow::Result<Beside> {
 
 /// Writes every file; the weights come first, because the figures are theirs.
 fn fill(args: &PackArgs, (run, mut packed): (&RunFolder, Packed), folder: &Path, device: &Device) -> anyhow::Result<Packed> {
-    let trained = Encoder::open(&args.run.to_string_lossy(), device)?;
+    // On the CPU, where f16 is made.
+    let trained = Encoder::open(&args.run.to_string_lossy(), &Device::Cpu)?;
     let net = trained.net().config().clone();
     let weights = folder.join("model.safetensors");
     write_weights(&weights, &halved(trained.net().tensors()?)?)?;
