@@ -70,7 +70,7 @@ fn about_run(path: &Path) -> anyhow::Result<()> {
     if let Some(baseline) = run.read_baseline() {
         let level = |level: Option<f32>| level.map_or("unknown".to_string(), percent);
         say!(
-            "to beat    raw pixels {}, untrained network {} (K = {}, temperature {})",
+            "to beat    raw pixels {}, network before training {} (K = {}, temperature {})",
             level(baseline.raw_pixels),
             level(baseline.random_init),
             baseline.knn_k,

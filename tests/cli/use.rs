@@ -85,10 +85,10 @@ fn a_flag_over_a_preset_is_reported_with_both_values() {
 }
 
 #[test]
-fn a_run_shows_accuracy_beside_raw_pixels_and_the_untrained_network() {
+fn a_run_shows_accuracy_beside_raw_pixels_and_the_network_before_training() {
     let folder = folder();
     let out = train_tiny(folder.path(), "run", &[]).ok();
-    assert_holds(&out, &["raw pixels", "untrained network", "K = ", "temperature 0.07", "epoch 1/2 ir", "epoch 2/2 la"]);
+    assert_holds(&out, &["raw pixels", "network before training", "K = ", "temperature 0.07", "epoch 1/2 ir", "epoch 2/2 la"]);
 }
 
 #[test]

@@ -43,7 +43,7 @@ impl Reporter {
     }
 
     fn baseline(&self, baseline: &Baseline) {
-        let levels = [("raw pixels", baseline.raw_pixels), ("untrained network", baseline.random_init)];
+        let levels = [("raw pixels", baseline.raw_pixels), ("network before training", baseline.random_init)];
         let levels: Vec<String> =
             levels.iter().filter_map(|(name, level)| level.map(|level| format!("{name} {}", percent(level)))).collect();
         let (k, temperature) = (baseline.knn_k, baseline.knn_temperature);
