@@ -39,7 +39,7 @@ fn golden_networks_in_eval_mode() {
         ("resnet_18_scattered_eval_64px", Arch::Resnet18, BF16),
         ("resnet_18_scattered_eval_odd_75x53", Arch::Resnet18, BF16),
         ("resnet_50_scattered_eval_64px", Arch::Resnet50, BF16),
-        // Waves magnify rounding: PyTorch's own autocast to bf16 lies 7.7e-2, 1.8e-2 and 0.7e-2 from the three.
+        // ResNet-18 of waves magnifies rounding: PyTorch's own autocast to bf16 lies 7.7e-2, 1.8e-2 and 0.7e-2 from the three.
         ("resnet_18_eval_64px", Arch::Resnet18, 1e-1),
         ("resnet_18_eval_odd_75x53", Arch::Resnet18, 3e-2),
         ("resnet_50_eval_64px", Arch::Resnet50, BF16),

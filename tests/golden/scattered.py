@@ -45,7 +45,7 @@ def network(arch, small_stem=False):
     if small_stem:
         net.conv1, net.maxpool = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False), torch.nn.Identity()
     entries = [(name, t) for name, t in net.state_dict().items() if t.is_floating_point()]
-    net.load_state_dict({name: entry(p, name, t) for p, (name, t) in enumerate(entries)}, strict=False)
+    net.load_state_dict(net.state_dict() | {name: entry(p, name, t) for p, (name, t) in enumerate(entries)})
     return net
 
 

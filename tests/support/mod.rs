@@ -88,7 +88,7 @@ pub fn target_loss(outputs: &Tensor, golden: &Golden) -> (f64, Tensor) {
 /// What fills the convolutions and the last layer of a golden ResNet: element `j` of entry `p`, before its scale.
 #[derive(Clone, Copy)]
 pub enum Fill {
-    /// `sin(0.7 j + p)`, of which neighbouring channels see nearly the same, so that differences of large numbers remain.
+    /// `sin(0.7 j + p)`, which gives a layer's weights rank 2: every filter is a mixture of one sine and one cosine.
     Waves,
     /// A hash of `j` and `p`, uniform in `[-1, 1)`.
     Scattered,
@@ -97,9 +97,10 @@ pub enum Fill {
 impl Fill {
     /// That of the golden file `name`.
     pub fn of(name: &str) -> Self {
-        match name.contains("scattered") {
-            true => Fill::Scattered,
-            false => Fill::Waves,
+        if name.contains("scattered") {
+            Fill::Scattered
+        } else {
+            Fill::Waves
         }
     }
 
