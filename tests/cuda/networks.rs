@@ -39,9 +39,9 @@ fn golden_networks_in_eval_mode() {
         ("resnet_18_scattered_eval_64px", Arch::Resnet18, BF16),
         ("resnet_18_scattered_eval_odd_75x53", Arch::Resnet18, BF16),
         ("resnet_50_scattered_eval_64px", Arch::Resnet50, BF16),
-        // ResNet-18 of waves magnifies rounding: PyTorch's own autocast to bf16 lies 7.7e-2, 1.8e-2 and 0.7e-2 from the three.
+        // Rounding the weights to bf16, with all else exact, moves these outputs by 4.6e-2 (tests/golden/rounding.py).
         ("resnet_18_eval_64px", Arch::Resnet18, 1e-1),
-        ("resnet_18_eval_odd_75x53", Arch::Resnet18, 3e-2),
+        ("resnet_18_eval_odd_75x53", Arch::Resnet18, BF16),
         ("resnet_50_eval_64px", Arch::Resnet50, BF16),
     ] {
         check_eval(file, arch, (Precision::F32, F32));
@@ -78,8 +78,9 @@ fn file_layout_here(net: &ResNet) -> HashMap<String, Tensor> {
 fn golden_networks_train() {
     check_train("resnet_18_train_64px", Stem::Imagenet, F32);
     check_train("resnet_18_scattered_small_stem_train_16px", Stem::Small, F32);
-    // One ReLU's input is 7.7e-7 here: on which side of 0 it falls moves the gradients by 1e-3.
-    check_train("resnet_18_small_stem_train_32px", Stem::Small, 3e-3);
+    // One ReLU's input is 7.7e-7 here: on which side of 0 cuDNN's rounding puts it moves the gradients by 1e-3.
+    let is_emulated = std::env::var_os("LA_EMULATED").is_some();
+    check_train("resnet_18_small_stem_train_32px", Stem::Small, if is_emulated { F32 } else { 3e-3 });
 }
 
 /// What `of` gives of each parameter, all in one row on the CPU.
