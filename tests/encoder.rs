@@ -34,7 +34,7 @@ fn channels_last(images: &Tensor) -> Vec<f32> {
 
 /// The least cosine between rows of what the encoder and the network give.
 fn worst_cosine(precision: Precision, (arch, stem, width, size): (Arch, Stem, usize, usize)) -> f32 {
-    let config = ResNetConfig { arch, stem, width, embedding_dim: 12, hidden: false };
+    let config = ResNetConfig { arch, stem, width, embedding_dim: 12 };
     let net = net(&config);
     let file = encode(&net.tensors().unwrap(), precision).unwrap();
     let encoder = Encoder::read(&config, &file).unwrap();
@@ -57,7 +57,7 @@ fn embeddings_are_the_trained_networks_as_closely_as_the_weights_allow() {
 
 #[test]
 fn one_image_is_embedded_as_in_a_batch() {
-    let config = ResNetConfig { arch: Arch::Resnet18, stem: Stem::Small, width: 16, embedding_dim: 8, hidden: false };
+    let config = ResNetConfig { arch: Arch::Resnet18, stem: Stem::Small, width: 16, embedding_dim: 8 };
     let encoder = Encoder::read(&config, &encode(&net(&config).tensors().unwrap(), Precision::F16).unwrap()).unwrap();
     let images = channels_last(&images(5, 32, 2));
     let all = encoder.embed(&images, 5, 32, 32).unwrap();
@@ -67,7 +67,7 @@ fn one_image_is_embedded_as_in_a_batch() {
 
 #[test]
 fn weights_of_another_network_are_refused_by_name() {
-    let config = ResNetConfig { arch: Arch::Resnet18, stem: Stem::Small, width: 8, embedding_dim: 4, hidden: false };
+    let config = ResNetConfig { arch: Arch::Resnet18, stem: Stem::Small, width: 8, embedding_dim: 4 };
     let tensors = net(&config).tensors().unwrap();
     let file = encode(&tensors, Precision::F16).unwrap();
     let refusal = |config: &ResNetConfig, file: &[u8]| Encoder::read(config, file).err().map(|e| e.to_string()).unwrap_or_default();

@@ -184,7 +184,7 @@ fn valid_manifest() -> Manifest {
 }
 
 fn tiny() -> ResNetConfig {
-    ResNetConfig { arch: Arch::Resnet18, stem: Stem::Small, width: 1, embedding_dim: 4, hidden: false }
+    ResNetConfig { arch: Arch::Resnet18, stem: Stem::Small, width: 1, embedding_dim: 4 }
 }
 
 fn valid_weights(precision: Precision) -> &'static [u8] {

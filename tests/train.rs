@@ -416,25 +416,6 @@ fn more_background_neighbors_than_images_are_refused_before_a_file_is_written() 
 }
 
 #[test]
-fn settings_on_trial_change_a_run() {
-    let dir = tempfile::tempdir().unwrap();
-    let base = run(&config(), &splits(48), &dir.path().join("base")).unwrap();
-    let trials = [
-        ("agreement", TrainConfig { first_agreement: Some(2), ..config() }),
-        ("granularities", TrainConfig { granularities: Some(vec![3, 12]), ..config() }),
-        ("anew", TrainConfig { cluster_anew: true, ..config() }),
-    ];
-    for (name, config) in trials {
-        let expected = run(&config, &splits(48), &dir.path().join(name)).unwrap();
-        assert_eq!(expected.epochs[1].loss, base.epochs[1].loss, "{name}");
-        assert_ne!(expected.epochs[3].loss, base.epochs[3].loss, "{name}");
-    }
-    let ten = TrainConfig { epochs: 30, ir_epochs: 20, first_agreement: Some(10), min_agreement: 6, ..config() };
-    let agreements: Vec<usize> = (20..30).map(|epoch| ten.agreement(epoch)).collect();
-    assert_eq!(agreements, [10, 10, 9, 9, 8, 8, 7, 7, 6, 6]);
-}
-
-#[test]
 fn two_images_train_and_one_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let open = TrainConfig { num_background: None, num_clusters: None, num_clusterings: None, size: 16, ..config() };

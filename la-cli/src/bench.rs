@@ -77,7 +77,7 @@ struct NetworkArgs {
 
 impl NetworkArgs {
     fn config(&self) -> ResNetConfig {
-        ResNetConfig { arch: self.arch, stem: self.stem, width: self.width, embedding_dim: self.embedding_dim, hidden: false }
+        ResNetConfig { arch: self.arch, stem: self.stem, width: self.width, embedding_dim: self.embedding_dim }
     }
 }
 

@@ -80,8 +80,7 @@ impl TrainState {
     pub fn load(path: &Path, config: &TrainConfig, num_images: usize) -> Result<Self> {
         let (mut tensors, position) = read(path)?;
         check_settings(path, &position, config, num_images)?;
-        let agreement = config.agreement(position.epoch);
-        let agreeing = |labels| ClusterLabels::from_tensor(&labels)?.agreeing(agreement);
+        let agreeing = |labels| ClusterLabels::from_tensor(&labels)?.agreeing(config.min_agreement);
         let clusters = tensors.remove("clusters").map(agreeing).transpose()?;
         Ok(Self { clusters, ..Self::restore(path, tensors, position, config)? })
     }

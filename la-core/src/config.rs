@@ -50,9 +50,6 @@ pub struct TrainConfig {
     pub width: usize,
     /// Dimension `D` of the embedding.
     pub embedding_dim: usize,
-    /// Whether a layer with ReLU, as wide as the pooled features, lies before the last.
-    #[serde(default)]
-    pub hidden: bool,
     /// Start from these weights instead of random ones.
     pub init: Option<PathBuf>,
     /// Epochs in all.
@@ -89,15 +86,6 @@ pub struct TrainConfig {
     pub num_clusterings: Option<usize>,
     /// k-means runs that must put two images together for them to be close; 1 as published.
     pub min_agreement: usize,
-    /// The same in the first epoch of local aggregation, from where it moves to `min_agreement` in the last.
-    #[serde(default)]
-    pub first_agreement: Option<usize>,
-    /// Clusters of the k-means runs by turns, instead of `num_clusters` in each.
-    #[serde(default)]
-    pub granularities: Option<Vec<usize>>,
-    /// Whether images embedded anew, un-augmented, are clustered instead of the bank.
-    #[serde(default)]
-    pub cluster_anew: bool,
     /// Iterations of k-means.
     pub kmeans_iters: usize,
     /// Epochs between clusterings.
@@ -147,7 +135,6 @@ impl Default for TrainConfig {
             stem: Stem::Imagenet,
             width: 64,
             embedding_dim: 128,
-            hidden: false,
             init: None,
             epochs: 200,
             ir_epochs: 10,
@@ -167,9 +154,6 @@ impl Default for TrainConfig {
             num_clusters: None,
             num_clusterings: None,
             min_agreement: 1,
-            first_agreement: None,
-            granularities: None,
-            cluster_anew: false,
             kmeans_iters: 20,
             cluster_interval: 1,
             bank_momentum: 0.5,
@@ -200,15 +184,7 @@ impl TrainConfig {
 
     /// The network's part of the settings.
     pub fn network(&self) -> ResNetConfig {
-        ResNetConfig { arch: self.arch, stem: self.stem, width: self.width, embedding_dim: self.embedding_dim, hidden: self.hidden }
-    }
-
-    /// k-means runs that must put two images together in `epoch`.
-    pub fn agreement(&self, epoch: usize) -> usize {
-        let Some(first) = self.first_agreement else { return self.min_agreement };
-        let last = self.epochs.saturating_sub(self.ir_epochs + 1).max(1);
-        let share = (epoch.saturating_sub(self.ir_epochs) as f64 / last as f64).min(1.0);
-        (first as f64 + (self.min_agreement as f64 - first as f64) * share).round() as usize
+        ResNetConfig { arch: self.arch, stem: self.stem, width: self.width, embedding_dim: self.embedding_dim }
     }
 
     /// The learning rate at `step` of the run, with `steps` in an epoch.

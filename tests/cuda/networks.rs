@@ -102,7 +102,7 @@ fn a_few_steps_go_where_the_cpu_goes() {
     // In PyTorch, autocast to bf16 turns the gradient of such a network as far: cosines of 0.95.
     for (precision, least) in [(Precision::F32, 0.999), (Precision::Tf32, 0.99), (Precision::Bf16, 0.9)] {
         let (device, _guard) = gpu(precision);
-        let shape = ResNetConfig { arch: Arch::Resnet18, stem: Stem::Small, width: 16, embedding_dim: 12, hidden: false };
+        let shape = ResNetConfig { arch: Arch::Resnet18, stem: Stem::Small, width: 16, embedding_dim: 12 };
         let make = |device| {
             let net = ResNet::new(&shape, 3, device).unwrap();
             let sgd = Sgd::new(SgdConfig::default(), &net).unwrap();

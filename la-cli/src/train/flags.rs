@@ -113,18 +113,6 @@ pub struct TrainArgs {
     /// k-means runs that must put two images together for them to be close; 1 as published
     #[arg(long, value_name = "Q", help_heading = "Objective")]
     min_agreement: Option<usize>,
-    /// The same in the first epoch of local aggregation, from where it moves to --min-agreement in the last (on trial)
-    #[arg(long, value_name = "Q", help_heading = "Objective")]
-    first_agreement: Option<usize>,
-    /// Clusters of the k-means runs by turns (on trial)
-    #[arg(long, value_name = "M,M,…", value_delimiter = ',', help_heading = "Objective")]
-    granularities: Option<Vec<usize>>,
-    /// Cluster the images embedded anew instead of the bank (on trial)
-    #[arg(long, num_args = 0, default_missing_value = "true", help_heading = "Objective")]
-    cluster_anew: Option<bool>,
-    /// A hidden layer with ReLU before the last (on trial)
-    #[arg(long, num_args = 0, default_missing_value = "true", help_heading = "Network")]
-    hidden: Option<bool>,
     /// Epochs between clusterings
     #[arg(long, value_name = "E", help_heading = "Objective")]
     cluster_interval: Option<usize>,
@@ -254,10 +242,6 @@ impl TrainArgs {
             num_clusters => num_clusters, some;
             num_clusterings => num_clusterings, some;
             min_agreement => min_agreement;
-            first_agreement => first_agreement, some;
-            granularities => granularities, some;
-            cluster_anew => cluster_anew;
-            hidden => hidden;
             cluster_interval => cluster_interval;
             bank_momentum => bank_momentum;
             bank_init => bank_init;

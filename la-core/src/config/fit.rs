@@ -65,8 +65,6 @@ impl TrainConfig {
         let num_clusters = self.num_clusters.unwrap_or_else(|| fit_clusters(num_images, &mut notes));
         let num_clusterings = self.num_clusterings.unwrap_or_else(|| fit_clusterings(num_images, &mut notes));
         check_agreement(self.min_agreement, num_clusterings)?;
-        self.first_agreement.map_or(Ok(()), |agreement| check_agreement(agreement, num_clusterings))?;
-        self.granularities.iter().flatten().try_for_each(|&clusters| check_count("granularities", Some(clusters), num_images))?;
         if self.views == 2 {
             notes.push("views 2: their agreement is instance recognition; ir and num-noise have no effect".into());
         }

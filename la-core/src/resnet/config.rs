@@ -37,14 +37,11 @@ pub struct ResNetConfig {
     pub width: usize,
     /// Length of the embedding.
     pub embedding_dim: usize,
-    /// Whether a layer with ReLU, as wide as the pooled features, lies before the last.
-    #[serde(default)]
-    pub hidden: bool,
 }
 
 impl Default for ResNetConfig {
     fn default() -> Self {
-        Self { arch: Arch::Resnet18, stem: Stem::Imagenet, width: 64, embedding_dim: 128, hidden: false }
+        Self { arch: Arch::Resnet18, stem: Stem::Imagenet, width: 64, embedding_dim: 128 }
     }
 }
 

@@ -44,9 +44,6 @@ impl Encoder {
     /// Fails with the first tensor that is missing, misshapen or not finite.
     pub fn read(config: &ResNetConfig, file: &[u8]) -> Result<Self> {
         config.validate()?;
-        if config.hidden {
-            bail!("encoder: weights with a hidden layer cannot be exported");
-        }
         let tensors =
             SafeTensors::deserialize(file).map_err(|error| Error::invalid(format!("weights: not a safetensors file: {error}")))?;
         let weights = Weights { tensors };

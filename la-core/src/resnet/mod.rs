@@ -32,7 +32,6 @@ pub struct ResNet {
     config: ResNetConfig,
     stem: Unit,
     stages: Vec<Vec<Block>>,
-    hidden: Option<Linear>,
     fc: Linear,
 }
 
@@ -52,7 +51,6 @@ pub struct Cache {
     pool: Option<MaxIndices>,
     blocks: Vec<BlockCache>,
     pooled: Tensor,
-    hidden: Option<Tensor>,
     size: (usize, usize),
 }
 
@@ -83,7 +81,7 @@ impl ResNet {
             stages.push(x.permute((0, 3, 1, 2))?);
         }
         let pooled = global_average_pool(&x)?;
-        let outputs = self.outputs(&pooled)?;
+        let outputs = self.fc.forward(&pooled)?;
         Ok(Features { stages, pooled, outputs })
     }
 
@@ -93,14 +91,14 @@ impl ResNet {
         for block in self.stages.iter().flatten() {
             x = block.forward(&x)?;
         }
-        let outputs = self.outputs(&global_average_pool(&x)?)?;
+        let outputs = self.fc.forward(&global_average_pool(&x)?)?;
         Ok(normalize(&outputs)?.0)
     }
 
     /// Eval mode: the unit-length embeddings `(B, D)` that [`ResNet::embed`] gives, from the pooled features `(B, C)` of
     /// [`ResNet::forward`].
     pub fn embed_pooled(&self, pooled: &Tensor) -> Result<Tensor> {
-        let outputs = self.outputs(&pooled.to_device(self.fc.bias.value.device())?)?;
+        let outputs = self.fc.forward(&pooled.to_device(self.fc.bias.value.device())?)?;
         Ok(normalize(&outputs)?.0)
     }
 
@@ -120,17 +118,13 @@ impl ResNet {
         }
         let (_, height, width, _) = x.dims4()?;
         let pooled = global_average_pool(&x)?;
-        let hidden = self.hidden_outputs(&pooled)?;
-        let outputs = self.fc.forward(hidden.as_ref().unwrap_or(&pooled))?;
-        Ok((outputs, Cache { stem, pool, blocks, pooled, hidden, size: (height, width) }))
+        let outputs = self.fc.forward(&pooled)?;
+        Ok((outputs, Cache { stem, pool, blocks, pooled, size: (height, width) }))
     }
 
     /// Fills every [`Parameter::grad`] from the gradient `(B, D)` of the raw outputs.
     pub fn backward(&mut self, mut cache: Cache, grad_outputs: &Tensor) -> Result<()> {
-        let mut grad = self.fc.backward(cache.hidden.as_ref().unwrap_or(&cache.pooled), grad_outputs)?;
-        if let (Some(hidden), Some(outputs)) = (&mut self.hidden, &cache.hidden) {
-            grad = hidden.backward(&cache.pooled, &(grad * outputs.gt(0f32)?.to_dtype(outputs.dtype())?)?)?;
-        }
+        let grad = self.fc.backward(&cache.pooled, grad_outputs)?;
         let mut grad = global_average_pool_backward(&grad, cache.size)?;
         for block in self.stages.iter_mut().flatten().rev() {
             let Some(cache) = cache.blocks.pop() else { bail!("resnet: the cache is not of this network") };
@@ -146,25 +140,14 @@ impl ResNet {
     pub fn parameters(&self) -> Vec<&Parameter> {
         let blocks = self.stages.iter().flatten().flat_map(Block::units);
         let units = std::iter::once(&self.stem).chain(blocks);
-        let last = self.hidden.iter().chain([&self.fc]).flat_map(Linear::parameters);
-        units.flat_map(Unit::parameters).chain(last).collect()
+        units.flat_map(Unit::parameters).chain(self.fc.parameters()).collect()
     }
 
     /// Trainable tensors, in torchvision's order.
     pub fn parameters_mut(&mut self) -> Vec<&mut Parameter> {
         let blocks = self.stages.iter_mut().flatten().flat_map(Block::units_mut);
         let units = std::iter::once(&mut self.stem).chain(blocks);
-        let last = self.hidden.iter_mut().chain([&mut self.fc]).flat_map(Linear::parameters_mut);
-        units.flat_map(Unit::parameters_mut).chain(last).collect()
-    }
-
-    /// `(B, C)` pooled features to the last layer's outputs `(B, D)`.
-    fn outputs(&self, pooled: &Tensor) -> Result<Tensor> {
-        self.fc.forward(self.hidden_outputs(pooled)?.as_ref().unwrap_or(pooled))
-    }
-
-    fn hidden_outputs(&self, pooled: &Tensor) -> Result<Option<Tensor>> {
-        self.hidden.as_ref().map(|hidden| Ok(hidden.forward(pooled)?.relu()?)).transpose()
+        units.flat_map(Unit::parameters_mut).chain(self.fc.parameters_mut()).collect()
     }
 
     fn stem_eval(&self, images: &Tensor) -> Result<Tensor> {
@@ -196,12 +179,8 @@ impl ResNet {
             let blocks = shapes.iter().enumerate().map(|(b, shape)| Block::new(&format!("layer{}.{b}", s + 1), shape, make));
             stages.push(blocks.collect::<Result<_>>()?);
         }
-        let (width, mut hidden) = (config.num_features(), None);
-        if config.hidden {
-            hidden = Some(Linear::new("hidden", (width, width), make)?);
-        }
         let fc = Linear::new("fc", (config.num_features(), config.embedding_dim), make)?;
-        Ok(Self { config: config.clone(), stem, stages, hidden, fc })
+        Ok(Self { config: config.clone(), stem, stages, fc })
     }
 }
 

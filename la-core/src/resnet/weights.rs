@@ -54,7 +54,7 @@ impl ResNet {
     fn entries(&self) -> Vec<Entry<'_>> {
         let blocks = self.stages.iter().flatten().flat_map(|b| b.units());
         let mut entries: Vec<Entry> = std::iter::once(&self.stem).chain(blocks).flat_map(unit_entries).collect();
-        entries.extend(self.hidden.iter().chain([&self.fc]).flat_map(|layer| layer.parameters()).map(parameter_entry));
+        entries.extend(self.fc.parameters().map(parameter_entry));
         entries
     }
 }
@@ -117,7 +117,7 @@ fn infer_config(tensors: &HashMap<String, Tensor>) -> Result<ResNetConfig> {
         (true, true) if !has("layer3.6.conv1.weight") => Arch::Resnet50,
         _ => bail!("weights: the stages are not those of resnet18, resnet34 or resnet50"),
     };
-    let config = ResNetConfig { arch, stem, width: conv1[0], embedding_dim: fc[0], hidden: has("hidden.weight") };
+    let config = ResNetConfig { arch, stem, width: conv1[0], embedding_dim: fc[0] };
     config.validate()?;
     Ok(config)
 }

@@ -3,7 +3,7 @@
 use super::{
     begin::{batch_config, fresh_state, measure_normalization, write_settings},
     metrics,
-    monitor::{embeddings, Monitor},
+    monitor::Monitor,
     objective::Objective,
     pending::{Pending, Step},
     replays::Replays,
@@ -15,13 +15,12 @@ use crate::{
     checkpoint::{Position, TrainState},
     config::{BankInit, Fit, TrainConfig},
     data::{epoch_batches, num_batches, Batch, BatchConfig, Splits, Unreadable},
-    kmeans::{cluster, ClusterLabels, KmeansConfig},
+    kmeans::{cluster, KmeansConfig},
     loss::LossOutput,
     ops::device::set_precision,
     run_folder::RunFolder,
     Error, Result,
 };
-use candle_core::Tensor;
 use std::time::{Duration, Instant};
 
 /// The first k-means seed of the published code; run h takes this plus h.
@@ -141,16 +140,7 @@ impl<'a> Trainer<'a> {
         (self.progress)(Event::Clustering { num_clusters, num_clusterings });
         let config = KmeansConfig { num_clusters, max_iters: self.fit.config.kmeans_iters, seed: KMEANS_SEED + self.fit.config.seed };
         self.replays.forget();
-        let anew = match self.fit.config.cluster_anew {
-            true => Some(embeddings(&self.state.net, &self.splits.train, &self.batches)?),
-            false => None,
-        };
-        let points = anew.as_ref().unwrap_or(self.state.bank.rows());
-        let clusters = match &self.fit.config.granularities {
-            Some(sizes) => cluster_by_turns(points, num_clusterings, sizes, &config)?,
-            None => cluster(points, num_clusterings, &config)?,
-        };
-        self.state.clusters = Some(clusters.agreeing(self.fit.config.agreement(epoch))?);
+        self.state.clusters = Some(cluster(self.state.bank.rows(), num_clusterings, &config)?.agreeing(self.fit.config.min_agreement)?);
         self.state.position.totals.cluster = started.elapsed().as_secs_f64();
         Ok(())
     }
@@ -338,13 +328,6 @@ impl<'a> Trainer<'a> {
     fn steps(&self) -> usize {
         num_batches(self.splits.train.len(), self.fit.config.batch_size)
     }
-}
-
-/// As [`cluster`], with as many clusters in each run as `sizes` say by turns.
-fn cluster_by_turns(points: &Tensor, num_clusterings: usize, sizes: &[usize], config: &KmeansConfig) -> Result<ClusterLabels> {
-    let of = |h: usize| KmeansConfig { num_clusters: sizes[h % sizes.len()], seed: config.seed + h as u64, ..*config };
-    let labels = (0..num_clusterings).map(|h| Ok(cluster(points, 1, &of(h))?.labels)).collect::<Result<Vec<_>>>()?;
-    ClusterLabels::new(labels.concat(), num_clusterings)
 }
 
 fn restart(clock: &mut Instant) -> f64 {
