@@ -96,6 +96,10 @@ fn training_starts_from_given_weights() {
     let folder = folder();
     train_tiny(folder.path(), "next", &["--init", text(shared_run())]).ok();
     assert_ne!(bytes(folder.path().join("next/model.safetensors")), bytes(shared_run().join("model.safetensors")));
+    la(folder.path(), &["pack", "next", "--beside", "next", "--out", "packed"]).ok();
+    let card = String::from_utf8(bytes(folder.path().join("packed/README.md"))).unwrap();
+    assert_eq!(card.matches("It began from weights that had been trained before, `").count(), 2, "{card}");
+    assert_holds(&card, &["/run`; the epochs behind those are not counted here"]);
 }
 
 #[test]

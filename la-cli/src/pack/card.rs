@@ -166,11 +166,6 @@ impl Card<'_> {
 
     fn origin(&self) -> String {
         let Packed { run, epochs, seconds, command, beside, sample, .. } = self.packed;
-        let shared = |epochs: Option<usize>| {
-            epochs.map_or(String::new(), |epochs| {
-                format!("\nIts first {epochs} epochs are those of another run, whose checkpoint it went on from.\n")
-            })
-        };
         let beside = beside.iter().map(|beside| {
             let time = duration(beside.seconds);
             format!(
@@ -178,7 +173,7 @@ impl Card<'_> {
                 beside.name,
                 beside.epochs,
                 shell_line(&beside.command),
-                shared(beside.branched_after)
+                before(beside.branched_after, beside.init.as_deref())
             )
         });
         let rows = [
@@ -205,7 +200,7 @@ impl Card<'_> {
         format!(
             "## Made by\n\n```sh\n{}\n```\n\n| | |\n|---|---|\n{rows}\n[config.json](config.json) holds every setting, resolved.\n{}{}{check}",
             shell_line(command),
-            shared(run.branched_after),
+            before(run.branched_after, run.train.init.as_deref()),
             beside.collect::<String>()
         )
     }
@@ -283,6 +278,20 @@ impl Card<'_> {
             super::OUR_KEY
         )
     }
+}
+
+/// What a run went on from.
+fn before(branched_after: Option<usize>, init: Option<&Path>) -> String {
+    let init = init.map_or(String::new(), |init| {
+        format!(
+            "\nIt began from weights that had been trained before, `{}`; the epochs behind those are not counted here.\n",
+            init.display()
+        )
+    });
+    let shared = branched_after.map_or(String::new(), |epochs| {
+        format!("\nIts first {epochs} epochs are those of another run, whose checkpoint it went on from.\n")
+    });
+    init + &shared
 }
 
 fn list(name: &str, items: impl Iterator<Item = String>) -> String {

@@ -124,7 +124,8 @@ fn describe_beside(path: &Path, names: &Names) -> anyhow::Result<Beside> {
     let name = if is_recognition { "instance recognition".to_string() } else { format!("run {folder}") };
     let last = last_epoch(&run)?;
     let command = command_of(&config, names)?;
-    Ok(Beside { name, command, epochs: last.epoch, seconds: last.total_seconds, branched_after: config.branched_after })
+    let init = names.settings(&config).train.init;
+    Ok(Beside { name, command, epochs: last.epoch, seconds: last.total_seconds, branched_after: config.branched_after, init })
 }
 
 /// Writes every file; the weights come first, because the figures are theirs.

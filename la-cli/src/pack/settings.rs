@@ -5,6 +5,7 @@ use la_core::data::Normalization;
 use la_core::resnet::{ResNetConfig, Stem};
 use la_core::run_folder::RunConfig;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// The key that our own part stands under; timm ignores it.
 pub const OUR_KEY: &str = "local_aggregation";
@@ -74,6 +75,9 @@ pub struct Beside {
     /// How many of them are another run's, whose checkpoint it went on from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branched_after: Option<usize>,
+    /// The weights that it began from, if not random ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
 }
 
 impl Config {
