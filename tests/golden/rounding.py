@@ -1,4 +1,4 @@
-"""How far rounding alone moves the networks of sines (README.md has the formula), whatever computes them.
+"""How far rounding alone moves the networks of sines, whatever computes them.
 
     python tests/golden/rounding.py         # with torch, torchvision and safetensors
 
@@ -8,38 +8,11 @@ last column is PyTorch's autocast. In training the worst gradient, by the type a
 
 import pathlib
 
-import numpy
 import torch
-import torchvision
+from networks import apart, network, sines
 from safetensors.torch import load_file
 
 HERE = pathlib.Path(__file__).parent
-
-
-def entry(p, name, tensor):
-    j = numpy.arange(tensor.numel(), dtype=numpy.float64)
-    if name.endswith("running_var"):
-        value = 1 + 0.5 * numpy.sin(0.9 * j + p) ** 2
-    elif name.endswith(("bias", "running_mean")):
-        value = 0.05 * numpy.sin(0.3 * j + p)
-    elif tensor.dim() == 1:
-        value = 1 + 0.1 * numpy.sin(0.5 * j + p)
-    else:
-        value = numpy.sin(0.7 * j + p) * (2 / tensor[0].numel()) ** 0.5
-    return torch.from_numpy(value.astype(numpy.float32)).view(tensor.shape)
-
-
-def network(arch, small_stem=False):
-    net = getattr(torchvision.models, arch)(num_classes=128)
-    if small_stem:
-        net.conv1, net.maxpool = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False), torch.nn.Identity()
-    entries = [(name, t) for name, t in net.state_dict().items() if t.is_floating_point()]
-    net.load_state_dict(net.state_dict() | {name: entry(p, name, t) for p, (name, t) in enumerate(entries)})
-    return net
-
-
-def apart(a, b):
-    return ((a.double() - b.double()).abs().max() / b.double().abs().max()).item()
 
 
 def rounded(t):
@@ -51,7 +24,7 @@ def eval_mode(file, arch):
     golden = load_file(HERE / f"{file}.safetensors")
     shares = []
     for weights, inputs in [(False, False), (True, False), (False, True), (True, True)]:
-        net = network(arch).double().eval()
+        net = network(arch, sines).double().eval()
         for layer in net.modules():
             if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)):
                 layer.weight.data = rounded(layer.weight.data) if weights else layer.weight.data
@@ -59,13 +32,13 @@ def eval_mode(file, arch):
                     layer.register_forward_pre_hook(lambda _, x: (rounded(x[0]),))
         shares.append(apart(net(golden["input"].double()), golden["output"]))
     with torch.autocast("cpu", torch.bfloat16):
-        shares.append(apart(network(arch).eval()(golden["input"]), golden["output"]))
+        shares.append(apart(network(arch, sines).eval()(golden["input"]), golden["output"]))
     print(f"{file:<34}" + "".join(f"{share:>10.1e}" for share in shares))
 
 
 def train_mode(file, dtype, layout):
     golden = load_file(HERE / f"{file}.safetensors")
-    net = network("resnet18", small_stem=True).to(dtype, memory_format=layout).train()
+    net = network("resnet18", sines, small_stem=True).to(dtype, memory_format=layout).train()
     outputs = net(golden["input"].to(dtype, memory_format=layout))
     (-(torch.nn.functional.normalize(outputs) * golden["target"].to(dtype)).sum(1).mean()).backward()
     named = dict(net.named_parameters())

@@ -10,7 +10,7 @@ import pathlib
 
 import numpy
 import torch
-import torchvision
+from networks import apart, network
 from safetensors.torch import save_file
 
 HERE = pathlib.Path(__file__).parent
@@ -18,43 +18,17 @@ GRADS = ["conv1.weight", "bn1.weight", "bn1.bias", "layer1.0.conv1.weight", "lay
 AFTER = ["bn1.running_mean", "bn1.running_var", "layer4.1.bn2.running_var"]
 
 
-def scattered(p, count):
-    """Values in [-1, 1) of the p-th entry's elements."""
-    x = (numpy.arange(count, dtype=numpy.uint64) + numpy.uint64(1 + 1_000_003 * p)) * numpy.uint64(0x9E3779B97F4A7C15)
+def scattered(p, j, fan_in):
+    """Values of a hash, evenly in [-1, 1), scaled."""
+    x = (j.astype(numpy.uint64) + numpy.uint64(1 + 1_000_003 * p)) * numpy.uint64(0x9E3779B97F4A7C15)
     x ^= x >> numpy.uint64(31)
     x *= numpy.uint64(0xBF58476D1CE4E5B9)
     x ^= x >> numpy.uint64(29)
-    return (x >> numpy.uint64(40)).astype(numpy.float64) / 2**23 - 1
-
-
-def entry(p, name, tensor):
-    j = numpy.arange(tensor.numel(), dtype=numpy.float64)
-    if name.endswith("running_var"):
-        value = 1 + 0.5 * numpy.sin(0.9 * j + p) ** 2
-    elif name.endswith(("bias", "running_mean")):
-        value = 0.05 * numpy.sin(0.3 * j + p)
-    elif tensor.dim() == 1:
-        value = 1 + 0.1 * numpy.sin(0.5 * j + p)
-    else:
-        value = scattered(p, tensor.numel()) * (6 / tensor[0].numel()) ** 0.5
-    return torch.from_numpy(value.astype(numpy.float32)).view(tensor.shape)
-
-
-def network(arch, small_stem=False):
-    net = getattr(torchvision.models, arch)(num_classes=128)
-    if small_stem:
-        net.conv1, net.maxpool = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False), torch.nn.Identity()
-    entries = [(name, t) for name, t in net.state_dict().items() if t.is_floating_point()]
-    net.load_state_dict(net.state_dict() | {name: entry(p, name, t) for p, (name, t) in enumerate(entries)})
-    return net
+    return ((x >> numpy.uint64(40)).astype(numpy.float64) / 2**23 - 1) * (6 / fan_in) ** 0.5
 
 
 def unit(x):
     return torch.nn.functional.normalize(x)
-
-
-def apart(a, b):
-    return ((a.double() - b.double()).abs().max() / b.double().abs().max()).item()
 
 
 def save(file, tensors):
@@ -63,7 +37,7 @@ def save(file, tensors):
 
 @torch.no_grad()
 def evaluated(file, arch, shape):
-    net, images = network(arch).eval(), torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    net, images = network(arch, scattered).eval(), torch.randn(shape, generator=torch.Generator().manual_seed(0))
     stages = {}
     for i in range(1, 5):
         net.get_submodule(f"layer{i}").register_forward_hook(lambda _, __, out, i=i: stages.__setitem__(f"mean.layer{i}", out.mean((2, 3))))
@@ -97,10 +71,10 @@ def nearest_kink(net, images):
 def train_case(file, shape, seed):
     draw = torch.Generator().manual_seed(seed)
     images, target = torch.randn(shape, generator=draw), unit(torch.randn((shape[0], 128), generator=draw))
-    case = trained(network("resnet18", small_stem=True).train(), images, target)
+    case = trained(network("resnet18", scattered, small_stem=True).train(), images, target)
     save(file, case)
-    exact = trained(network("resnet18", small_stem=True).train().double(), images.double(), target.double())
-    nearest = nearest_kink(network("resnet18", small_stem=True).train(), images)
+    exact = trained(network("resnet18", scattered, small_stem=True).train().double(), images.double(), target.double())
+    nearest = nearest_kink(network("resnet18", scattered, small_stem=True).train(), images)
     print(f"{file}: nearest to 0 {nearest:.1e}; f64 " + ", ".join(f"{name} {apart(case[name], exact[name]):.1e}" for name in case))
 
 
