@@ -69,7 +69,7 @@ class Report:
 
     def run(self, command):
         """What a command prints; none where it fails, which is told."""
-        print("$", *command, file=self.raw)
+        print("$", *command, file=self.raw, flush=True)
         done = subprocess.run(command, capture_output=True, text=True)
         print(done.stdout, done.stderr, file=self.raw, flush=True)
         if done.returncode:
