@@ -36,7 +36,7 @@ impl<'a> Side<'a> {
     }
 
     /// The rows from this one on.
-    pub fn from_row(self, row: usize) -> Self {
+    pub fn rows_from(self, row: usize) -> Self {
         Self { offset: row * self.columns, ..self }
     }
 

@@ -60,9 +60,15 @@ impl Graph {
         if let Err(refusal) = stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED) {
             return Ok(Err(refusal.to_string()));
         }
-        with(device, |context| Ok(context.recording = Some(inputs.clone())))?;
+        let take_from = |inputs: Option<Inputs>| {
+            with(device, |context| {
+                context.recording = inputs;
+                Ok(())
+            })
+        };
+        take_from(Some(inputs.clone()))?;
         let done = inputs.images.permute((0, 3, 1, 2)).map_err(Into::into).and_then(|images| copy(&step(&images)?, &figures));
-        with(device, |context| Ok(context.recording = None))?;
+        take_from(None)?;
         let graph = stream.end_capture(CUgraphInstantiate_flags(0));
         done?;
         Ok(match graph {

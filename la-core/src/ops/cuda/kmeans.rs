@@ -93,8 +93,8 @@ impl<'a> Clusters<'a> {
             let (best, labels) = (best.narrow(0, first_point, points)?, labels.narrow(0, first_point, points)?);
             for first in (0..self.k).step_by(CENTROIDS) {
                 let width = CENTROIDS.min(self.k - first);
-                let rows = Side::new(self.points, dim).from_row(first_point);
-                product(rows, Side::new(&self.centroids, dim).from_row(first).transposed(), (points, width, dim), &products)?;
+                let rows = Side::new(self.points, dim).rows_from(first_point);
+                product(rows, Side::new(&self.centroids, dim).rows_from(first).transposed(), (points, width, dim), &products)?;
                 let args = [arg(&products)?, arg(&half)?, arg(&best)?, arg(&labels)?, Arg::int(width), Arg::int(first)];
                 Launch::blocks("best_centroid", points, 128).run(&gpu, &args)?;
             }

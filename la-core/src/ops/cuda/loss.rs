@@ -42,7 +42,7 @@ impl Inputs<'_> {
         let scores = empty(&device(self.rows)?, (most, n), DType::F32)?;
         for first in (0..batch).step_by(most) {
             let count = most.min(batch - first);
-            let (images, bank) = (Side::new(self.embeddings, dim).from_row(first), Side::new(self.rows, dim).transposed());
+            let (images, bank) = (Side::new(self.embeddings, dim).rows_from(first), Side::new(self.rows, dim).transposed());
             exact_product(images, bank, (count, n, dim), &scores)?;
             f(&scores, first, count)?;
         }
