@@ -2,8 +2,9 @@
 
     python tests/golden/rounding.py         # with torch, torchvision and safetensors
 
-Shares of the largest value, PyTorch beside the files. In eval mode all is f64 but for what a column rounds to bf16, and the
-last column is PyTorch's autocast. In training the worst gradient, by the type and the layout that convolutions compute in.
+Shares of the largest value, PyTorch beside the files. In eval mode all is f64 but for what a column rounds to bf16; then come
+PyTorch's autocast, a network that keeps in bf16 what ours keeps in it, and that one again with sums in f32 and another
+order, beside itself. In training the worst gradient, by the type and the layout that convolutions compute in.
 """
 
 import pathlib
@@ -33,7 +34,22 @@ def eval_mode(file, arch):
         shares.append(apart(net(golden["input"].double()), golden["output"]))
     with torch.autocast("cpu", torch.bfloat16):
         shares.append(apart(network(arch, sines).eval()(golden["input"]), golden["output"]))
+    exact = kept_in_bf16(arch, golden["input"], torch.float64, torch.contiguous_format)
+    shares.append(apart(exact, golden["output"]))
+    shares.append(apart(kept_in_bf16(arch, golden["input"], torch.float32, torch.channels_last), exact))
     print(f"{file:<34}" + "".join(f"{share:>10.1e}" for share in shares))
+
+
+def kept_in_bf16(arch, images, dtype, layout):
+    """The outputs where images, weights and what convolutions, ReLUs and shortcuts give are rounded, and sums are not."""
+    net = network(arch, sines).to(dtype, memory_format=layout).eval()
+    shortcuts = [layer[1] for name, layer in net.named_modules() if name.endswith("downsample")]
+    for layer in net.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.weight.data = rounded(layer.weight.data)
+        if isinstance(layer, (torch.nn.Conv2d, torch.nn.ReLU)) or layer in shortcuts:
+            layer.register_forward_hook(lambda _, _inputs, outputs: rounded(outputs))
+    return net(rounded(images.to(dtype, memory_format=layout)))
 
 
 def train_mode(file, dtype, layout):
@@ -46,7 +62,7 @@ def train_mode(file, dtype, layout):
     print(f"{file:<34}{worst:>10.1e}  {dtype}, {layout}")
 
 
-print(f"{'outputs':<34}" + "".join(f"{name:>10}" for name in ["f64", "weights", "inputs", "both", "autocast"]))
+print(f"{'outputs':<34}" + "".join(f"{name:>10}" for name in ["f64", "weights", "inputs", "both", "autocast", "as ours", "sums"]))
 for file, arch in [("resnet_18_eval_64px", "resnet18"), ("resnet_18_eval_odd_75x53", "resnet18"), ("resnet_50_eval_64px", "resnet50")]:
     eval_mode(file, arch)
 for dtype, layout in [(torch.float64, torch.contiguous_format), (torch.float32, torch.contiguous_format), (torch.float32, torch.channels_last)]:
