@@ -3,7 +3,7 @@
 mod support;
 
 use candle_core::{Device, Tensor};
-use la_core::eval::knn::{classify, knn_accuracy, nearest, KnnConfig, Neighbors};
+use la_core::eval::knn::{classify, knn_accuracy, leave_one_out_accuracy, nearest, KnnConfig, Neighbors};
 use la_core::rng::{Rng, Stream};
 use support::clouds::{on_threads, tensor, unit_rows};
 use support::golden;
@@ -145,6 +145,33 @@ fn separated_groups_are_classified_without_error() {
 }
 
 #[test]
+fn a_row_is_classified_by_the_others_alone() {
+    let (n, dim, config) = (500, 8, KnnConfig { k: 7, temperature: 0.1 });
+    let labels: Vec<u32> = (0..n as u32).map(|i| i % 5).collect();
+    let rows = unit_rows(n, dim, 5, 1.6, 11);
+    let right = (0..n).filter(|&left_out| {
+        let without = |i: &usize| *i != left_out;
+        let others: Vec<f32> = (0..n).filter(without).flat_map(|i| rows[i * dim..][..dim].to_vec()).collect();
+        let other_labels: Vec<u32> = (0..n).filter(without).map(|i| labels[i]).collect();
+        let query = tensor(rows[left_out * dim..][..dim].to_vec(), dim);
+        knn_accuracy(&tensor(others, dim), &other_labels, &query, &labels[left_out..=left_out], &config).unwrap() == 1.0
+    });
+    let expected = right.count() as f64 / n as f64;
+    assert!((0.3..0.95).contains(&expected), "{expected} would not tell");
+    assert_eq!(leave_one_out_accuracy(&tensor(rows, dim), &labels, &config).unwrap(), expected as f32);
+}
+
+#[test]
+fn copies_of_a_row_vote_on_it_where_it_cannot() {
+    // Ten copies of one row: the last seven are not among their own nearest three, and each still has two others.
+    let bank = tensor([1.0, 0.0].repeat(10), 2);
+    let config = KnnConfig { k: 2, temperature: 0.07 };
+    assert_eq!(leave_one_out_accuracy(&bank, &[4; 10], &config).unwrap(), 1.0);
+    // The first three have the other two of them, and are wrong; to the others speak the first two, of which class 0 wins the draw.
+    assert_eq!(leave_one_out_accuracy(&bank, &[0, 1, 1, 0, 0, 0, 0, 0, 0, 0], &config).unwrap(), 0.7);
+}
+
+#[test]
 fn the_published_vote_is_the_default() {
     assert_eq!(KnnConfig::default(), KnnConfig { k: 200, temperature: 0.07 });
 }
@@ -168,6 +195,8 @@ fn what_does_not_fit_is_refused_by_name() {
     refused(classify(&found, &[0, 7], 2, 0.1), "labels must be below the number of classes 2, got 7");
     refused(classify(&found, &[0], 2, 0.1), "neighbor 1 has no label");
     refused(knn_accuracy(&bank, &[0], &query, &[0], &KnnConfig { k: 1, temperature: 0.1 }), "bank labels must be as many as the 2 rows");
+    refused(leave_one_out_accuracy(&bank, &[0], &KnnConfig { k: 1, temperature: 0.1 }), "labels must be as many as the 2 rows, got 1");
+    refused(leave_one_out_accuracy(&bank, &[0, 1], &KnnConfig { k: 2, temperature: 0.1 }), "k must be in 1..2");
     let none = Tensor::zeros((0, 2), candle_core::DType::F32, &Device::Cpu).unwrap();
     refused(knn_accuracy(&bank, &[0, 1], &none, &[], &KnnConfig { k: 1, temperature: 0.1 }), "at least one");
 }

@@ -23,6 +23,9 @@ pub struct EvalArgs {
     /// Images that are classified [default: the test split of the data]
     #[arg(long, value_name = "SRC")]
     test: Option<String>,
+    /// Classify each training image by the others and look at no test image: to choose --size and such by
+    #[arg(long, conflicts_with_all = ["test", "linear"])]
+    leave_one_out: bool,
     /// Neighbours that vote [default: 200, or all training images where there are fewer]
     #[arg(long, value_name = "K")]
     knn_k: Option<usize>,
@@ -37,31 +40,44 @@ pub struct EvalArgs {
     json: bool,
 }
 
-/// Data with labels on both sides.
+/// Images with labels, and those that they classify.
 pub struct Labelled {
     splits: Splits,
-    test: Arc<dyn Source>,
     train_labels: Vec<u32>,
-    test_labels: Vec<u32>,
+    /// `None` where each training image is classified by the others.
+    test: Option<(Arc<dyn Source>, Vec<u32>)>,
     num_classes: usize,
 }
 
 impl Labelled {
     /// Opened data; fails where it has no test images, or an image has no label.
     pub fn new(splits: Splits, name: &str) -> anyhow::Result<Self> {
-        let test = splits.test.clone().with_context(|| format!("{name} has no test images; name some with --test SRC"))?;
-        let labels = |source: &Arc<dyn Source>, what: &str| {
-            data::labels(source.as_ref())
-                .with_context(|| format!("{what} images need labels to be evaluated with: put each class into a sub-folder of its own"))
-        };
-        let (train_labels, test_labels) = (labels(&splits.train, "training")?, labels(&test, "test")?);
-        let num_classes = splits.train.class_names().len();
-        Ok(Self { splits, test, train_labels, test_labels, num_classes })
+        let test = splits.test.clone().with_context(|| {
+            format!(
+                "{name} has no test images; name some with --test SRC, or classify each training image by the others with --leave-one-out"
+            )
+        })?;
+        let train = Self::leaving_one_out(splits)?;
+        let test_labels = labels(&test, "test")?;
+        Ok(Self { test: Some((test, test_labels)), ..train })
     }
 
-    /// Numbers of training and test images.
+    /// Opened data whose training images classify each other; fails where one has no label.
+    pub fn leaving_one_out(splits: Splits) -> anyhow::Result<Self> {
+        let train_labels = labels(&splits.train, "training")?;
+        let num_classes = splits.train.class_names().len();
+        Ok(Self { splits, train_labels, test: None, num_classes })
+    }
+
+    /// Numbers of training images and of those that are classified.
     pub fn num_images(&self) -> (usize, usize) {
-        (self.train_labels.len(), self.test_labels.len())
+        let num_train = self.train_labels.len();
+        (num_train, self.test.as_ref().map_or(num_train, |(_, labels)| labels.len()))
+    }
+
+    /// Images that can vote on one.
+    fn num_voters(&self) -> usize {
+        self.train_labels.len() - usize::from(self.test.is_none())
     }
 
     /// The usual vote: K = 200, or all training images where there are fewer.
@@ -73,19 +89,23 @@ impl Labelled {
     /// kNN accuracy of the embeddings.
     pub fn knn_top1(&self, encoder: &Encoder, config: &KnnConfig) -> anyhow::Result<f32> {
         let train = encoder.embed(&self.splits.train, "embedding training images")?;
-        let test = encoder.embed(&self.test, "embedding test images")?;
-        Ok(knn::knn_accuracy(&train, &self.train_labels, &test, &self.test_labels, config)?)
+        let Some((test, test_labels)) = &self.test else {
+            return Ok(knn::leave_one_out_accuracy(&train, &self.train_labels, config)?);
+        };
+        let test = encoder.embed(test, "embedding test images")?;
+        Ok(knn::knn_accuracy(&train, &self.train_labels, &test, test_labels, config)?)
     }
 
     /// The same, and the accuracy of a softmax layer on the pooled features; each image goes through the network once.
     fn knn_and_linear(&self, encoder: &Encoder, config: &KnnConfig) -> anyhow::Result<(f32, LinearResult)> {
+        let (test, test_labels) = self.test.as_ref().context("a linear probe needs test images")?;
         let features = |source: &Arc<dyn Source>, labels: &[u32], what: &str| -> anyhow::Result<LabelledFeatures> {
             Ok(LabelledFeatures { features: encoder.features(source, what)?, labels: labels.to_vec() })
         };
         let train = features(&self.splits.train, &self.train_labels, "features of training images")?;
-        let test = features(&self.test, &self.test_labels, "features of test images")?;
+        let test = features(test, test_labels, "features of test images")?;
         let (rows, queries) = (encoder.embed_features(&train.features)?, encoder.embed_features(&test.features)?);
-        let knn_top1 = knn::knn_accuracy(&rows, &self.train_labels, &queries, &self.test_labels, config)?;
+        let knn_top1 = knn::knn_accuracy(&rows, &self.train_labels, &queries, test_labels, config)?;
         Ok((knn_top1, linear_probe(&train, &test, self.num_classes, &LinearConfig::default())?))
     }
 
@@ -99,12 +119,17 @@ impl Labelled {
     }
 }
 
+fn labels(source: &Arc<dyn Source>, what: &str) -> anyhow::Result<Vec<u32>> {
+    data::labels(source.as_ref())
+        .with_context(|| format!("{what} images need labels to be evaluated with: put each class into a sub-folder of its own"))
+}
+
 /// Runs `la-cli eval`.
 pub fn run(args: &EvalArgs, device: &Device) -> anyhow::Result<()> {
     let started = Instant::now();
     let encoder = args.encoder.load(device)?;
     let data = open(args, &encoder)?;
-    let knn_config = knn_config(args, data.splits.train.len())?;
+    let knn_config = knn_config(args, data.num_voters())?;
     let (knn_top1, linear) = data.measure(&encoder, &knn_config, args.linear)?;
     let report = Report { args, encoder: &encoder, data: &data, knn_config, knn_top1, linear, seconds: started.elapsed().as_secs_f64() };
     if args.json {
@@ -125,13 +150,16 @@ fn open(args: &EvalArgs, encoder: &Encoder) -> anyhow::Result<Labelled> {
     let limit = args.encoder.limit.or(if args.data.is_none() { encoder.recorded_limit() } else { None });
     let splits = source::open(src, test, &encoder.open_config(limit))?;
     source::warn_unreadable(&splits);
+    if args.leave_one_out {
+        return Labelled::leaving_one_out(splits);
+    }
     Labelled::new(splits, src)
 }
 
 fn knn_config(args: &EvalArgs, num_rows: usize) -> anyhow::Result<KnnConfig> {
     match args.knn_k {
         Some(k) if !(1..=num_rows).contains(&k) => {
-            bail!("--knn-k must be in 1 to {num_rows}, the number of training images, got {k}")
+            bail!("--knn-k must be in 1 to {num_rows}, the number of training images that can vote, got {k}")
         }
         _ if args.knn_temperature.is_nan() || args.knn_temperature <= 0.0 => {
             bail!("--knn-temperature must be above 0, got {}", args.knn_temperature)
@@ -155,8 +183,9 @@ impl Report<'_> {
         let KnnConfig { k, temperature } = self.knn_config;
         say!("weights       {}", self.encoder.describe())?;
         say!("data          {}", source::describe(&self.data.splits))?;
+        let others = if self.args.leave_one_out { ", each classified by the others" } else { "" };
         say!(
-            "kNN top-1     {}   K = {k}, temperature {temperature}; {} images re-embedded un-augmented, batch norm in eval mode",
+            "kNN top-1     {}   K = {k}, temperature {temperature}; {} images re-embedded un-augmented{others}, batch norm in eval mode",
             percent(self.knn_top1),
             thousands(self.data.train_labels.len())
         )?;
@@ -179,7 +208,8 @@ impl Report<'_> {
             weights: &self.args.encoder.weights,
             data: &self.data.splits.name,
             num_train: self.data.train_labels.len(),
-            num_test: self.data.test_labels.len(),
+            num_test: self.data.num_images().1,
+            leave_one_out: self.args.leave_one_out,
             num_classes: self.data.num_classes,
             knn_top1: self.knn_top1,
             knn_k: self.knn_config.k,
@@ -199,6 +229,7 @@ struct Json<'a> {
     data: &'a str,
     num_train: usize,
     num_test: usize,
+    leave_one_out: bool,
     num_classes: usize,
     knn_top1: f32,
     knn_k: usize,

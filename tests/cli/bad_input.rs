@@ -134,7 +134,7 @@ fn more_neighbours_than_images_are_refused() {
 fn evaluation_without_labels_or_test_images_says_what_is_missing() {
     let folder = with_pictures();
     let run = text(shared_run());
-    assert_holds(&la(folder.path(), &["eval", run, "--data", "data"]).error(), &["no test images", "--test SRC"]);
+    assert_holds(&la(folder.path(), &["eval", run, "--data", "data"]).error(), &["no test images", "--test SRC", "--leave-one-out"]);
     assert_holds(&la(folder.path(), &["eval", run, "--data", "data", "--test", "data"]).error(), &["labels", "sub-folder"]);
 }
 

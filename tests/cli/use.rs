@@ -127,6 +127,21 @@ fn more_neighbours_and_another_temperature_can_vote() {
 }
 
 #[test]
+fn training_images_can_be_classified_by_each_other() {
+    let report = json(&la(folder().path(), &["eval", text(shared_run()), "--leave-one-out", "--json"]).ok());
+    assert_eq!((&report["leave_one_out"], &report["knn_k"], &report["num_test"]), (&true.into(), &199.into(), &200.into()));
+    let folder = folder();
+    for (class, first) in [("a", 0), ("b", 20)] {
+        write_pictures(&folder.path().join("data").join(class), 3);
+        write_picture(&folder.path().join("data").join(class).join("more.png"), first);
+    }
+    let out = la(folder.path(), &["eval", text(shared_run()), "--data", "data", "--leave-one-out"]).ok();
+    assert_holds(&out, &["8 images re-embedded un-augmented, each classified by the others", "K = 7"]);
+    let error = la(folder.path(), &["eval", text(shared_run()), "--leave-one-out", "--linear"]).error();
+    assert_holds(&error, &["--leave-one-out", "--linear"]);
+}
+
+#[test]
 fn embeddings_are_unit_rows_with_labels_and_names() {
     let folder = folder();
     let args = ["embed", text(shared_run()), "--data", "sample", "--limit", "50", "--out", "e.safetensors"];

@@ -119,6 +119,43 @@ pub fn knn_accuracy(bank: &Tensor, labels: &[u32], queries: &Tensor, query_label
     }
     let num_classes = labels.iter().max().map_or(1, |&label| label as usize + 1);
     let votes = classify(&nearest(bank, queries, config.k)?, labels, num_classes, config.temperature)?;
-    let num_right = votes.iter().zip(query_labels).filter(|(vote, &label)| vote.predicted == label).count();
-    Ok((num_right as f64 / query_labels.len() as f64) as f32)
+    Ok(fraction_right(&votes, query_labels))
+}
+
+/// The fraction of a bank's own rows whose class the vote of the others gets right, in 0–1.
+///
+/// It chooses settings without a look at test images.
+///
+/// - `bank` `(N, D)`, `labels` `(N,)`.
+///
+/// Fails as [`knn_accuracy`] does, and where `k` is not below N.
+pub fn leave_one_out_accuracy(bank: &Tensor, labels: &[u32], config: &KnnConfig) -> Result<f32> {
+    let num_rows = bank.dims2()?.0;
+    if labels.len() != num_rows {
+        bail!("labels must be as many as the {num_rows} rows, got {}", labels.len());
+    }
+    if config.k == 0 || config.k >= num_rows {
+        bail!("k must be in 1..{num_rows}, the number of rows, where each has the others for neighbors, got {}", config.k);
+    }
+    let num_classes = labels.iter().max().map_or(1, |&label| label as usize + 1);
+    let others = without_self(&nearest(bank, bank, config.k + 1)?);
+    Ok(fraction_right(&classify(&others, labels, num_classes, config.temperature)?, labels))
+}
+
+/// The neighbours of a bank's own rows without the rows themselves.
+fn without_self(found: &Neighbors) -> Neighbors {
+    let k = found.k - 1;
+    let mut others = Neighbors { indices: Vec::new(), scores: Vec::new(), k };
+    for (row, (indices, scores)) in found.indices.chunks_exact(found.k).zip(found.scores.chunks_exact(found.k)).enumerate() {
+        // Among more copies of a row than neighbours it may not be one of them: then the last goes.
+        let own = indices.iter().position(|&index| index as usize == row).unwrap_or(k);
+        others.indices.extend(indices[..own].iter().chain(&indices[own + 1..]));
+        others.scores.extend(scores[..own].iter().chain(&scores[own + 1..]));
+    }
+    others
+}
+
+fn fraction_right(votes: &[Vote], labels: &[u32]) -> f32 {
+    let num_right = votes.iter().zip(labels).filter(|(vote, &label)| vote.predicted == label).count();
+    (num_right as f64 / labels.len() as f64) as f32
 }
