@@ -23,7 +23,7 @@ pub struct EncoderArgs {
     /// A run folder, a .safetensors file, a folder with model.safetensors, or hf:owner/name
     #[arg(value_name = "RUN|WEIGHTS")]
     pub weights: String,
-    /// Side of the square images that the network sees [default: as the weights were trained]
+    /// Side of the square images that the network sees [default: as the weights say, or were trained]
     #[arg(long, value_name = "PX")]
     pub size: Option<usize>,
     /// Use this many images of the data, drawn at random
@@ -36,12 +36,19 @@ impl EncoderArgs {
     pub fn load(&self, device: &Device) -> anyhow::Result<Encoder> {
         let mut encoder = Encoder::open(&self.weights, device)?;
         match self.size {
-            Some(size) if !(1..=4096).contains(&size) => bail!("--size must be in 1 to 4096, got {size}"),
-            Some(size) => encoder.preparation.size = size,
+            Some(size) => encoder = encoder.at(check_size(size)?),
             None => encoder.preparation.remark(&encoder.name),
         }
         Ok(encoder)
     }
+}
+
+/// A `--size` that a network can see.
+pub fn check_size(size: usize) -> anyhow::Result<usize> {
+    if !(1..=4096).contains(&size) {
+        bail!("--size must be in 1 to 4096, got {size}");
+    }
+    Ok(size)
 }
 
 /// How images are brought to what a network was trained on.
@@ -87,11 +94,17 @@ impl Encoder {
         let packed: Option<Packed> = config.as_ref().and_then(|config| config.get(OUR_KEY)).and_then(read);
         let run = packed.as_ref().map(|packed| packed.run.clone()).or_else(|| config.as_ref().and_then(read));
         let preparation = match (&run, &config) {
-            (Some(run), _) => of_run(run),
+            (Some(run), _) => of_run(run, packed.as_ref().and_then(|packed| packed.size)),
             (None, Some(config)) => of_timm(config, &net),
             (None, None) => guess(&net),
         };
         Ok(Self { name: name.to_string(), net, preparation, run, packed })
+    }
+
+    /// The same for images of another side.
+    pub fn at(mut self, size: usize) -> Self {
+        self.preparation.size = size;
+        self
     }
 
     /// The same network before it learned anything, for the same images.
@@ -224,9 +237,9 @@ pub fn run_config(path: &Path) -> anyhow::Result<RunConfig> {
     Ok(RunFolder::open(path)?.read_config()?)
 }
 
-fn of_run(run: &RunConfig) -> Preparation {
+fn of_run(run: &RunConfig, size: Option<usize>) -> Preparation {
     Preparation {
-        size: run.train.size,
+        size: size.unwrap_or(run.train.size),
         crop_fraction: run.train.crop_fraction.unwrap_or(1.0),
         normalization: run.train.normalization.unwrap_or_default(),
         is_guess: false,

@@ -134,6 +134,37 @@ fn the_card_says_what_was_done_and_what_came_of_it() {
 }
 
 #[test]
+fn weights_can_be_packed_for_pictures_larger_than_those_of_training() {
+    let folder = folder();
+    la(folder.path(), &["pack", text(shared_run()), "--out", "w", "--size", "24", "--beside", text(shared_run())]).ok();
+    let config = json(&read(folder.path().join("w/config.json")));
+    assert_eq!(config["pretrained_cfg"]["input_size"], serde_json::json!([3, 24, 24]));
+    let (ours, trained) = (&config["local_aggregation"], json(&read(shared_weights().join("config.json"))));
+    assert_eq!((&ours["size"], &ours["run"]["train"]["size"]), (&24.into(), &16.into()));
+    let (figures, at) = (&ours["figures"], &ours["figures"]["resized"]);
+    assert_eq!(figures["weights"]["knn_top1"], trained["local_aggregation"]["figures"]["weights"]["knn_top1"]);
+    let packed = folder.path().join("w");
+    for (of, size) in [(at, &[][..]), (figures, &["--size", "16"])] {
+        let args = [&["eval", text(&packed), "--json"], size].concat();
+        assert_eq!(knn(&args) as f32, of["weights"]["knn_top1"].as_f64().unwrap() as f32, "{args:?}");
+    }
+    let beside = knn(&["eval", text(shared_run()), "--size", "24", "--json"]);
+    assert!((beside - at["beside"]["knn_top1"].as_f64().unwrap()).abs() < 1e-6);
+    let card = read(packed.join("README.md"));
+    let row =
+        |of: &Value, px: usize| format!("| these weights at {px} px | {:.1} % |", 100.0 * of["weights"]["knn_top1"].as_f64().unwrap());
+    assert_holds(&card, &[&row(at, 24), &row(figures, 16), "random initialisation at 16 px", "24 × 24 pixels", "of sample at 16 × 16 for"]);
+    assert_holds(&card, &[&format!("value: {:.2}", 100.0 * at["weights"]["knn_top1"].as_f64().unwrap())]);
+    assert_holds(&la(folder.path(), &["info", "w"]).ok(), &["24 px", "these weights at 16 px"]);
+    write_pictures(&folder.path().join("pictures"), 3);
+    la(folder.path(), &["export", "w", "--data", "pictures", "--out", "site"]).ok();
+    let manifest = json(&read(folder.path().join("site/bundle/manifest.json")));
+    assert_eq!(manifest["preprocessing"]["size"], 24);
+    let error = la(folder.path(), &["pack", text(shared_run()), "--out", "x", "--size", "0"]).error();
+    assert_holds(&error, &["--size must be in 1 to 4096, got 0"]);
+}
+
+#[test]
 fn nothing_that_is_written_says_where_on_this_machine_it_was() {
     for file in ["README.md", "config.json"] {
         let written = read(shared_weights().join(file));

@@ -1,5 +1,6 @@
 //! The model card: what the Hub reads between `---`, and what people read below.
 
+use super::measure::Figure;
 use super::settings::{is_standard, Packed};
 use super::{PackArgs, BESIDE_METRICS, LICENSE};
 use crate::origin::shell_line;
@@ -41,20 +42,28 @@ pub struct FigureLine {
     pub linear: Option<String>,
 }
 
-/// What is compared, these weights first.
+/// What is compared, these weights first, as they are packed before as they were trained.
 pub fn figure_lines(packed: &Packed) -> Vec<FigureLine> {
     let Some(figures) = &packed.figures else { return Vec::new() };
-    let line = |name: String, knn: f32, linear: Option<f32>| FigureLine { name, knn: percent(knn), linear: linear.map(percent) };
-    let beside = packed
-        .beside
-        .iter()
-        .zip(figures.beside)
-        .map(|(beside, figure)| line(format!("{}, {} epochs", beside.name, beside.epochs), figure.knn_top1, figure.linear_top1));
-    std::iter::once(line("these weights".into(), figures.weights.knn_top1, figures.weights.linear_top1))
-        .chain(beside)
-        .chain([line("random initialisation".into(), figures.random_init.knn_top1, figures.random_init.linear_top1)])
-        .chain(figures.raw_pixels.map(|knn| line("raw pixels".into(), knn, None)))
+    let raw_pixels = |knn| FigureLine { name: "raw pixels".into(), knn: percent(knn), linear: None };
+    let resized = figures.resized.iter().flat_map(|at| pair(packed, at.weights, at.beside, &format!(" at {} px", at.size)));
+    let side = if figures.resized.is_some() { format!(" at {} px", packed.run.train.size) } else { String::new() };
+    resized
+        .chain(pair(packed, figures.weights, figures.beside, &side))
+        .chain([line(format!("random initialisation{side}"), figures.random_init)])
+        .chain(figures.raw_pixels.map(raw_pixels))
         .collect()
+}
+
+/// These weights and the run beside, at one side.
+fn pair(packed: &Packed, weights: Figure, beside: Option<Figure>, side: &str) -> Vec<FigureLine> {
+    let beside = packed.beside.iter().zip(beside);
+    let beside = beside.map(|(beside, figure)| line(format!("{}, {} epochs{side}", beside.name, beside.epochs), figure));
+    std::iter::once(line(format!("these weights{side}"), weights)).chain(beside).collect()
+}
+
+fn line(name: String, figure: Figure) -> FigureLine {
+    FigureLine { name, knn: percent(figure.knn_top1), linear: figure.linear_top1.map(percent) }
 }
 
 impl Card<'_> {
@@ -107,14 +116,15 @@ impl Card<'_> {
         let Some(figures) = &self.packed.figures else { return String::new() };
         let metric =
             |name: String, value: f32| format!("    - type: accuracy\n      name: {}\n      value: {:.2}\n", quoted(&name), 100.0 * value);
+        let weights = figures.resized.map_or(figures.weights, |at| at.weights);
         let knn = format!("kNN top-1 (K = {}, temperature {})", figures.knn.k, figures.knn.temperature);
         let data = &self.packed.run.train.data;
         let mut yaml = format!("model-index:\n- name: {}\n  results:\n", quoted(&self.name()));
         yaml += "  - task:\n      type: image-classification\n      name: classification of frozen embeddings\n";
         yaml += &format!("    dataset:\n      type: {}\n      name: {}\n", quoted(&self.dataset().unwrap_or(data.clone())), quoted(data));
         yaml += "    metrics:\n";
-        yaml += &metric(knn, figures.weights.knn_top1);
-        yaml + &figures.weights.linear_top1.map_or(String::new(), |top1| metric("linear probe top-1".into(), top1))
+        yaml += &metric(knn, weights.knn_top1);
+        yaml + &weights.linear_top1.map_or(String::new(), |top1| metric("linear probe top-1".into(), top1))
     }
 
     fn opening(&self) -> String {
@@ -123,16 +133,17 @@ impl Card<'_> {
             "# {}\n\nImage embeddings learned **without labels** by [Local Aggregation](https://arxiv.org/abs/1903.12355) (Zhuang, Zhai, \
              Yamins, ICCV 2019), in Rust on [candle](https://github.com/huggingface/candle).\n\n\
              {}, {} stem, width {}: a picture of {} × {} pixels becomes {} numbers whose direction says what it looks like. Trained on {} \
-             images of {} for {} epochs, the first {} of instance recognition.\n",
+             images of {}{} for {} epochs, the first {} of instance recognition.\n",
             self.title(),
             net.arch,
             net.stem,
             net.width,
-            train.size,
-            train.size,
+            self.packed.size(),
+            self.packed.size(),
             net.embedding_dim,
             thousands(self.packed.run.num_images),
             train.data,
+            self.packed.size.map_or(String::new(), |_| format!(" at {} × {}", train.size, train.size)),
             self.packed.epochs,
             train.ir_epochs.min(self.packed.epochs),
         )
@@ -242,7 +253,7 @@ impl Card<'_> {
         let (arch, dim) = (self.net.arch, self.net.embedding_dim);
         let train = &self.packed.run.train;
         let normalization = train.normalization.unwrap_or_default();
-        let resized = (train.size as f64 / train.crop_fraction.unwrap_or(1.0)).round();
+        let resized = (self.packed.size() as f64 / train.crop_fraction.unwrap_or(1.0)).round();
         format!(
             "```python\nimport safetensors.torch, torch, torchvision\nfrom torchvision import transforms\n\n\
              net = torchvision.models.{arch}(num_classes={dim})\n{stem}\
@@ -250,7 +261,7 @@ impl Card<'_> {
              prepare = transforms.Compose([transforms.Resize({resized}), transforms.CenterCrop({size}), transforms.ToTensor(),\n\
              {indent}transforms.Normalize({mean:?}, {std:?})])\n\
              embedding = torch.nn.functional.normalize(net.eval()(prepare(picture)[None]))   # picture: a PIL image in RGB\n```\n",
-            size = train.size,
+            size = self.packed.size(),
             indent = " ".repeat(30),
             mean = normalization.mean,
             std = normalization.std,

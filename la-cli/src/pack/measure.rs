@@ -25,7 +25,7 @@ pub struct Figure {
     pub linear_top1: Option<f32>,
 }
 
-/// The figures of all that is compared, on the same images.
+/// The figures of all that is compared, on the same images, at the side that the weights were trained at.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Figures {
     /// Images whose embeddings vote.
@@ -44,6 +44,21 @@ pub struct Figures {
     /// kNN accuracy of the pixels themselves, as the run measured it when it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw_pixels: Option<f32>,
+    /// The same at the side that the weights are packed for, where that is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resized: Option<Resized>,
+}
+
+/// Figures where the network sees larger or smaller images than it was trained on.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Resized {
+    /// Their side in pixels.
+    pub size: usize,
+    /// The weights in the folder.
+    pub weights: Figure,
+    /// The run beside, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Figure>,
 }
 
 /// One figure that anybody can repeat, on images that are inside the program.
@@ -65,22 +80,38 @@ pub fn check_on_sample(shipped: &Encoder) -> anyhow::Result<SampleCheck> {
 }
 
 /// Measures the shipped weights and their rivals; nothing, with a remark, where the data has no labels.
-pub fn figures(args: &PackArgs, run: &RunFolder, shipped: &Encoder, device: &Device) -> anyhow::Result<Option<Figures>> {
-    let config = run.read_config()?;
-    let Some(data) = labelled(args, &config, shipped)? else { return Ok(None) };
+pub fn figures(args: &PackArgs, run: &RunFolder, shipped: Encoder, device: &Device) -> anyhow::Result<Option<Figures>> {
+    let (config, size) = (run.read_config()?, shipped.size());
+    let shipped = shipped.at(config.train.size);
+    let Some(data) = labelled(args, &config, &shipped)? else { return Ok(None) };
+    let beside = args.beside.as_ref().map(|path| Encoder::open(&path.to_string_lossy(), device)).transpose().context("--beside")?;
+    let (weights, beside_figure) = both(&data, &shipped, beside.as_ref(), args.linear)?;
+    let random_init = figure(&data, &shipped.untrained(config.train.seed, device)?, args.linear)?;
     let knn = data.usual_knn();
-    let measure = |encoder: &Encoder| -> anyhow::Result<Figure> {
-        let (knn_top1, linear) = data.measure(encoder, &knn, args.linear)?;
-        Ok(Figure { knn_top1, linear_top1: linear.map(|linear| linear.top1) })
-    };
-    let weights = measure(shipped)?;
-    let beside =
-        args.beside.as_ref().map(|path| measure(&Encoder::open(&path.to_string_lossy(), device)?)).transpose().context("--beside")?;
-    let random_init = measure(&shipped.untrained(config.train.seed, device)?)?;
     let baseline = run.read_baseline().filter(|baseline| baseline.knn_k == knn.k && baseline.knn_temperature == knn.temperature);
-    let (num_train, num_test) = data.num_images();
     let raw_pixels = baseline.and_then(|baseline| baseline.raw_pixels);
-    Ok(Some(Figures { num_train, num_test, knn, weights, beside, random_init, raw_pixels }))
+    let (num_train, num_test) = data.num_images();
+    let resized =
+        if size == config.train.size { None } else { resized(args, &config, shipped.at(size), beside.map(|beside| beside.at(size)))? };
+    Ok(Some(Figures { num_train, num_test, knn, weights, beside: beside_figure, random_init, raw_pixels, resized }))
+}
+
+/// The shipped weights and the run beside where images have the side that the weights are packed for.
+fn resized(args: &PackArgs, run: &RunConfig, shipped: Encoder, beside: Option<Encoder>) -> anyhow::Result<Option<Resized>> {
+    // Opened anew: how far photographs are reduced as they are decoded depends on the side.
+    let Some(data) = labelled(args, run, &shipped)? else { return Ok(None) };
+    let (weights, beside) = both(&data, &shipped, beside.as_ref(), args.linear)?;
+    Ok(Some(Resized { size: shipped.size(), weights, beside }))
+}
+
+fn both(data: &Labelled, shipped: &Encoder, beside: Option<&Encoder>, linear: bool) -> anyhow::Result<(Figure, Option<Figure>)> {
+    let weights = figure(data, shipped, linear)?;
+    Ok((weights, beside.map(|beside| figure(data, beside, linear)).transpose().context("--beside")?))
+}
+
+fn figure(data: &Labelled, encoder: &Encoder, linear: bool) -> anyhow::Result<Figure> {
+    let (knn_top1, linear) = data.measure(encoder, &data.usual_knn(), linear)?;
+    Ok(Figure { knn_top1, linear_top1: linear.map(|linear| linear.top1) })
 }
 
 /// The images of the run, or those that `--data` names, if every one has a label.

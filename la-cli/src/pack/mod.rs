@@ -12,7 +12,7 @@ pub use settings::{Packed, OUR_KEY};
 use crate::export::folder::NewFolder;
 use crate::output::{percent, remark, say};
 use crate::train::pictures;
-use crate::weights::Encoder;
+use crate::weights::{self, Encoder};
 use anyhow::{bail, Context};
 use candle_core::Device;
 use la_core::digests::{sha256, write_sums};
@@ -48,6 +48,9 @@ pub struct PackArgs {
     /// First line of the model card [default: from the network and the data]
     #[arg(long, value_name = "TEXT")]
     title: Option<String>,
+    /// Side of the square images that whoever uses the weights shows the network [default: as in training]; figures at both
+    #[arg(long, value_name = "PX")]
+    size: Option<usize>,
     /// Images to measure the figures on [default: those of the run]
     #[arg(long, value_name = "SRC")]
     data: Option<String>,
@@ -68,7 +71,8 @@ pub struct PackArgs {
 /// Runs `la-cli pack`.
 pub fn run(args: &PackArgs, device: &Device) -> anyhow::Result<()> {
     let run = RunFolder::open(&args.run)?;
-    let packed = describe(args, &run)?;
+    let size = args.size.map(weights::check_size).transpose()?;
+    let packed = describe(args, &run, size)?;
     refuse_existing(&args.out)?;
     let folder = NewFolder::create(&args.out, false)?;
     let packed = fill(args, (&run, packed), folder.path(), device)?;
@@ -91,7 +95,7 @@ fn refuse_existing(out: &Path) -> anyhow::Result<()> {
 }
 
 /// Everything that is known of the run before anything is measured.
-fn describe(args: &PackArgs, run: &RunFolder) -> anyhow::Result<Packed> {
+fn describe(args: &PackArgs, run: &RunFolder, size: Option<usize>) -> anyhow::Result<Packed> {
     let mut config = run.read_config()?;
     let names = Names::new(&config, args.data_as.as_deref());
     let last = last_epoch(run)?;
@@ -102,7 +106,8 @@ fn describe(args: &PackArgs, run: &RunFolder) -> anyhow::Result<Packed> {
     config.machine = args.machine.clone().or(config.machine);
     let beside = args.beside.as_deref().map(|path| describe_beside(path, &names)).transpose().context("--beside")?;
     let run = names.settings(&config);
-    Ok(Packed { run, epochs: last.epoch, seconds: last.total_seconds, command, beside, figures: None, sample: None })
+    let size = size.filter(|&size| size != run.train.size);
+    Ok(Packed { run, size, epochs: last.epoch, seconds: last.total_seconds, command, beside, figures: None, sample: None })
 }
 
 fn last_epoch(run: &RunFolder) -> anyhow::Result<EpochMetrics> {
@@ -138,7 +143,7 @@ fn fill(args: &PackArgs, (run, mut packed): (&RunFolder, Packed), folder: &Path,
     write_config(folder, &Config::new(&net, packed.clone()))?;
     let shipped = Encoder::open(&folder.to_string_lossy(), device)?;
     packed.sample = Some(measure::check_on_sample(&shipped)?);
-    packed.figures = measure::figures(args, run, &shipped, device)?;
+    packed.figures = measure::figures(args, run, shipped, device)?;
     write_config(folder, &Config::new(&net, packed.clone()))?;
     copy(&run.file("metrics.jsonl"), &folder.join("metrics.jsonl"))?;
     if let Some(beside) = &args.beside {

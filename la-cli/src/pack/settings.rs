@@ -44,6 +44,9 @@ struct PretrainedCfg {
 pub struct Packed {
     /// Everything that the run's own `config.json` holds.
     pub run: RunConfig,
+    /// Side of the images that the network is to see, where it learned from another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<usize>,
     /// Epochs that the weights were trained for.
     pub epochs: usize,
     /// Seconds that they took, evaluation and all.
@@ -80,15 +83,22 @@ pub struct Beside {
     pub init: Option<PathBuf>,
 }
 
+impl Packed {
+    /// Side of the images that the network is to see.
+    pub fn size(&self) -> usize {
+        self.size.unwrap_or(self.run.train.size)
+    }
+}
+
 impl Config {
     /// The file for a network and what is known of it.
     pub fn new(net: &ResNetConfig, packed: Packed) -> Self {
-        let train = &packed.run.train;
+        let (train, size) = (&packed.run.train, packed.size());
         let Normalization { mean, std } = train.normalization.unwrap_or_default();
         let pretrained_cfg = PretrainedCfg {
             tag: OUR_KEY,
             custom_load: false,
-            input_size: [3, train.size, train.size],
+            input_size: [3, size, size],
             fixed_input_size: false,
             interpolation: "bilinear",
             crop_pct: train.crop_fraction.unwrap_or(1.0),
@@ -96,7 +106,7 @@ impl Config {
             mean,
             std,
             num_classes: net.embedding_dim,
-            pool_size: [last_side(net.stem, train.size); 2],
+            pool_size: [last_side(net.stem, size); 2],
             first_conv: "conv1",
             classifier: "fc",
             license: super::LICENSE,
