@@ -23,7 +23,7 @@ pub struct EvalArgs {
     /// Images that are classified [default: the test split of the data]
     #[arg(long, value_name = "SRC")]
     test: Option<String>,
-    /// Classify each training image by the others and look at no test image: to choose --size and such by
+    /// Classify each training image by the others and look at no test image: for folders without a split
     #[arg(long, conflicts_with_all = ["test", "linear"])]
     leave_one_out: bool,
     /// Neighbours that vote [default: 200, or all training images where there are fewer]

@@ -109,7 +109,7 @@ fn about_packed(packed: &Packed) -> anyhow::Result<()> {
         say!("figures    K = {}, temperature {}, {} test images", figures.knn.k, figures.knn.temperature, thousands(figures.num_test))?;
     }
     for line in figure_lines(packed) {
-        say!("  {:<36} kNN top-1 {}{}", line.name, line.knn, line.linear.map_or(String::new(), |linear| format!(", linear {linear}")))?;
+        say!("  {:<42} kNN top-1 {}{}", line.name, line.knn, line.linear.map_or(String::new(), |linear| format!(", linear {linear}")))?;
     }
     Ok(())
 }

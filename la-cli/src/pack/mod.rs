@@ -186,10 +186,10 @@ fn report(out: &Path, packed: &Packed) -> anyhow::Result<()> {
     let size = fs::metadata(format!("{out}/model.safetensors")).map_or(0, |meta| meta.len());
     say!("{out}: model.safetensors ({:.1} MB, f16), config.json, README.md, curves.png, metrics.jsonl, SHA256SUMS", size as f64 / 1e6)?;
     for line in figure_lines(packed) {
-        say!("  {:<38} kNN top-1 {}{}", line.name, line.knn, line.linear.map_or(String::new(), |linear| format!(", linear {linear}")))?;
+        say!("  {:<42} kNN top-1 {}{}", line.name, line.knn, line.linear.map_or(String::new(), |linear| format!(", linear {linear}")))?;
     }
     if let Some(sample) = packed.sample {
-        say!("  {:<38} kNN top-1 {}", format!("on {} images of the sample", sample.limit), percent(sample.knn_top1))?;
+        say!("  {:<42} kNN top-1 {}", format!("on {} images of the sample", sample.limit), percent(sample.knn_top1))?;
     }
     say!("next       read {out}/README.md; la-cli search {out} --data FOLDER --query PHOTO --panel found.png")
 }

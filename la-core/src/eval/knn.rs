@@ -124,7 +124,7 @@ pub fn knn_accuracy(bank: &Tensor, labels: &[u32], queries: &Tensor, query_label
 
 /// The fraction of a bank's own rows whose class the vote of the others gets right, in 0–1.
 ///
-/// It chooses settings without a look at test images.
+/// For images without a split, and to choose settings without a look at test images.
 ///
 /// - `bank` `(N, D)`, `labels` `(N,)`.
 ///
