@@ -64,9 +64,26 @@ fn every_model_card_states_what_its_config_holds() {
         let card = String::from_utf8(bytes(folder.join("README.md"))).unwrap();
         let ours = &config(&folder)["local_aggregation"];
         let commit = ours["run"]["git_commit"].as_str().unwrap_or("unknown");
-        let top1 = ours["figures"]["weights"]["knn_top1"].as_f64().map(|top1| format!("| these weights | {:.1} %", 100.0 * top1));
-        for part in top1.iter().map(String::as_str).chain([commit, "la-cli train", "curves.png", "raw pixels"]) {
+        for row in rows(ours) {
+            assert!(card.contains(&row), "{}: {row} is not in its README.md", folder.display());
+        }
+        for part in [commit, "la-cli train", "curves.png", "raw pixels"] {
             assert!(card.contains(part), "{}: {part} is not in its README.md", folder.display());
+        }
+    }
+}
+
+/// The rows of a card's table that are of its weights: at the side they are packed for, where that is another, and at that of training.
+fn rows(ours: &Value) -> Vec<String> {
+    let row = |name: &str, figure: &Value| Some(format!("| {name} | {:.1} %", 100.0 * figure["knn_top1"].as_f64()?));
+    let (figures, at) = (&ours["figures"], &ours["figures"]["resized"]);
+    match at["size"].as_u64() {
+        None => row("these weights", &figures["weights"]).into_iter().collect(),
+        Some(size) => {
+            assert_eq!(Some(size), ours["size"].as_u64());
+            let of_training = format!("these weights at {} px", ours["run"]["train"]["size"]);
+            let rows = [row(&format!("these weights at {size} px"), &at["weights"]), row(&of_training, &figures["weights"])];
+            rows.into_iter().flatten().collect()
         }
     }
 }
