@@ -363,45 +363,6 @@ fn cifar_files_give_interleaved_pixels_and_fine_labels() {
 }
 
 #[test]
-fn parquet_files_give_images_labels_and_splits() {
-    let splits = opened(&fixtures().join("parquet"));
-    assert_eq!(splits.train.class_names(), ["cold", "warm"]);
-    assert_eq!(labels(&*splits.train), [Some(1), Some(0), Some(0), Some(1)]);
-    assert_eq!(labels(&*splits.test.unwrap()), [Some(1), None]);
-    assert_eq!(splits.train.picture(3).unwrap().pixels[..3], [240, 230, 220]);
-    assert_eq!(splits.train.name(0), "train-00000-of-00002.parquet#0 0.png");
-    assert_eq!(splits.unreadable.len(), 1);
-    assert_eq!(splits.unreadable[0].reason, "no bytes in column image");
-
-    let words = opened(&fixtures().join("words.parquet"));
-    assert_eq!(words.train.class_names(), ["blue", "green", "red"]);
-    assert_eq!(labels(&*words.train), [Some(2), Some(1), Some(0), Some(2)]);
-}
-
-#[test]
-fn a_damaged_parquet_file_is_named() {
-    let dir = tempdir().unwrap();
-    write(dir.path(), "train.parquet", b"PAR1 and then nothing of the kind");
-    let err = refused(dir.path());
-    assert!(err.contains("train.parquet: not readable as Parquet"), "{err}");
-}
-
-#[test]
-fn split_names_are_found_in_the_usual_layouts() {
-    use la_core::data::parquet::by_split;
-    let paths = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
-    let hub = paths(&["data/test-00000-of-00001.parquet", "data/train-00001-of-00002.parquet", "data/train-00000-of-00002.parquet"]);
-    let (train, test) = by_split(&hub, None);
-    assert_eq!(train, ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"]);
-    assert_eq!(test, ["data/test-00000-of-00001.parquet"]);
-    let converted = paths(&["a/train/0000.parquet", "b/train/0000.parquet", "a/validation/0000.parquet", "b/validation/0000.parquet"]);
-    assert_eq!(by_split(&converted, None), (paths(&["a/train/0000.parquet"]), paths(&["a/validation/0000.parquet"])));
-    assert_eq!(by_split(&converted, Some("validation")), (paths(&["a/validation/0000.parquet"]), vec![]));
-    assert_eq!(by_split(&converted, Some("nothing")), (vec![], vec![]));
-    assert_eq!(by_split(&paths(&["images.parquet"]), None), (paths(&["images.parquet"]), vec![]));
-}
-
-#[test]
 fn a_test_source_is_matched_by_class_names() {
     let train = opened(folder(&[("a/1.png", "rgb.png"), ("b/1.png", "rgb.png")]).path());
     let test = opened(folder(&[("b/1.png", "rgb.png"), ("c/1.png", "rgb.png")]).path());

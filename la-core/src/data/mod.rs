@@ -5,6 +5,7 @@
 pub mod array;
 pub mod batches;
 pub mod cifar;
+mod classes;
 pub mod decode;
 pub mod files;
 pub mod folder;

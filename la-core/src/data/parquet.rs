@@ -1,6 +1,7 @@
 //! Parquet files with a column of encoded images, as the Hugging Face Hub keeps its image datasets.
 
 use super::{
+    classes::Classes,
     files::{Files, Item, Origin, Store},
     OpenConfig, Source, Splits, Unreadable,
 };
@@ -107,24 +108,32 @@ fn config_of(path: &str) -> String {
 
 /// Parquet files of a training and, where given, a test split.
 pub fn open_files(name: &str, train: &[PathBuf], test: &[PathBuf], config: &OpenConfig) -> Result<Splits> {
+    let has_test = !test.is_empty();
+    let tables = [read(train)?, read(test)?];
+    let named = tables.iter().find_map(|table| table.names.clone());
+    let classes = Classes::of(tables.iter().flat_map(|table| &table.entries).filter_map(|entry| entry.label.as_ref()), named);
+    let [train, test] = tables.map(|table| table.into_items(&classes));
     let mut unreadable = vec![];
-    let mut open = |paths: &[PathBuf], limit| {
-        let table = Table::read(paths)?;
-        let opened = Files::open(table.items, table.class_names, config, limit).map_err(|err| Error::invalid(format!("{name}: {err}")))?;
-        unreadable.extend(table.unreadable);
+    let mut open = |(items, left_out): (Vec<Item>, Vec<Unreadable>), limit| {
+        let opened = Files::open(items, classes.names.clone(), config, limit).map_err(|err| Error::invalid(format!("{name}: {err}")))?;
+        unreadable.extend(left_out);
         unreadable.extend(opened.1);
         Ok::<_, Error>(Arc::new(opened.0) as Arc<dyn Source>)
     };
     let train = open(train, config.limit)?;
-    let test = if test.is_empty() { None } else { Some(open(test, None)?) };
+    let test = if has_test { Some(open(test, None)?) } else { None };
     Ok(Splits { name: name.into(), train, test, unreadable })
 }
 
 /// The images and labels of some files.
-struct Table {
-    items: Vec<Item>,
-    class_names: Vec<String>,
-    unreadable: Vec<Unreadable>,
+fn read(paths: &[PathBuf]) -> Result<Unpacked> {
+    let bytes: u64 = paths.iter().filter_map(|path| path.metadata().ok()).map(|meta| meta.len()).sum();
+    let mut out = Unpacked::new(bytes > MEMORY_BYTES)?;
+    for path in paths {
+        let names = out.add_file(path).map_err(|err| Error::invalid(format!("{}: {err}", path.display())))?;
+        out.names = out.names.take().or(names);
+    }
+    Ok(out)
 }
 
 /// One row: where its image lies in the store, and its label as written.
@@ -135,32 +144,21 @@ struct Entry {
     label: Option<Field>,
 }
 
-impl Table {
-    fn read(paths: &[PathBuf]) -> Result<Self> {
-        let bytes: u64 = paths.iter().filter_map(|path| path.metadata().ok()).map(|meta| meta.len()).sum();
-        let mut out = Unpacked::new(bytes > MEMORY_BYTES)?;
-        let mut names = None;
-        for path in paths {
-            let found = out.add_file(path).map_err(|err| Error::invalid(format!("{}: {err}", path.display())))?;
-            names = names.or(found);
-        }
-        Ok(out.into_table(names))
-    }
-}
-
 /// Images on their way from Parquet pages to a store.
 struct Unpacked {
     memory: Vec<u8>,
     file: Option<File>,
     end: u64,
     entries: Vec<Entry>,
+    /// The classes in their order, where a file tells them.
+    names: Option<Vec<String>>,
     unreadable: Vec<Unreadable>,
 }
 
 impl Unpacked {
     fn new(to_file: bool) -> Result<Self> {
         let file = if to_file { Some(tempfile::tempfile().map_err(Error::io(std::env::temp_dir()))?) } else { None };
-        Ok(Self { memory: vec![], file, end: 0, entries: vec![], unreadable: vec![] })
+        Ok(Self { memory: vec![], file, end: 0, entries: vec![], names: None, unreadable: vec![] })
     }
 
     /// Adds every row; returns the class names, where the file tells them.
@@ -216,25 +214,14 @@ impl Unpacked {
         Ok(())
     }
 
-    fn into_table(self, names: Option<Vec<String>>) -> Table {
+    fn into_items(self, classes: &Classes) -> (Vec<Item>, Vec<Unreadable>) {
         let store = Arc::new(self.file.map_or(Store::Memory(self.memory), |file| Store::File(Mutex::new(file))));
-        let words: BTreeSet<&String> = self.entries.iter().filter_map(|entry| word(entry.label.as_ref()?)).collect();
-        let words: Vec<String> = words.into_iter().cloned().collect();
-        let label = |field: &Field| match word(field) {
-            Some(name) => words.binary_search(name).ok().map(|i| i as u32),
-            None => number(field),
-        };
-        let labels: Vec<Option<u32>> = self.entries.iter().map(|entry| label(entry.label.as_ref()?)).collect();
-        let num_classes = labels.iter().flatten().max().map_or(0, |max| *max as usize + 1);
-        let class_names = if words.is_empty() { names.filter(|names| names.len() >= num_classes) } else { Some(words) };
-        let class_names = class_names.unwrap_or_else(|| (0..num_classes).map(|i| i.to_string()).collect());
-        let item = |(entry, label): (Entry, Option<u32>)| Item {
+        let item = |entry: Entry| Item {
             name: entry.name,
             origin: Origin::Slice { store: store.clone(), start: entry.start, len: entry.len },
-            label,
+            label: entry.label.and_then(|label| classes.index(&label)),
         };
-        let items = self.entries.into_iter().zip(labels).map(item).collect();
-        Table { items, class_names, unreadable: self.unreadable }
+        (self.entries.into_iter().map(item).collect(), self.unreadable)
     }
 }
 
@@ -263,27 +250,4 @@ fn class_names(metadata: &[parquet::file::metadata::KeyValue], column: &str) -> 
     let json: serde_json::Value = serde_json::from_str(text).ok()?;
     let names = json.pointer(&format!("/info/features/{column}/names"))?.as_array()?;
     names.iter().map(|name| name.as_str().map(String::from)).collect()
-}
-
-fn word(field: &Field) -> Option<&String> {
-    match field {
-        Field::Str(text) => Some(text),
-        _ => None,
-    }
-}
-
-/// A class number; datasets write -1 where there is none.
-fn number(field: &Field) -> Option<u32> {
-    match *field {
-        Field::Byte(x) => u32::try_from(x).ok(),
-        Field::Short(x) => u32::try_from(x).ok(),
-        Field::Int(x) => u32::try_from(x).ok(),
-        Field::Long(x) => u32::try_from(x).ok(),
-        Field::UByte(x) => Some(u32::from(x)),
-        Field::UShort(x) => Some(u32::from(x)),
-        Field::UInt(x) => Some(x),
-        Field::ULong(x) => u32::try_from(x).ok(),
-        Field::Bool(x) => Some(u32::from(x)),
-        _ => None,
-    }
 }
