@@ -58,6 +58,17 @@ fn a_run_folder_that_exists_is_refused_and_unchanged() {
 }
 
 #[test]
+fn one_process_at_a_time_trains_into_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunFolder::create(folder.path().join("run")).unwrap();
+    let lock = run.lock().unwrap();
+    let message = run.lock().unwrap_err().to_string();
+    assert!(message.contains("run: another process trains into this run folder"), "{message}");
+    drop(lock);
+    assert!(run.lock().is_ok());
+}
+
+#[test]
 fn a_file_in_the_way_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");

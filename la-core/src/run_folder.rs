@@ -14,7 +14,7 @@ use crate::{
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io::Write,
     path::{Path, PathBuf},
 };
@@ -29,6 +29,12 @@ pub struct RunFolder {
     pub command: Option<Vec<String>>,
     /// The processor and how many threads compute, for `config.json`.
     pub machine: Option<String>,
+}
+
+/// A run's folder that this process alone trains into.
+#[derive(Debug)]
+pub struct RunLock {
+    _folder: Option<File>,
 }
 
 /// The content of `config.json`.
@@ -101,6 +107,15 @@ impl RunFolder {
         }
         fs::create_dir_all(path.join("checkpoint")).map_err(Error::io(&path))?;
         Ok(Self { path, git_commit: None, command: None, machine: None })
+    }
+
+    /// Keeps other processes from training into the folder while the lock lives; where there are no locks, nothing does.
+    pub fn lock(&self) -> Result<RunLock> {
+        let folder = File::open(self.path.join("checkpoint")).ok();
+        if folder.as_ref().is_some_and(|folder| matches!(folder.try_lock(), Err(TryLockError::WouldBlock))) {
+            bail!("{}: another process trains into this run folder; wait until it is done, or stop it first", self.path.display());
+        }
+        Ok(RunLock { _folder: folder })
     }
 
     /// The folder itself.

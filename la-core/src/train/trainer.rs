@@ -18,7 +18,7 @@ use crate::{
     kmeans::{cluster, KmeansConfig},
     loss::LossOutput,
     ops::device::set_precision,
-    run_folder::RunFolder,
+    run_folder::{RunFolder, RunLock},
     Error, Result,
 };
 use std::time::{Duration, Instant};
@@ -42,6 +42,7 @@ pub(super) struct Trainer<'a> {
     pub(super) replays: Replays,
     epoch_started: Instant,
     saved: Instant,
+    _lock: RunLock,
 }
 
 impl<'a> Trainer<'a> {
@@ -53,6 +54,7 @@ impl<'a> Trainer<'a> {
         start: Start,
         progress: &'a mut dyn FnMut(Event),
     ) -> Result<Self> {
+        let lock = run.lock()?;
         set_precision(&config.device, config.precision)?;
         let mut fit = config.fit(splits.train.len())?;
         measure_normalization(&mut fit, splits)?;
@@ -92,6 +94,7 @@ impl<'a> Trainer<'a> {
             replays: Replays::default(),
             epoch_started: now,
             saved: now,
+            _lock: lock,
         };
         trainer.announce()?;
         Ok(trainer)
