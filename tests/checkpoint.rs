@@ -6,10 +6,11 @@ mod blobs;
 use blobs::{config, run, splits};
 use candle_core::{DType, Device, Tensor};
 use la_core::{
-    checkpoint::TrainState,
+    checkpoint::{TrainImages, TrainState},
     config::TrainConfig,
     files::{read_tensors, write_tensors},
     resnet::Arch,
+    Error,
 };
 use std::{
     fs,
@@ -26,6 +27,10 @@ fn checkpoint() -> (TempDir, PathBuf, TrainConfig) {
     (folder, path, config)
 }
 
+fn images(count: usize) -> TrainImages {
+    TrainImages::of(&*splits(count).train)
+}
+
 fn bytes(tensor: &Tensor) -> Vec<u8> {
     let tensor = tensor.flatten_all().unwrap();
     match tensor.dtype() {
@@ -35,7 +40,7 @@ fn bytes(tensor: &Tensor) -> Vec<u8> {
 }
 
 fn refusal(path: &Path, config: &TrainConfig, num_images: usize) -> String {
-    match TrainState::load(path, config, num_images) {
+    match TrainState::load(path, config, &images(num_images)) {
         Ok(_) => panic!("{} was accepted", path.display()),
         Err(error) => {
             let message = error.to_string();
@@ -48,7 +53,7 @@ fn refusal(path: &Path, config: &TrainConfig, num_images: usize) -> String {
 #[test]
 fn loading_and_saving_keeps_every_bit() {
     let (folder, path, config) = checkpoint();
-    let state = TrainState::load(&path, &config, 24).unwrap();
+    let state = TrainState::load(&path, &config, &images(24)).unwrap();
     assert!(state.clusters.is_some());
     assert_eq!((state.position.epoch, state.position.step, state.position.epochs.len()), (2, 0, 2));
     let again = folder.path().join("again.safetensors");
@@ -58,7 +63,7 @@ fn loading_and_saving_keeps_every_bit() {
     for (name, tensor) in first {
         assert_eq!(bytes(&tensor), bytes(&second[&name]), "{name}");
     }
-    let position = TrainState::load(&again, &config, 24).unwrap().position;
+    let position = TrainState::load(&again, &config, &images(24)).unwrap().position;
     assert_eq!(position.epochs, state.position.epochs);
 }
 
@@ -78,29 +83,39 @@ fn a_checkpoint_of_other_data_names_both_sizes() {
 }
 
 #[test]
+fn a_checkpoint_of_as_many_other_images_is_refused() {
+    let (_folder, path, config) = checkpoint();
+    let other = TrainImages { names: "0".repeat(64), ..images(24) };
+    let error = TrainState::load(&path, &config, &other).err().unwrap().to_string();
+    assert!(error.contains("24 training images of other names or in another order"), "{error}");
+    let longer = TrainConfig { epochs: 3, ..config };
+    assert!(TrainState::branch(&path, &longer, &other).err().unwrap().to_string().contains("on other images"));
+}
+
+#[test]
 fn threads_and_checkpoint_times_may_change() {
     let (_folder, path, config) = checkpoint();
     let other = TrainConfig { threads: 7, checkpoint_minutes: Some(1.0), checkpoint_interval: 9, ..config };
-    assert!(TrainState::load(&path, &other, 24).is_ok());
+    assert!(TrainState::load(&path, &other, &images(24)).is_ok());
 }
 
 #[test]
 fn a_branch_keeps_network_and_data_and_has_something_left_to_do() {
     let (_folder, path, config) = checkpoint();
-    let refused = |config: &TrainConfig, num_images| match TrainState::branch(&path, config, num_images) {
+    let refused = |config: &TrainConfig, num_images| match TrainState::branch(&path, config, &images(num_images)) {
         Ok(_) => panic!("{} was accepted", path.display()),
         Err(error) => error.to_string(),
     };
     let longer = TrainConfig { epochs: 3, lr: 0.5, batch_size: 6, ..config.clone() };
-    let state = TrainState::branch(&path, &longer, 24).unwrap();
+    let state = TrainState::branch(&path, &longer, &images(24)).unwrap();
     assert_eq!((state.position.epoch, state.position.config.lr), (2, 0.5));
     assert!(state.clusters.is_none());
     assert!(refused(&config, 24).contains("2 epochs are done there; epochs must be more, got 2"));
-    assert!(refused(&longer, 25).contains("a run on 24 training images, expected 25"));
+    assert!(refused(&longer, 25).contains("24 training images there, 25 here"), "{}", refused(&longer, 25));
     let wider = TrainConfig { width: 8, ..longer.clone() };
-    assert!(refused(&wider, 24).contains("width: 4"), "{}", refused(&wider, 24));
+    assert!(refused(&wider, 24).ends_with("width 4, expected 8; `--width 4` asks for that one"), "{}", refused(&wider, 24));
     // Inside an epoch, whose steps are those of the batch size it began with.
-    let mut state = TrainState::load(&path, &config, 24).unwrap();
+    let mut state = TrainState::load(&path, &config, &images(24)).unwrap();
     state.position.step = 1;
     state.save(&path).unwrap();
     assert!(refused(&longer, 24).contains("inside epoch 3"), "{}", refused(&longer, 24));
@@ -144,12 +159,12 @@ fn a_missing_tensor_is_named() {
 fn weights_that_are_not_finite_never_replace_a_checkpoint() {
     let (_folder, path, config) = checkpoint();
     let before = fs::read(&path).unwrap();
-    let mut state = TrainState::load(&path, &config, 24).unwrap();
+    let mut state = TrainState::load(&path, &config, &images(24)).unwrap();
     let mut tensors: std::collections::HashMap<_, _> = state.net.tensors().unwrap().into_iter().collect();
     let bias = tensors["fc.bias"].dims().to_vec();
     tensors.insert("fc.bias".into(), Tensor::full(f32::NAN, bias, &Device::Cpu).unwrap());
     state.net.load_tensors(&tensors).unwrap();
-    let message = state.save(&path).unwrap_err().to_string();
-    assert!(message.contains("fc.bias holds NaN"), "{message}");
+    let error = state.save(&path).unwrap_err();
+    assert!(matches!(&error, Error::Diverged(message) if message.contains("fc.bias holds NaN")), "{error}");
     assert_eq!(fs::read(&path).unwrap(), before);
 }

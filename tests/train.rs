@@ -12,6 +12,7 @@ use la_core::{
     resnet::Arch,
     run_folder::RunFolder,
     train::{train, EpochMetrics, Event, Phase, Start},
+    Error,
 };
 use std::{
     fs,
@@ -313,6 +314,17 @@ fn a_loss_that_is_no_number_names_step_rate_and_checkpoint() {
 }
 
 #[test]
+fn weights_that_are_no_numbers_replace_no_good_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    // One step an epoch: its loss is a number, the weights that it leaves are not.
+    let config = TrainConfig { epochs: 2, ir_epochs: 2, batch_size: IMAGES, lr: f64::from(f32::MAX), lr_warmup_epochs: 0.0, ..config() };
+    let path = folder.path().join("run");
+    let error = run(&config, &splits(IMAGES), &path).unwrap_err();
+    assert!(matches!(&error, Error::Diverged(message) if message.contains("holds NaN or infinite values after epoch 1")), "{error}");
+    assert!(!path.join("model.safetensors").exists() && !path.join("metrics.jsonl").metadata().is_ok_and(|file| file.len() > 0));
+}
+
+#[test]
 fn every_objective_trains() {
     let folder = tempfile::tempdir().unwrap();
     let variants = [
@@ -395,7 +407,10 @@ fn weights_of_another_network_are_refused() {
     run(&TrainConfig { epochs: 1, ..config() }, &splits(IMAGES), &first).unwrap();
     let other = TrainConfig { init: Some(first), width: 8, ..config() };
     let message = run(&other, &splits(IMAGES), &folder.path().join("second")).unwrap_err().to_string();
-    assert!(message.contains("model.safetensors: expected weights of") && message.contains("width: 8"), "{message}");
+    assert!(
+        message.ends_with("model.safetensors: these weights are of another network: width 4, expected 8; `--width 4` asks for that one"),
+        "{message}"
+    );
 }
 
 #[test]

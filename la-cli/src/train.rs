@@ -13,10 +13,11 @@ use crate::{origin, output, source};
 use anyhow::{bail, Context};
 use candle_core::Device;
 use flags::Recipe;
+use la_core::checkpoint;
 use la_core::config::TrainConfig;
 use la_core::data::{OpenConfig, Splits};
 use la_core::run_folder::RunFolder;
-use la_core::train::{train, Start, Summary};
+use la_core::train::{check_start, train, Start, Summary};
 use reporter::Reporter;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +36,16 @@ enum Origin {
     Branch(PathBuf),
 }
 
+impl Origin {
+    fn start(&self) -> Start<'_> {
+        match self {
+            Self::First => Start::New,
+            Self::Resumed => Start::Resume,
+            Self::Branch(checkpoint) => Start::Branch(checkpoint),
+        }
+    }
+}
+
 /// Runs `la-cli train`.
 pub fn run(args: &TrainArgs, device: &Device, threads: Option<usize>) -> anyhow::Result<()> {
     let mut plan = match &args.resume {
@@ -44,13 +55,8 @@ pub fn run(args: &TrainArgs, device: &Device, threads: Option<usize>) -> anyhow:
     plan.config.device = device.clone();
     plan.config.threads = threads.unwrap_or(0);
     source::warn_unreadable(&plan.splits);
-    let start = match &plan.origin {
-        Origin::First => Start::New,
-        Origin::Resumed => Start::Resume,
-        Origin::Branch(checkpoint) => Start::Branch(checkpoint),
-    };
     let mut reporter = Reporter::new(&plan.config, &plan.run);
-    let summary = train(&plan.config, &plan.splits, &plan.run, start, &mut |event| reporter.report(event))
+    let summary = train(&plan.config, &plan.splits, &plan.run, plan.origin.start(), &mut |event| reporter.report(event))
         .map_err(|error| with_way_out(error, &plan.run))?;
     reporter.finish();
     finish(&plan, &summary, device)
@@ -67,14 +73,16 @@ fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<Plan> {
     let out = args.out.clone().map_or_else(|| free_folder(&config.data), Ok)?;
     refuse_existing(&out)?;
     let splits = open(&config)?;
-    // Before the folder is made: settings that do not fit the data leave nothing behind.
+    // Before the folder is made: settings that do not fit the data, or what to begin with, leave nothing behind.
     config.fit(splits.train.len())?;
+    let origin = checkpoint.map_or(Origin::First, Origin::Branch);
+    check_start(&config, &splits, origin.start())?;
     let mut run = RunFolder::create(&out)?;
     run.git_commit = option_env!("LA_GIT_COMMIT").map(String::from);
     run.command = Some(origin::command_line());
     run.machine = Some(origin::machine(&config.device));
     show(&description, &config, &splits, &run)?;
-    Ok(Plan { config, run, splits, origin: checkpoint.map_or(Origin::First, Origin::Branch) })
+    Ok(Plan { config, run, splits, origin })
 }
 
 fn resume(args: &TrainArgs, path: &Path) -> anyhow::Result<Plan> {
@@ -87,10 +95,26 @@ fn resume(args: &TrainArgs, path: &Path) -> anyhow::Result<Plan> {
         );
     }
     let run = RunFolder::open(path).context("--resume")?;
-    let config = run.read_config()?.train;
-    let splits = open(&config)?;
+    check_checkpoint(&run)?;
+    let mut config = run.read_config()?.train;
+    args.move_data(&mut config);
+    let splits = open(&config)
+        .with_context(|| format!("--resume {}: the images it began with; --data and --test say where they are now", path.display()))?;
     show("as the run began", &config, &splits, &run)?;
     Ok(Plan { config, run, splits, origin: Origin::Resumed })
+}
+
+fn check_checkpoint(run: &RunFolder) -> anyhow::Result<()> {
+    let path = run.checkpoint_path();
+    if !path.exists() {
+        return Ok(());
+    }
+    checkpoint::check(&path).with_context(|| {
+        format!(
+            "--resume: the run cannot go on from its last checkpoint; `la-cli train --init {}` begins a new one from its weights",
+            run.path().display()
+        )
+    })
 }
 
 fn open(config: &TrainConfig) -> anyhow::Result<Splits> {
@@ -156,7 +180,12 @@ fn with_way_out(error: la_core::Error, run: &RunFolder) -> anyhow::Error {
     if run.read_config().is_err() {
         return error.into();
     }
-    let hint = if run.checkpoint_path().exists() {
+    let hint = if matches!(error, la_core::Error::Diverged(_)) {
+        format!(
+            "the run has diverged, and would again with the same settings: begin anew with a lower --lr, or go on from the end of its last \
+             whole epoch by `la-cli train --branch {path} --lr X`"
+        )
+    } else if run.checkpoint_path().exists() {
         format!("the run stopped; its last checkpoint is whole, and `la-cli train --resume {path}` goes on from there once this is mended")
     } else {
         format!("the run stopped before its first checkpoint; `la-cli train --resume {path}` begins it again once this is mended")

@@ -2,6 +2,8 @@
 
 use crate::{
     config::TrainConfig,
+    data::Source,
+    digests::sha256_of,
     error::bail,
     files::{read_tensors, write_tensors},
     kmeans::ClusterLabels,
@@ -32,6 +34,9 @@ pub struct Position {
     pub config: TrainConfig,
     /// Training images.
     pub num_images: usize,
+    /// [`TrainImages::names`], which older checkpoints do not have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_names: Option<String>,
     /// Epochs done.
     pub epoch: usize,
     /// Steps done in the epoch under way.
@@ -42,6 +47,32 @@ pub struct Position {
     pub baseline: Option<Baseline>,
     /// Metrics of the epochs done.
     pub epochs: Vec<EpochMetrics>,
+}
+
+/// Which training images a state belongs to: the rows of its bank and of its clusters stand in their order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrainImages {
+    /// How many there are.
+    pub count: usize,
+    /// SHA-256 of their names, in their order.
+    pub names: String,
+}
+
+impl TrainImages {
+    /// Those of a source.
+    pub fn of(source: &dyn Source) -> Self {
+        let count = source.len();
+        Self { count, names: sha256_of((0..count).map(|index| source.name(index) + "\0")) }
+    }
+
+    /// What is not as `position` has it, in words.
+    fn difference(&self, position: &Position) -> Option<String> {
+        if position.num_images != self.count {
+            return Some(format!("{} training images there, {} here", position.num_images, self.count));
+        }
+        let is_other = position.image_names.as_ref().is_some_and(|names| *names != self.names);
+        is_other.then(|| format!("{} training images of other names or in another order there than here", self.count))
+    }
 }
 
 /// All that changes while a run goes on.
@@ -63,8 +94,8 @@ impl TrainState {
     ///
     /// Fails, leaving the former file, where a weight is not finite or the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
+        self.check_finite()?;
         let mut tensors = prefixed("net.", self.net.tensors()?);
-        tensors.iter().try_for_each(|(name, tensor)| check_finite(name, tensor))?;
         tensors.extend(prefixed("sgd.", self.sgd.state()));
         tensors.push(("bank".into(), self.bank.rows().clone()));
         if let Some(clusters) = &self.clusters {
@@ -74,12 +105,19 @@ impl TrainState {
         write_tensors(path, &tensors, Some((KEY, position)))
     }
 
-    /// The state in `path`, to go on with `config` on `num_images` images.
+    /// Fails where a weight is NaN or infinite.
+    pub fn check_finite(&self) -> Result<()> {
+        let tensors = self.net.tensors()?;
+        let Some(name) = not_finite(&tensors)? else { return Ok(()) };
+        Err(Error::Diverged(format!("{name} holds NaN or infinite values after epoch {}", self.position.epoch + 1)))
+    }
+
+    /// The state in `path`, to go on with `config` on `images`.
     ///
     /// Fails with the file's name where it is missing, damaged or no checkpoint, or was written with other settings (each is named).
-    pub fn load(path: &Path, config: &TrainConfig, num_images: usize) -> Result<Self> {
+    pub fn load(path: &Path, config: &TrainConfig, images: &TrainImages) -> Result<Self> {
         let (mut tensors, position) = read(path)?;
-        check_settings(path, &position, config, num_images)?;
+        check_settings(path, &position, config, images)?;
         let agreeing = |labels| ClusterLabels::from_tensor(&labels)?.agreeing(config.min_agreement);
         let clusters = tensors.remove("clusters").map(agreeing).transpose()?;
         Ok(Self { clusters, ..Self::restore(path, tensors, position, config)? })
@@ -88,10 +126,10 @@ impl TrainState {
     /// The state in `path`, which another run left after an epoch, to go on with under settings of one's own: `config`.
     ///
     /// Clusters are left behind: how to cluster is among the settings. Fails with the file's name where it is missing, damaged
-    /// or no checkpoint, was written inside an epoch, leaves no epoch to do, or is of another network or number of images.
-    pub fn branch(path: &Path, config: &TrainConfig, num_images: usize) -> Result<Self> {
+    /// or no checkpoint, was written inside an epoch, leaves no epoch to do, or is of another network or other images.
+    pub fn branch(path: &Path, config: &TrainConfig, images: &TrainImages) -> Result<Self> {
         let (mut tensors, position) = read(path)?;
-        check_branch(path, &position, config, num_images)?;
+        check_branch(path, &position, config, images)?;
         tensors.remove("clusters");
         Self::restore(path, tensors, position, config)
     }
@@ -110,6 +148,16 @@ impl TrainState {
 
 fn prefixed(prefix: &str, tensors: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
     tensors.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect()
+}
+
+/// Fails where `path` is no whole checkpoint.
+pub fn check(path: &Path) -> Result<()> {
+    read(path).map(|_| ())
+}
+
+/// Fails where [`TrainState::branch`] would.
+pub fn check_trunk(path: &Path, config: &TrainConfig, images: &TrainImages) -> Result<()> {
+    check_branch(path, &read(path)?.1, config, images)
 }
 
 fn read(path: &Path) -> Result<(Tensors, Position)> {
@@ -139,25 +187,25 @@ fn restore_bank(rows: &Tensor, config: &TrainConfig) -> Result<MemoryBank> {
     Ok(bank)
 }
 
-fn check_finite(name: &str, tensor: &Tensor) -> Result<()> {
-    let is_finite = host::read(&host::local(tensor)?, |values| values.iter().all(|value| value.is_finite()))?;
-    if !is_finite {
-        bail!("{name} holds NaN or infinite values: the run has diverged, the former checkpoint is kept");
+/// The first tensor that holds a value that is NaN or infinite.
+pub(crate) fn not_finite<'a>(tensors: impl IntoIterator<Item = &'a (String, Tensor)>) -> Result<Option<&'a str>> {
+    for (name, tensor) in tensors {
+        if !host::read(&host::local(tensor)?, |values| values.iter().all(|value| value.is_finite()))? {
+            return Ok(Some(name));
+        }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Refuses to go on with settings that would make another run of it.
-fn check_settings(path: &Path, position: &Position, config: &TrainConfig, num_images: usize) -> Result<()> {
+fn check_settings(path: &Path, position: &Position, config: &TrainConfig, images: &TrainImages) -> Result<()> {
     let (there, here) = (settings(&position.config), settings(config));
     let mut differences: Vec<String> = here
         .iter()
         .filter(|(name, value)| there.get(*name) != Some(value) && !FREE_SETTINGS.contains(&name.as_str()))
         .map(|(name, value)| format!("{name} {} there, {value} here", there.get(name).unwrap_or(&Value::Null)))
         .collect();
-    if position.num_images != num_images {
-        differences.push(format!("{} training images there, {num_images} here", position.num_images));
-    }
+    differences.extend(images.difference(position));
     if !differences.is_empty() {
         bail!("{}: the checkpoint is of another run: {}", path.display(), differences.join("; "));
     }
@@ -165,13 +213,13 @@ fn check_settings(path: &Path, position: &Position, config: &TrainConfig, num_im
 }
 
 /// Refuses to go on with settings that the state does not fit, or where nothing is left to do.
-fn check_branch(path: &Path, position: &Position, config: &TrainConfig, num_images: usize) -> Result<()> {
+fn check_branch(path: &Path, position: &Position, config: &TrainConfig, images: &TrainImages) -> Result<()> {
     let (path, epoch) = (path.display(), position.epoch);
-    if position.config.network() != config.network() {
-        bail!("{path}: the checkpoint is of {:?}, expected {:?}", position.config.network(), config.network());
+    if let Some(difference) = position.config.network().difference(&config.network()) {
+        bail!("{path}: the checkpoint is of another network: {difference}");
     }
-    if position.num_images != num_images {
-        bail!("{path}: the checkpoint is of a run on {} training images, expected {num_images}", position.num_images);
+    if let Some(difference) = images.difference(position) {
+        bail!("{path}: the checkpoint is of a run on other images: {difference}");
     }
     if position.step != 0 {
         bail!("{path}: the checkpoint was written inside epoch {}; expected one from the end of an epoch", epoch + 1);

@@ -16,7 +16,17 @@ pub fn sha256(path: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     let copied = File::open(path).and_then(|mut file| io::copy(&mut file, &mut hash));
     copied.map_err(Error::io(path))?;
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hexadecimal(&hash.finalize()))
+}
+
+/// SHA-256 of texts, one after the other, in lower-case hexadecimal.
+pub(crate) fn sha256_of(texts: impl Iterator<Item = String>) -> String {
+    let hash = texts.fold(Sha256::new(), |hash, text| hash.chain_update(text));
+    hexadecimal(&hash.finalize())
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Writes `SHA256SUMS` over every other file of `folder`, in the order of their names; folders inside it are left out.

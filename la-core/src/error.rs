@@ -16,6 +16,9 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A run whose loss or weights are no numbers any more.
+    #[error("{0}")]
+    Diverged(String),
     /// An argument, a file's content or a combination of settings is not usable.
     #[error("{0}")]
     Invalid(String),

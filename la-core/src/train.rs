@@ -8,6 +8,7 @@ mod pending;
 mod replays;
 mod trainer;
 
+pub use begin::check_start;
 pub(crate) use metrics::unix_time;
 pub use metrics::{peak_rss_mb, Baseline, EpochMetrics, Event, Phase, Summary, Totals};
 

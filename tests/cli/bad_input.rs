@@ -159,7 +159,9 @@ fn weights_that_are_none_are_named() {
 fn weights_of_another_architecture_are_refused() {
     let folder = folder();
     let args = ["train", "--limit", "40", "--width", "16", "--size", "16", "--epochs", "1", "--out", "run", "--init", text(shared_run())];
-    assert_holds(&la(folder.path(), &args).error(), &["model.safetensors", "16", "8"]);
+    let error = la(folder.path(), &args).error();
+    assert_holds(&error, &["model.safetensors", "width 8, expected 16", "--width 8"]);
+    assert!(!error.contains("--resume") && !folder.path().join("run").exists(), "{error}");
 }
 
 #[test]

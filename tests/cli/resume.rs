@@ -97,13 +97,39 @@ fn a_branch_goes_on_from_another_run_under_settings_of_its_own() {
     for (more, part) in refusals {
         let error = branch("refused", more).error();
         assert_holds(&error, &["latest.safetensors", part]);
-        assert!(!error.contains("--resume") && !folder.join("refused/config.json").exists(), "{error}");
+        assert!(!error.contains("--resume") && !folder.join("refused").exists(), "{error}");
     }
     std::fs::remove_file(folder.join("trunk/checkpoint/latest.safetensors")).unwrap();
     assert_holds(&branch("none", &[]).error(), &["--branch", "trunk", "no checkpoint yet"]);
     assert!(!folder.join("none").exists());
     assert_holds(&la(folder, &["train", "--branch", "nowhere"]).error(), &["--branch", "nowhere", "config.json"]);
     assert_holds(&branch("none", &["--preset", "quick"]).error(), &["--branch", "--preset"]);
+}
+
+#[test]
+fn images_that_moved_are_found_again_and_others_are_refused() {
+    let folder = folder();
+    let folder = folder.path();
+    write_pictures(&folder.join("old"), 8);
+    let args = ["--width", "8", "--size", "16", "--epochs", "1", "--ir-epochs", "1", "--out", "run"];
+    la(folder, &[&["train", "--data", "old"], &args[..]].concat()).ok();
+    std::fs::rename(folder.join("old"), folder.join("new")).unwrap();
+    assert_holds(&la(folder, &["train", "--resume", "run"]).error(), &["--resume run", "old", "--data"]);
+    la(folder, &["train", "--resume", "run", "--data", "new"]).ok();
+    la(folder, &["train", "--resume", "run"]).ok();
+    std::fs::rename(folder.join("new/00.png"), folder.join("new/zero.png")).unwrap();
+    let error = la(folder, &["train", "--resume", "run"]).error();
+    assert_holds(&error, &["latest.safetensors", "8 training images of other names or in another order"]);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_not_called_whole() {
+    let folder = folder();
+    train_tiny(folder.path(), "run", &[]).ok();
+    std::fs::write(folder.path().join("run/checkpoint/latest.safetensors"), "cut").unwrap();
+    let error = la(folder.path(), &["train", "--resume", "run"]).error();
+    assert_holds(&error, &["--resume", "latest.safetensors", "cut off", "--init run"]);
+    assert!(!error.contains("whole"), "{error}");
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub struct TrainArgs {
     /// Folder of the run [default: runs/NAME-1, -2, …]
     #[arg(long, value_name = "RUN", help_heading = "Run")]
     pub out: Option<PathBuf>,
-    /// Go on with a run that was stopped, to the same bits
+    /// Go on with a run that was stopped, to the same bits; --data and --test say where its images are now, if elsewhere
     #[arg(long, value_name = "RUN", help_heading = "Run")]
     pub resume: Option<PathBuf>,
     /// Begin a new run from the last checkpoint of this one, or from RUN/checkpoint/FILE: under its settings, but for the flags given
@@ -253,12 +253,19 @@ impl TrainArgs {
         )
     }
 
-    /// The given flags that settings come from, for `--resume`, which takes none.
+    /// Puts the places of the images that are given in place of the recorded ones.
+    pub fn move_data(&self, config: &mut TrainConfig) {
+        config.data = self.data.clone().unwrap_or_else(|| config.data.clone());
+        config.test = self.test.clone().or_else(|| config.test.clone());
+    }
+
+    /// The given flags that settings come from, for `--resume`, which takes none but those of [`Self::move_data`].
     pub fn given(&self) -> Vec<String> {
         let named = [("--preset", self.preset.is_some()), ("--out", self.out.is_some()), ("--init", self.init.is_some())];
         let named = named.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name.to_string());
         let settings = self.override_settings(&mut TrainConfig::default());
-        named.chain(settings.iter().map(|given| format!("--{}", dashed(given.flag)))).collect()
+        let settings = settings.iter().filter(|given| !["data", "test"].contains(&given.flag));
+        named.chain(settings.map(|given| format!("--{}", dashed(given.flag)))).collect()
     }
 }
 

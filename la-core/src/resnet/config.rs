@@ -46,6 +46,20 @@ impl Default for ResNetConfig {
 }
 
 impl ResNetConfig {
+    /// What differs from the network that is wanted, with the flags that ask for this one instead.
+    pub fn difference(&self, wanted: &Self) -> Option<String> {
+        let parts = [
+            ("--arch", self.arch.to_string(), wanted.arch.to_string()),
+            ("--stem", self.stem.to_string(), wanted.stem.to_string()),
+            ("--width", self.width.to_string(), wanted.width.to_string()),
+            ("--embedding-dim", self.embedding_dim.to_string(), wanted.embedding_dim.to_string()),
+        ];
+        let other: Vec<_> = parts.iter().filter(|(_, this, wanted)| this != wanted).collect();
+        let words: Vec<String> = other.iter().map(|(flag, this, wanted)| format!("{} {this}, expected {wanted}", &flag[2..])).collect();
+        let flags: Vec<String> = other.iter().map(|(flag, this, _)| format!("{flag} {this}")).collect();
+        (!other.is_empty()).then(|| format!("{}; `{}` asks for that one", words.join(", "), flags.join(" ")))
+    }
+
     /// Refuses an empty network.
     pub fn validate(&self) -> Result<()> {
         if self.width == 0 || self.width > 1024 {

@@ -2,7 +2,7 @@
 
 use super::monitor;
 use crate::{
-    checkpoint::{Position, TrainState},
+    checkpoint::{self, not_finite, Position, TrainImages, TrainState},
     config::{BankInit, Fit, TrainConfig},
     data::{BatchConfig, Normalization, Splits},
     error::bail,
@@ -11,7 +11,7 @@ use crate::{
     optim::Sgd,
     resnet::ResNet,
     run_folder::{weights_path, RunConfig, RunFolder, Versions},
-    train::Totals,
+    train::{Start, Totals},
     Error, Result,
 };
 use candle_core::{Device, DeviceLocation};
@@ -56,6 +56,16 @@ pub(super) fn write_settings(fit: &Fit, splits: &Splits, run: &RunFolder, branch
     run.write_unreadable(&splits.unreadable)
 }
 
+/// Writes down where the images of a run that goes on are now.
+pub(super) fn note_places(config: &TrainConfig, run: &RunFolder) -> Result<()> {
+    let mut recorded = run.read_config()?;
+    if (&recorded.train.data, &recorded.train.test) == (&config.data, &config.test) {
+        return Ok(());
+    }
+    (recorded.train.data, recorded.train.test) = (config.data.clone(), config.test.clone());
+    run.write_config(&recorded)
+}
+
 /// As `--device` takes it.
 fn device_name(device: &Device) -> String {
     match device.location() {
@@ -67,14 +77,33 @@ fn device_name(device: &Device) -> String {
 
 pub(super) fn fresh_state(config: &TrainConfig, splits: &Splits, batches: &BatchConfig) -> Result<TrainState> {
     let net = initial_network(config)?;
-    let num_images = splits.train.len();
+    let TrainImages { count: num_images, names } = TrainImages::of(&*splits.train);
     let bank = match config.bank_init {
         BankInit::Random => MemoryBank::random(num_images, config.embedding_dim, config.seed, &config.device)?,
         BankInit::Forward => MemoryBank::from_tensor(monitor::embeddings(&net, &splits.train, batches)?.to_device(&config.device)?)?,
     };
-    let position =
-        Position { config: config.clone(), num_images, epoch: 0, step: 0, totals: Totals::default(), baseline: None, epochs: Vec::new() };
+    let position = Position {
+        config: config.clone(),
+        num_images,
+        image_names: Some(names),
+        epoch: 0,
+        step: 0,
+        totals: Totals::default(),
+        baseline: None,
+        epochs: Vec::new(),
+    };
     Ok(TrainState { sgd: Sgd::new(config.sgd, &net)?, net, bank, clusters: None, position })
+}
+
+/// Fails where a run cannot begin so: weights or checkpoint are missing, damaged, or of another network or other images.
+///
+/// [`super::train`] sees the same; who makes a folder for the run asks before.
+pub fn check_start(config: &TrainConfig, splits: &Splits, start: Start) -> Result<()> {
+    match start {
+        Start::New => initial_network(config).map(|_| ()),
+        Start::Branch(path) => checkpoint::check_trunk(path, config, &TrainImages::of(&*splits.train)),
+        Start::Resume => Ok(()),
+    }
 }
 
 fn initial_network(config: &TrainConfig) -> Result<ResNet> {
@@ -82,8 +111,11 @@ fn initial_network(config: &TrainConfig) -> Result<ResNet> {
     let path = weights_path(init)?;
     let (tensors, _) = read_tensors(&path, &config.device)?;
     let net = ResNet::from_tensors(&tensors, &config.device).map_err(|error| Error::invalid(format!("{}: {error}", path.display())))?;
-    if *net.config() != config.network() {
-        bail!("{}: expected weights of {:?}, got {:?}", path.display(), config.network(), net.config());
+    if let Some(difference) = net.config().difference(&config.network()) {
+        bail!("{}: these weights are of another network: {difference}", path.display());
+    }
+    if let Some(name) = not_finite(&net.tensors()?)? {
+        bail!("{}: tensor {name} holds NaN or infinite values, expected weights to begin with", path.display());
     }
     Ok(net)
 }

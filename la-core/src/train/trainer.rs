@@ -1,7 +1,7 @@
 //! What surrounds the steps: how a run begins, when it clusters, evaluates and saves.
 
 use super::{
-    begin::{batch_config, fresh_state, measure_normalization, write_settings},
+    begin::{batch_config, fresh_state, measure_normalization, note_places, write_settings},
     metrics,
     monitor::Monitor,
     objective::Objective,
@@ -12,7 +12,7 @@ use super::{
 #[cfg(feature = "cuda")]
 use crate::data::resident::ResidentViews;
 use crate::{
-    checkpoint::{Position, TrainState},
+    checkpoint::{Position, TrainImages, TrainState},
     config::{BankInit, Fit, TrainConfig},
     data::{epoch_batches, num_batches, Batch, BatchConfig, Splits, Unreadable},
     kmeans::{cluster, KmeansConfig},
@@ -60,11 +60,15 @@ impl<'a> Trainer<'a> {
         measure_normalization(&mut fit, splits)?;
         fit.notes.iter().for_each(|note| progress(Event::Note(note.clone())));
         let batches = batch_config(&fit.config);
-        let num_images = splits.train.len();
+        let images = TrainImages::of(&*splits.train);
         let state = match start {
-            Start::Resume if run.checkpoint_path().exists() => TrainState::load(&run.checkpoint_path(), &fit.config, num_images)?,
+            Start::Resume if run.checkpoint_path().exists() => {
+                let state = TrainState::load(&run.checkpoint_path(), &fit.config, &images)?;
+                note_places(&fit.config, run)?;
+                state
+            }
             Start::Branch(path) => {
-                let state = TrainState::branch(path, &fit.config, num_images)?;
+                let state = TrainState::branch(path, &fit.config, &images)?;
                 // Before the settings, so that a run that can be resumed never begins at its first step.
                 state.save(&run.checkpoint_path())?;
                 write_settings(&fit, splits, run, Some(state.position.epoch))?;
@@ -239,6 +243,8 @@ impl<'a> Trainer<'a> {
     /// Evaluates, reports and saves, what of these is due.
     pub(super) fn finish_epoch(&mut self) -> Result<()> {
         self.settle()?;
+        // Before anything is written: the weights of a run that has diverged replace no good ones.
+        self.state.check_finite().map_err(|error| self.with_checkpoint(error))?;
         let done = self.state.position.epoch + 1;
         let is_due = |interval| done.is_multiple_of(interval) || done == self.fit.config.epochs;
         let (is_evaluated, is_saved) = (is_due(self.fit.config.monitor_interval), is_due(self.fit.config.checkpoint_interval));
@@ -300,11 +306,18 @@ impl<'a> Trainer<'a> {
     /// The error of a loss that is no number.
     pub(super) fn diverged(&self, loss: f32, step: usize) -> Error {
         let epoch = self.state.position.epoch;
+        let (epoch, step, steps, lr) = (epoch + 1, step + 1, self.steps(), self.learning_rate());
+        self.with_checkpoint(Error::Diverged(format!("loss is {loss} at epoch {epoch}, step {step} of {steps}, learning rate {lr}")))
+    }
+
+    fn with_checkpoint(&self, error: Error) -> Error {
         let path = self.run.checkpoint_path();
         let checkpoint =
             if path.exists() { format!("the last good checkpoint is {}", path.display()) } else { "there is no checkpoint yet".into() };
-        let (epoch, step, steps, lr) = (epoch + 1, step + 1, self.steps(), self.learning_rate());
-        Error::invalid(format!("loss is {loss} at epoch {epoch}, step {step} of {steps}, learning rate {lr}; {checkpoint}"))
+        match error {
+            Error::Diverged(what) => Error::Diverged(format!("{what}; {checkpoint}")),
+            other => other,
+        }
     }
 
     pub(super) fn summary(self) -> Summary {
