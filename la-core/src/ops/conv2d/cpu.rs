@@ -114,8 +114,8 @@ impl Piece<'_> {
             let offsets = &self.plan.inputs[pixel * self.plan.taps.len() + range.tap..][..range.taps];
             let base = self.input.values[image * self.input.image..].as_ptr();
             for (t, &offset) in offsets.iter().enumerate() {
-                // SAFETY: the plan's offsets lie within one image of `input`.
-                let at = unsafe { base.offset(offset as isize + range.channel as isize) };
+                // The plan's offsets lie within one image of `input`; that of a padded tap is none, and its pointer is not taken.
+                let at = base.wrapping_offset(offset as isize + range.channel as isize);
                 rows[t * tile.rows + r] = if offset == PADDED { self.zeros.as_ptr() } else { at };
             }
             let offset = image * self.out_image + self.plan.outputs[pixel] as usize + self.block.start;

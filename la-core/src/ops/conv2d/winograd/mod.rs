@@ -85,7 +85,9 @@ pub(super) fn convolve(tiling: &Tiling, input: Images, weights: &Points, out: &m
         let used = count.min(tiles - first);
         let mut transformed = scratch(POINTS * count * channels);
         for t in 0..used {
-            transform_input(tiling, input, first + t, channels, (&mut transformed[t * channels..], count * channels));
+            let to = &mut transformed[t * channels..][..(POINTS - 1) * count * channels + channels];
+            // SAFETY: the slice holds the 36 rows.
+            unsafe { transform_input(tiling, input, first + t, channels, (to.as_mut_ptr(), count * channels)) };
         }
         let widest = max_vectors() * lanes();
         let mut products = scratch(POINTS * count * widest);
@@ -148,7 +150,11 @@ pub(super) fn transform_weights(panels: Panels) -> Points {
 }
 
 /// `Bᵀ d B` of one tile, to 36 rows of `channels` values that lie `stride` apart.
-fn transform_input(tiling: &Tiling, input: Images, tile: usize, channels: usize, (to, stride): (&mut [f32], usize)) {
+///
+/// # Safety
+///
+/// `to` is the first of these rows, which can be written and which no one else uses meanwhile.
+unsafe fn transform_input(tiling: &Tiling, input: Images, tile: usize, channels: usize, (to, stride): (*mut f32, usize)) {
     let (image, y, x) = tiling.place(tile);
     let zeros = [0f32; MAX_CHANNELS];
     let mut from = [zeros.as_ptr(); POINTS];
@@ -158,9 +164,9 @@ fn transform_input(tiling: &Tiling, input: Images, tile: usize, channels: usize,
             *from = input.values[image * input.image + (row * tiling.input.1 + column) * channels..].as_ptr();
         }
     }
-    assert!(to.len() >= (POINTS - 1) * stride + channels && channels <= MAX_CHANNELS);
-    let (from, to) = (&from, to.as_mut_ptr());
-    // SAFETY: each pointer has `channels` values; the assertion covers the outputs.
+    assert!(channels <= MAX_CHANNELS);
+    let from = &from;
+    // SAFETY: each pointer has `channels` values; the caller answers for the outputs.
     unsafe { dispatch!(inputs_to_points(from: &[*const f32; POINTS], to: *mut f32, stride: usize, channels: usize)) };
 }
 
@@ -210,15 +216,10 @@ pub(super) fn weight_gradient(tiling: &Tiling, input: Images, grads: Images, cha
     for first in (0..tiles).step_by(group) {
         let used = group.min(tiles - first);
         let (v, d) = (SharedMut(inputs.as_mut_ptr()), SharedMut(outputs.as_mut_ptr()));
-        let (v_len, d_len) = (inputs.len(), outputs.len());
-        for_each(used, |t| {
-            // SAFETY: tile `t` writes row `t` of each of the 36 matrices, which no other piece touches.
-            let (v, d) = unsafe {
-                let v = std::slice::from_raw_parts_mut(v.get().add(t * channels), v_len - t * channels);
-                (v, std::slice::from_raw_parts_mut(d.get().add(t * columns), d_len - t * columns))
-            };
-            transform_input(tiling, input, first + t, channels, (v, group * channels));
-            transform_grad(tiling, grads, first + t, columns, (d, group * columns));
+        // SAFETY: tile `t`, one of `group`, writes row `t` of each of the 36 matrices, which no other piece touches.
+        for_each(used, |t| unsafe {
+            transform_input(tiling, input, first + t, channels, (v.get().add(t * channels), group * channels));
+            transform_grad(tiling, grads, first + t, columns, (d.get().add(t * columns), group * columns));
         });
         let (inputs, outputs) = (&inputs, &outputs);
         for_each_chunk(&mut sums, channels * columns, |point, sums| {
@@ -230,8 +231,12 @@ pub(super) fn weight_gradient(tiling: &Tiling, input: Images, grads: Images, cha
     points_to_weight_gradient(&sums, channels * columns, weight);
 }
 
-/// `A dY Aᵀ` of one tile.
-fn transform_grad(tiling: &Tiling, grads: Images, tile: usize, columns: usize, (to, stride): (&mut [f32], usize)) {
+/// `A dY Aᵀ` of one tile, to 36 rows of `columns` values that lie `stride` apart.
+///
+/// # Safety
+///
+/// As for [`transform_input`].
+unsafe fn transform_grad(tiling: &Tiling, grads: Images, tile: usize, columns: usize, (to, stride): (*mut f32, usize)) {
     let (image, y, x) = tiling.place(tile);
     let zeros = [0f32; MAX_CHANNELS];
     let mut from = [zeros.as_ptr(); OUT * OUT];
@@ -241,9 +246,9 @@ fn transform_grad(tiling: &Tiling, grads: Images, tile: usize, columns: usize, (
             *from = grads.values[image * grads.image + (row * tiling.output.1 + column) * columns..].as_ptr();
         }
     }
-    assert!(to.len() >= (POINTS - 1) * stride + columns && columns <= MAX_CHANNELS);
-    let (from, to) = (&from, to.as_mut_ptr());
-    // SAFETY: each pointer has `columns` values; the assertion covers the outputs.
+    assert!(columns <= MAX_CHANNELS);
+    let from = &from;
+    // SAFETY: each pointer has `columns` values; the caller answers for the outputs.
     unsafe { dispatch!(grads_to_points(from: &[*const f32; OUT * OUT], to: *mut f32, stride: usize, columns: usize)) };
 }
 
