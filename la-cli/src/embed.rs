@@ -25,11 +25,14 @@ pub struct EmbedArgs {
     /// metadata `names`, a JSON array of the N paths
     #[arg(long, value_name = "FILE.safetensors")]
     out: PathBuf,
+    /// Replace the file
+    #[arg(long)]
+    force: bool,
 }
 
 /// Runs `la-cli embed`.
 pub fn run(args: &EmbedArgs, device: &Device) -> anyhow::Result<()> {
-    output::check_writable("--out", &args.out)?;
+    output::check_replaceable("--out", &args.out, args.force)?;
     let encoder = args.encoder.load(device)?;
     let splits = source::open(&args.data, None, &encoder.open_config(args.encoder.limit))?;
     source::warn_unreadable(&splits);

@@ -92,6 +92,23 @@ pub fn check_writable(flag: &str, path: &Path) -> anyhow::Result<()> {
     }
 }
 
+/// Fails, before any work is done, where a file cannot be made at `path`, or something is there that is not to be replaced:
+/// `force` replaces a regular file and nothing else.
+pub fn check_replaceable(flag: &str, path: &Path, force: bool) -> anyhow::Result<()> {
+    check_writable(flag, path)?;
+    let shown = path.display();
+    // Of a link itself, which is what a new file would replace.
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => bail!("{flag} {shown}: {error}"),
+        Ok(found) if !found.is_file() => {
+            bail!("{flag} {shown}: expected a new file or a regular one, got a link or a device; name another")
+        }
+        Ok(_) if !force => bail!("{flag} {shown}: this file exists; replace it with --force, or name another"),
+        Ok(_) => Ok(()),
+    }
+}
+
 /// `9000` as `9,000`.
 pub fn thousands(n: usize) -> String {
     let digits = n.to_string();

@@ -35,6 +35,9 @@ pub struct SearchArgs {
     /// Also draw the pictures with their neighbours
     #[arg(long, value_name = "FILE.png")]
     panel: Option<PathBuf>,
+    /// Replace the file of --panel
+    #[arg(long, requires = "panel")]
+    force: bool,
 }
 
 /// What was found.
@@ -47,7 +50,7 @@ struct Found {
 
 /// Runs `la-cli search`.
 pub fn run(args: &SearchArgs, device: &Device) -> anyhow::Result<()> {
-    args.panel.iter().try_for_each(|path| output::check_writable("--panel", path))?;
+    args.panel.iter().try_for_each(|path| check_panel(path, args.force))?;
     let encoder = args.encoder.load(device)?;
     let queries = Arc::new(Queries::open(&args.query, encoder.size())?);
     let splits = source::open(&args.data, None, &encoder.open_config(args.encoder.limit))?;
@@ -69,6 +72,14 @@ pub fn run(args: &SearchArgs, device: &Device) -> anyhow::Result<()> {
     } else {
         found.print()
     }
+}
+
+/// Fails where no picture can be written to `path`, or it says that it is to be anything but a PNG.
+fn check_panel(path: &Path, force: bool) -> anyhow::Result<()> {
+    if !path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png")) {
+        bail!("--panel {}: expected a name that ends in .png, the format that is written", path.display());
+    }
+    output::check_replaceable("--panel", path, force)
 }
 
 /// The class that the neighbours vote for, where all of the bank is labelled.

@@ -214,6 +214,46 @@ fn a_file_that_cannot_be_made_is_refused_before_the_work() {
 }
 
 #[test]
+fn a_file_that_exists_is_replaced_with_force_alone() {
+    let folder = with_pictures();
+    let (at, run) = (folder.path(), text(shared_run()));
+    let photo = bytes(at.join("data/00.png"));
+    fs::copy(shared_run().join("model.safetensors"), at.join("mine.safetensors")).unwrap();
+    let embed = ["embed", run, "--data", "data", "--out", "mine.safetensors"];
+    let search = ["search", run, "--data", "data", "--query", "data/01.png", "--k", "2", "--panel", "data/00.png"];
+    for (args, file) in [(&embed[..], "--out mine.safetensors"), (&search, "--panel data/00.png")] {
+        assert_holds(&la(at, args).error(), &[file, "exists", "--force"]);
+    }
+    assert_eq!(bytes(at.join("data/00.png")), photo);
+    assert_eq!(bytes(at.join("mine.safetensors")), bytes(shared_run().join("model.safetensors")));
+    for args in [&embed[..], &search] {
+        la(at, &[args, &["--force"]].concat()).ok();
+    }
+    assert_ne!(bytes(at.join("data/00.png")), photo);
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_never_replaced() {
+    let folder = with_pictures();
+    std::os::unix::fs::symlink("nowhere", folder.path().join("link.safetensors")).unwrap();
+    for force in [&[][..], &["--force"]] {
+        let args = ["embed", text(shared_run()), "--data", "data", "--out", "link.safetensors"];
+        assert_holds(&la(folder.path(), &[&args, force].concat()).error(), &["--out link.safetensors", "regular", "got a link"]);
+    }
+}
+
+#[test]
+fn a_panel_is_a_png() {
+    let folder = with_pictures();
+    for panel in ["p.jpg", "p"] {
+        let args = ["search", text(shared_run()), "--data", "data", "--query", "data/01.png", "--k", "2", "--panel", panel];
+        assert_holds(&la(folder.path(), &args).error(), &[&format!("--panel {panel}: "), ".png"]);
+        assert!(!folder.path().join(panel).exists());
+    }
+}
+
+#[test]
 fn a_run_stopped_before_its_settings_were_written_can_begin_again() {
     let folder = folder();
     fs::create_dir_all(folder.path().join("run/checkpoint")).unwrap();

@@ -75,7 +75,7 @@ fn a_download_is_held_against_the_digests_of_the_model() {
     la_core::digests::write_sums(there.path()).unwrap();
     let embed = ["embed", "hf:someone/model", "--data", "sample", "--limit", "20", "--out", "e.safetensors"];
     on_hub(here.path(), &serve(there.path()), &embed).ok();
-    on_hub(here.path(), "http://127.0.0.1:9", &embed).ok();
+    on_hub(here.path(), "http://127.0.0.1:9", &[&embed[..], &["--force"]].concat()).ok();
     let mut content = bytes(there.path().join("model.safetensors"));
     *content.last_mut().unwrap() ^= 1;
     std::fs::write(there.path().join("model.safetensors"), content).unwrap();
