@@ -1,12 +1,12 @@
 //! `la-cli eval`: what the embeddings are worth, measured with labels that training never saw.
 
-use crate::output::{percent, say, thousands};
+use crate::output::{percent, remark, say, thousands};
 use crate::progress::duration;
 use crate::source;
 use crate::weights::{Encoder, EncoderArgs};
 use anyhow::{bail, Context};
 use candle_core::Device;
-use la_core::data::{self, Source, Splits};
+use la_core::data::{self, Source, Splits, Subset};
 use la_core::eval::knn::{self, KnnConfig};
 use la_core::eval::linear::{linear_probe, LabelledFeatures, LinearConfig, LinearResult};
 use std::sync::Arc;
@@ -46,11 +46,13 @@ pub struct Labelled {
     train_labels: Vec<u32>,
     /// `None` where each training image is classified by the others.
     test: Option<(Arc<dyn Source>, Vec<u32>)>,
+    /// Test images that are not classified, since no training image is of their class.
+    num_left_out: usize,
     num_classes: usize,
 }
 
 impl Labelled {
-    /// Opened data; fails where it has no test images, or an image has no label.
+    /// Opened data; fails where a training image has no label, or no test image has a class of theirs.
     pub fn new(splits: Splits, name: &str) -> anyhow::Result<Self> {
         let test = splits.test.clone().with_context(|| {
             format!(
@@ -58,15 +60,19 @@ impl Labelled {
             )
         })?;
         let train = Self::leaving_one_out(splits)?;
-        let test_labels = labels(&test, "test")?;
-        Ok(Self { test: Some((test, test_labels)), ..train })
+        let num_test = test.len();
+        let (test, test_labels) = classifiable(test)?;
+        Ok(Self { num_left_out: num_test - test_labels.len(), test: Some((test, test_labels)), ..train })
     }
 
     /// Opened data whose training images classify each other; fails where one has no label.
     pub fn leaving_one_out(splits: Splits) -> anyhow::Result<Self> {
-        let train_labels = labels(&splits.train, "training")?;
+        let train_labels = data::labels(splits.train.as_ref()).with_context(|| {
+            let lack = lack_of_labels(&splits).unwrap_or_default();
+            format!("{lack}; images need labels to be evaluated with: put each class into a sub-folder of its own")
+        })?;
         let num_classes = splits.train.class_names().len();
-        Ok(Self { splits, train_labels, test: None, num_classes })
+        Ok(Self { splits, train_labels, test: None, num_left_out: 0, num_classes })
     }
 
     /// Numbers of training images and of those that are classified.
@@ -119,9 +125,35 @@ impl Labelled {
     }
 }
 
-fn labels(source: &Arc<dyn Source>, what: &str) -> anyhow::Result<Vec<u32>> {
-    data::labels(source.as_ref())
-        .with_context(|| format!("{what} images need labels to be evaluated with: put each class into a sub-folder of its own"))
+/// The test images that have a class of the training images, with it; says how many others are left out, and fails where all are.
+fn classifiable(test: Arc<dyn Source>) -> anyhow::Result<(Arc<dyn Source>, Vec<u32>)> {
+    let Some(lack) = lack_of_classes(test.as_ref()) else {
+        let labels = data::labels(test.as_ref()).unwrap_or_default();
+        return Ok((test, labels));
+    };
+    let kept: Vec<(u32, u32)> = (0..test.len()).filter_map(|index| Some((index as u32, test.label(index)?))).collect();
+    if kept.is_empty() {
+        bail!("{lack}; put each class into a sub-folder of its own, named as among the training images");
+    }
+    remark!("note: {lack}; they are left out of the accuracy");
+    let (indices, labels) = kept.into_iter().unzip();
+    Ok((Arc::new(Subset::new(test, indices)?), labels))
+}
+
+/// Which images keep the data from being evaluated as a whole, in words.
+pub fn lack_of_labels(splits: &Splits) -> Option<String> {
+    let of_train = lack(splits.train.as_ref(), "training images without a label");
+    of_train.or_else(|| lack_of_classes(splits.test.as_deref()?))
+}
+
+fn lack_of_classes(test: &dyn Source) -> Option<String> {
+    lack(test, "test images without a class of the training images")
+}
+
+fn lack(source: &dyn Source, what: &str) -> Option<String> {
+    let without: Vec<usize> = (0..source.len()).filter(|&index| source.label(index).is_none()).collect();
+    let first = source.name(*without.first()?);
+    Some(format!("{what}: {} of {}, such as {first}", thousands(without.len()), thousands(source.len())))
 }
 
 /// Runs `la-cli eval`.
@@ -182,7 +214,11 @@ impl Report<'_> {
     fn print(&self) -> anyhow::Result<()> {
         let KnnConfig { k, temperature } = self.knn_config;
         say!("weights       {}", self.encoder.describe())?;
-        say!("data          {}", source::describe(&self.data.splits))?;
+        let left_out = match self.data.num_left_out {
+            0 => String::new(),
+            n => format!(", {} of the test images left out", thousands(n)),
+        };
+        say!("data          {}{left_out}", source::describe(&self.data.splits))?;
         let others = if self.args.leave_one_out { ", each classified by the others" } else { "" };
         say!(
             "kNN top-1     {}   K = {k}, temperature {temperature}; {} images re-embedded un-augmented{others}, batch norm in eval mode",
@@ -209,6 +245,7 @@ impl Report<'_> {
             data: &self.data.splits.name,
             num_train: self.data.train_labels.len(),
             num_test: self.data.num_images().1,
+            num_left_out: self.data.num_left_out,
             leave_one_out: self.args.leave_one_out,
             num_classes: self.data.num_classes,
             knn_top1: self.knn_top1,
@@ -229,6 +266,7 @@ struct Json<'a> {
     data: &'a str,
     num_train: usize,
     num_test: usize,
+    num_left_out: usize,
     leave_one_out: bool,
     num_classes: usize,
     knn_top1: f32,

@@ -9,12 +9,12 @@ pub use flags::TrainArgs;
 
 use crate::output::{remark, say};
 use crate::progress::duration;
-use crate::{origin, output, source};
+use crate::{eval, origin, output, source};
 use anyhow::{bail, Context};
 use candle_core::Device;
 use flags::Recipe;
 use la_core::checkpoint;
-use la_core::config::TrainConfig;
+use la_core::config::{Monitor, TrainConfig};
 use la_core::data::{OpenConfig, Splits};
 use la_core::run_folder::RunFolder;
 use la_core::train::{check_start, train, Start, Summary};
@@ -55,11 +55,22 @@ pub fn run(args: &TrainArgs, device: &Device, threads: Option<usize>) -> anyhow:
     plan.config.device = device.clone();
     plan.config.threads = threads.unwrap_or(0);
     source::warn_unreadable(&plan.splits);
+    note_lack_of_labels(&plan);
     let mut reporter = Reporter::new(&plan.config, &plan.run);
     let summary = train(&plan.config, &plan.splits, &plan.run, plan.origin.start(), &mut |event| reporter.report(event))
         .map_err(|error| with_way_out(error, &plan.run))?;
     reporter.finish();
     finish(&plan, &summary, device)
+}
+
+/// Says why there will be no kNN accuracy, though there are test images.
+fn note_lack_of_labels(plan: &Plan) {
+    if plan.config.monitor == Monitor::None || plan.splits.test.is_none() {
+        return;
+    }
+    if let Some(lack) = eval::lack_of_labels(&plan.splits) {
+        remark!("note: no kNN accuracy is measured: {lack}");
+    }
 }
 
 fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<Plan> {

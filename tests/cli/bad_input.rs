@@ -138,6 +138,36 @@ fn evaluation_without_labels_or_test_images_says_what_is_missing() {
     assert_holds(&la(folder.path(), &["eval", run, "--data", "data", "--test", "data"]).error(), &["labels", "sub-folder"]);
 }
 
+/// A folder with labelled pictures in `ok`, a class of theirs and another one in `mixed`, and none in `plain`.
+fn with_classes() -> tempfile::TempDir {
+    let folder = folder();
+    for (class, count) in [("ok/a", 3), ("ok/b", 3), ("mixed/a", 2), ("mixed/c", 1), ("plain", 3)] {
+        write_pictures(&folder.path().join(class), count);
+    }
+    folder
+}
+
+#[test]
+fn test_images_of_a_foreign_class_are_left_out_and_counted() {
+    let folder = with_classes();
+    let eval = |more: &[&str]| la(folder.path(), &[&["eval", text(shared_run()), "--data", "ok", "--test", "mixed"], more].concat());
+    let said = eval(&[]);
+    assert_holds(&said.stderr, &["test images without a class of the training images: 1 of 3, such as c/00.png", "left out"]);
+    assert_holds(&said.ok(), &["1 of the test images left out"]);
+    let report: serde_json::Value = serde_json::from_str(&eval(&["--json"]).ok()).unwrap();
+    assert_eq!((&report["num_test"], &report["num_left_out"]), (&2.into(), &1.into()));
+    let error = la(folder.path(), &["eval", text(shared_run()), "--data", "ok", "--test", "plain"]).error();
+    assert_holds(&error, &["test images without a class of the training images: 3 of 3", "sub-folder"]);
+}
+
+#[test]
+fn a_run_without_knn_says_why() {
+    let folder = with_classes();
+    let said = train_on(folder.path(), "ok", &["--test", "mixed"]);
+    assert_holds(&said.stderr, &["no kNN accuracy is measured: test images without a class of the training images: 1 of 3"]);
+    said.ok();
+}
+
 #[test]
 fn weights_that_are_none_are_named() {
     let folder = with_pictures();

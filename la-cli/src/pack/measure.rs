@@ -124,7 +124,7 @@ fn labelled(args: &PackArgs, run: &RunConfig, shipped: &Encoder) -> anyhow::Resu
     source::warn_unreadable(&splits);
     let is_labelled = |part: &dyn data::Source| data::labels(part).is_some();
     if !(is_labelled(splits.train.as_ref()) && splits.test.as_ref().is_some_and(|test| is_labelled(test.as_ref()))) {
-        remark!("note: {src} has no labelled training and test images, so the weights are packed without figures on it");
+        remark!("note: {src} lacks test images or labels of some images, so the weights are packed without figures on it");
         return Ok(None);
     }
     Labelled::new(splits, src).map(Some)
