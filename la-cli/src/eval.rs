@@ -183,6 +183,9 @@ fn open(args: &EvalArgs, encoder: &Encoder) -> anyhow::Result<Labelled> {
     let splits = source::open(src, test, &encoder.open_config(limit))?;
     source::warn_unreadable(&splits);
     if args.leave_one_out {
+        if splits.train.len() < 2 {
+            bail!("--leave-one-out needs at least 2 images, since each is classified by the others, got 1; name more, or raise --limit");
+        }
         return Labelled::leaving_one_out(splits);
     }
     Labelled::new(splits, src)

@@ -169,6 +169,12 @@ fn a_run_without_knn_says_why() {
 }
 
 #[test]
+fn one_image_has_no_others_to_be_classified_by() {
+    let error = la(folder().path(), &["eval", text(shared_run()), "--limit", "1", "--leave-one-out"]).error();
+    assert_holds(&error, &["--leave-one-out needs at least 2 images", "got 1", "--limit"]);
+}
+
+#[test]
 fn weights_that_are_none_are_named() {
     let folder = with_pictures();
     let at = folder.path();
