@@ -8,6 +8,7 @@ use crate::source;
 use crate::weights::{self, Encoder};
 use anyhow::Context;
 use candle_core::Device;
+use la_core::config::TrainConfig;
 use la_core::data::{self, OpenConfig, Source};
 use la_core::digests::SUMS;
 use la_core::run_folder::RunFolder;
@@ -32,6 +33,9 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<()> {
     }
     if path.join("model.safetensors").is_file() || path.extension().is_some_and(|extension| extension == "safetensors") {
         return about_weights(&args.what);
+    }
+    if weights::is_run(path) {
+        return about_run(path);
     }
     let about = data::open(&args.what, &OpenConfig::default());
     match about {
@@ -62,6 +66,17 @@ fn about_run(path: &Path) -> anyhow::Result<()> {
         config.versions.candle_core,
         config.git_commit.as_deref().unwrap_or("unknown")
     )?;
+    let missing: Vec<&str> = ["metrics.jsonl", "model.safetensors"].into_iter().filter(|name| !run.file(name).is_file()).collect();
+    if !missing.is_empty() {
+        say!("missing    {}", missing.join(", "))?;
+    }
+    if missing.contains(&"metrics.jsonl") {
+        return Ok(());
+    }
+    about_epochs(&run, train)
+}
+
+fn about_epochs(run: &RunFolder, train: &TrainConfig) -> anyhow::Result<()> {
     let epochs = run.read_metrics()?;
     let Some(last) = epochs.last() else { return say!("epochs     0 of {}: it has only begun", train.epochs) };
     say!("epochs     {} of {}, {}", last.epoch, train.epochs, duration(last.total_seconds))?;
@@ -78,7 +93,7 @@ fn about_run(path: &Path) -> anyhow::Result<()> {
         )?;
     }
     if last.epoch < train.epochs {
-        say!("next       la-cli train --resume {}", path.display())?;
+        say!("next       la-cli train --resume {}", run.path().display())?;
     }
     Ok(())
 }

@@ -232,6 +232,12 @@ fn read<T: DeserializeOwned>(config: &Value) -> Option<T> {
     serde_json::from_value(config.clone()).ok()
 }
 
+/// Whether a folder holds the settings of a run, whatever else of it is there.
+pub fn is_run(folder: &Path) -> bool {
+    let config = read_config(&folder.join("config.json")).ok().flatten();
+    config.as_ref().and_then(read::<RunConfig>).is_some()
+}
+
 /// The recorded settings of a run.
 pub fn run_config(path: &Path) -> anyhow::Result<RunConfig> {
     Ok(RunFolder::open(path)?.read_config()?)

@@ -210,6 +210,18 @@ fn info_tells_runs_weights_and_sources_apart() {
 }
 
 #[test]
+fn info_says_what_a_run_lacks() {
+    let folder = folder();
+    for file in ["config.json", "metrics.jsonl", "curves.png"] {
+        std::fs::copy(shared_run().join(file), folder.path().join(file)).unwrap();
+    }
+    let info = || la(folder.path(), &["info", "."]).ok();
+    assert_holds(&info(), &["run        .", "missing    model.safetensors\n", "2 of 2"]);
+    std::fs::remove_file(folder.path().join("metrics.jsonl")).unwrap();
+    assert_holds(&info(), &["run        .", "missing    metrics.jsonl, model.safetensors\n"]);
+}
+
+#[test]
 fn fashion_mnist_of_the_system_has_its_splits_and_classes() {
     if !std::path::Path::new("/usr/share/datasets/fashion-mnist").exists() {
         eprintln!("passed over: Debian's package dataset-fashion-mnist is not installed");
