@@ -245,6 +245,14 @@ fn a_refused_pack_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_data_set_of_the_hub_has_an_owner_and_a_name() {
+    for id in ["foo", "foo/", "a/b/c", "hf:a/b", "a/b c"] {
+        let error = la(folder().path(), &["pack", text(shared_run()), "--out", "w", "--dataset", id]).error();
+        assert_holds(&error, &["--dataset must be OWNER/NAME", &format!("got {id}")]);
+    }
+}
+
+#[test]
 fn pictures_without_labels_are_packed_without_figures() {
     let folder = folder();
     write_pictures(&folder.path().join("set"), 10);

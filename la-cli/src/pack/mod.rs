@@ -71,6 +71,7 @@ pub struct PackArgs {
 /// Runs `la-cli pack`.
 pub fn run(args: &PackArgs, device: &Device) -> anyhow::Result<()> {
     let run = RunFolder::open(&args.run)?;
+    args.dataset.as_deref().map_or(Ok(()), check_dataset)?;
     let size = args.size.map(weights::check_size).transpose()?;
     let packed = describe(args, &run, size)?;
     refuse_existing(&args.out)?;
@@ -79,6 +80,15 @@ pub fn run(args: &PackArgs, device: &Device) -> anyhow::Result<()> {
     refuse_existing(&args.out)?;
     folder.finish()?;
     report(&args.out, &packed)
+}
+
+/// Fails where the Hub can have no data set of this name.
+fn check_dataset(id: &str) -> anyhow::Result<()> {
+    let is_part = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    if id.split('/').count() != 2 || !id.split('/').all(is_part) {
+        bail!("--dataset must be OWNER/NAME, such as uoft-cs/cifar10, got {id}");
+    }
+    Ok(())
 }
 
 fn refuse_existing(out: &Path) -> anyhow::Result<()> {
