@@ -211,7 +211,9 @@ fn finish(plan: &Plan, summary: &Summary, device: &Device) -> anyhow::Result<()>
         remark!("warning: the pictures of the run are incomplete: {error:#}");
     }
     quiet(say!("{}", outcome(summary)))?;
-    quiet(say!("{}: model.safetensors, metrics.jsonl, curves.png, neighbors.png", path.display()))?;
+    let files = ["model.safetensors", "metrics.jsonl", "curves.png", "neighbors.png"];
+    let written: Vec<&str> = files.into_iter().filter(|name| plan.run.file(name).is_file()).collect();
+    quiet(say!("{}: {}", path.display(), written.join(", ")))?;
     quiet(say!(
         "next       la-cli serve {0} --open                      # search by picture, in the browser\n           la-cli eval {0} --linear\n           la-cli search {0} --data {1} --query PICTURE",
         path.display(),

@@ -169,6 +169,16 @@ fn a_run_without_knn_says_why() {
 }
 
 #[test]
+fn test_images_without_labels_are_asked_for_their_neighbours() {
+    let folder = with_classes();
+    let said = train_on(folder.path(), "ok", &["--test", "plain"]);
+    assert!(!said.stderr.contains("warning"), "{}", said.stderr);
+    assert_holds(&said.stderr, &["no kNN accuracy is measured: test images without a class of the training images: 3 of 3"]);
+    assert_holds(&said.ok(), &["run: model.safetensors, metrics.jsonl, curves.png, neighbors.png"]);
+    assert!(image::open(folder.path().join("run/neighbors.png")).is_ok());
+}
+
+#[test]
 fn one_image_has_no_others_to_be_classified_by() {
     let error = la(folder().path(), &["eval", text(shared_run()), "--limit", "1", "--leave-one-out"]).error();
     assert_holds(&error, &["--leave-one-out needs at least 2 images", "got 1", "--limit"]);

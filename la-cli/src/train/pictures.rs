@@ -71,13 +71,13 @@ fn draw_found(run: &RunFolder, splits: &Splits, device: &Device) -> anyhow::Resu
     Ok(draw_neighbors(&panel, &run.file("neighbors.png"))?)
 }
 
-/// Random queries, one of each class where classes are known; chosen without looking at the result.
+/// Random queries, one of each class where images have classes; chosen without looking at the result.
 fn chosen_queries(queries: &dyn Source, seed: u64) -> Vec<u32> {
     let order = Rng::new(Stream::Subset, &[seed, queries.len() as u64]).permutation(queries.len());
-    let num_classes = queries.class_names().len();
-    if num_classes == 0 {
+    let of_class = |class: usize| order.iter().copied().find(|&index| queries.label(index as usize) == Some(class as u32));
+    let of_classes: Vec<u32> = (0..queries.class_names().len()).filter_map(of_class).take(PANEL_ROWS).collect();
+    if of_classes.is_empty() {
         return order.into_iter().take(PANEL_ROWS).collect();
     }
-    let of_class = |class: usize| order.iter().copied().find(|&index| queries.label(index as usize) == Some(class as u32));
-    (0..num_classes).filter_map(of_class).take(PANEL_ROWS).collect()
+    of_classes
 }
