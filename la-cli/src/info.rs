@@ -1,7 +1,6 @@
 //! `la-cli info`: what a run, a weights file or a data source holds.
 
-use crate::origin::shell_line;
-use crate::output::{percent, say, thousands};
+use crate::output::{command, percent, say, shell_line, thousands};
 use crate::pack::{figure_lines, Packed};
 use crate::progress::duration;
 use crate::source;
@@ -93,7 +92,7 @@ fn about_epochs(run: &RunFolder, train: &TrainConfig) -> anyhow::Result<()> {
         )?;
     }
     if last.epoch < train.epochs {
-        say!("next       la-cli train --resume {}", run.path().display())?;
+        say!("next       {}", command(&["train", "--resume", &run.path().to_string_lossy()]))?;
     }
     Ok(())
 }

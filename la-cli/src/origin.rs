@@ -23,28 +23,9 @@ fn cpu_model(cpuinfo: &str) -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_string()).filter(|name| !name.is_empty())
 }
 
-/// Words as a line that a shell reads back as them.
-pub fn shell_line(words: &[String]) -> String {
-    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
-}
-
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,@%+".contains(c);
-    match !word.is_empty() && word.chars().all(is_plain) {
-        true => word.to_string(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_shell_reads_the_line_back() {
-        let words = ["la-cli", "--data", "my photos", "it's", ""].map(String::from);
-        assert_eq!(shell_line(&words), r"la-cli --data 'my photos' 'it'\''s' ''");
-    }
 
     #[test]
     fn the_processor_is_that_of_the_first_core() {

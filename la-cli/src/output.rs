@@ -122,6 +122,26 @@ pub fn thousands(n: usize) -> String {
     out
 }
 
+/// A command of this program to be copied: `words` as a shell reads them back, through cargo where that started the program.
+pub fn command(words: &[&str]) -> String {
+    let program = if std::env::var_os("CARGO").is_some() { "cargo run --release -p la-cli --" } else { "la-cli" };
+    format!("{program} {}", shell_line(words))
+}
+
+/// Words as a line that a shell reads back as them.
+pub fn shell_line(words: &[impl AsRef<str>]) -> String {
+    words.iter().map(|word| quoted(word.as_ref())).collect::<Vec<_>>().join(" ")
+}
+
+/// A word, in quotes where a shell would read something else without.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,@%+".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_string(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
 /// A fraction as `87.3 %`.
 pub fn percent(fraction: f32) -> String {
     format!("{:.1} %", 100.0 * fraction)
@@ -134,5 +154,11 @@ mod tests {
     #[test]
     fn thousands_are_set_apart() {
         assert_eq!([0, 999, 1000, 1281167].map(thousands), ["0", "999", "1,000", "1,281,167"]);
+    }
+
+    #[test]
+    fn a_shell_reads_the_line_back() {
+        let words = ["la-cli", "--data", "my photos", "it's", ""];
+        assert_eq!(shell_line(&words), r"la-cli --data 'my photos' 'it'\''s' ''");
     }
 }

@@ -7,7 +7,7 @@ mod trunk;
 
 pub use flags::TrainArgs;
 
-use crate::output::{remark, say};
+use crate::output::{command, remark, say};
 use crate::progress::duration;
 use crate::{eval, origin, output, source};
 use anyhow::{bail, Context};
@@ -121,10 +121,8 @@ fn check_checkpoint(run: &RunFolder) -> anyhow::Result<()> {
         return Ok(());
     }
     checkpoint::check(&path).with_context(|| {
-        format!(
-            "--resume: the run cannot go on from its last checkpoint; `la-cli train --init {}` begins a new one from its weights",
-            run.path().display()
-        )
+        let beginning = output::command(&["train", "--init", &run.path().to_string_lossy()]);
+        format!("--resume: the run cannot go on from its last checkpoint; `{beginning}` begins a new one from its weights")
     })
 }
 
@@ -146,17 +144,12 @@ fn free_folder(data: &str) -> anyhow::Result<PathBuf> {
 
 fn refuse_existing(out: &Path) -> anyhow::Result<()> {
     if out.join("config.json").exists() {
-        bail!(
-            "{}: this run folder exists; go on with it by `la-cli train --resume {}`, or name another one with --out",
-            out.display(),
-            out.display()
-        );
+        bail!("{}: this run folder exists; go on with it by `{}`, or name another one with --out", out.display(), resuming(out));
     }
     Ok(())
 }
 
 fn show(recipe: &str, config: &TrainConfig, splits: &Splits, run: &RunFolder) -> anyhow::Result<()> {
-    let path = run.path().display();
     quiet(say!("data       {}", source::describe(splits)))?;
     quiet(say!(
         "network    {}, {} stem, width {}, {}-dimensional embeddings, {} px",
@@ -175,7 +168,12 @@ fn show(recipe: &str, config: &TrainConfig, splits: &Splits, run: &RunFolder) ->
         config.temperature,
         config.seed
     ))?;
-    quiet(say!("run        {path} (if it is stopped, `la-cli train --resume {path}` goes on)"))
+    quiet(say!("run        {} (if it is stopped, `{}` goes on)", run.path().display(), resuming(run.path())))
+}
+
+/// The command that goes on with a run.
+fn resuming(run: &Path) -> String {
+    command(&["train", "--resume", &run.to_string_lossy()])
 }
 
 /// A reader that has gone does not stop a run: hours of work are worth more than a closed pipe.
@@ -187,19 +185,20 @@ fn quiet(result: anyhow::Result<()>) -> anyhow::Result<()> {
 }
 
 fn with_way_out(error: la_core::Error, run: &RunFolder) -> anyhow::Error {
-    let path = run.path().display();
+    let resuming = resuming(run.path());
     if run.read_config().is_err() {
         return error.into();
     }
     let hint = if matches!(error, la_core::Error::Diverged(_)) {
+        let branching = output::command(&["train", "--branch", &run.path().to_string_lossy(), "--lr", "X"]);
         format!(
             "the run has diverged, and would again with the same settings: begin anew with a lower --lr, or go on from the end of its last \
-             whole epoch by `la-cli train --branch {path} --lr X`"
+             whole epoch by `{branching}`"
         )
     } else if run.checkpoint_path().exists() {
-        format!("the run stopped; its last checkpoint is whole, and `la-cli train --resume {path}` goes on from there once this is mended")
+        format!("the run stopped; its last checkpoint is whole, and `{resuming}` goes on from there once this is mended")
     } else {
-        format!("the run stopped before its first checkpoint; `la-cli train --resume {path}` begins it again once this is mended")
+        format!("the run stopped before its first checkpoint; `{resuming}` begins it again once this is mended")
     };
     anyhow::Error::msg(format!("{error}\n{hint}"))
 }
@@ -214,11 +213,10 @@ fn finish(plan: &Plan, summary: &Summary, device: &Device) -> anyhow::Result<()>
     let files = ["model.safetensors", "metrics.jsonl", "curves.png", "neighbors.png"];
     let written: Vec<&str> = files.into_iter().filter(|name| plan.run.file(name).is_file()).collect();
     quiet(say!("{}: {}", path.display(), written.join(", ")))?;
-    quiet(say!(
-        "next       la-cli serve {0} --open                      # search by picture, in the browser\n           la-cli eval {0} --linear\n           la-cli search {0} --data {1} --query PICTURE",
-        path.display(),
-        plan.config.data
-    ))
+    let path = path.to_string_lossy();
+    quiet(say!("next       {}                      # search by picture, in the browser", command(&["serve", &path, "--open"])))?;
+    quiet(say!("           {}", command(&["eval", &path, "--linear"])))?;
+    quiet(say!("           {}", command(&["search", &path, "--data", &plan.config.data, "--query", "PICTURE"])))
 }
 
 /// The result in a line: accuracy before and after, beside raw pixels.

@@ -18,7 +18,7 @@ pub struct Ended {
 /// The program, to be run in `folder`.
 pub fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_la-cli"));
-    command.current_dir(folder).env_remove("RUST_BACKTRACE");
+    command.current_dir(folder).env_remove("RUST_BACKTRACE").env_remove("CARGO");
     command
 }
 
@@ -30,7 +30,7 @@ pub fn la(folder: &Path, args: &[&str]) -> Ended {
 /// Runs a line of bash in `folder`, where `$LA` is the program.
 pub fn bash(folder: &Path, line: &str) -> Ended {
     let mut command = Command::new("bash");
-    command.args(["-c", line]).current_dir(folder).env("LA", env!("CARGO_BIN_EXE_la-cli")).env_remove("RUST_BACKTRACE");
+    command.args(["-c", line]).current_dir(folder).env("LA", env!("CARGO_BIN_EXE_la-cli")).env_remove("RUST_BACKTRACE").env_remove("CARGO");
     ended(command.output().expect("these tests need bash"))
 }
 

@@ -72,6 +72,27 @@ fn no_argument_means_the_quick_preset_in_a_folder_of_its_own() {
 }
 
 #[test]
+fn printed_commands_can_be_copied_to_a_shell() {
+    let folder = folder();
+    let next = train_tiny(folder.path(), "my run", &[]).ok();
+    assert_holds(&next, &["`la-cli train --resume 'my run'`", "la-cli serve 'my run' --open", "search 'my run' --data sample"]);
+    let eval = next.lines().find(|line| line.trim().starts_with("la-cli eval ")).expect("evaluation is named").trim();
+    assert_holds(&bash(folder.path(), &format!("la-cli() {{ $LA \"$@\"; }}; {eval}")).ok(), &["my run: resnet18", "linear top-1"]);
+    let packed = la(folder.path(), &["pack", "my run", "--out", "its weights"]).ok();
+    assert_holds(&packed, &["la-cli search 'its weights' --data FOLDER"]);
+    let card = String::from_utf8(bytes(folder.path().join("its weights/README.md"))).unwrap();
+    assert_holds(&card, &["la-cli serve  'its weights' --data FOLDER", "la-cli eval 'its weights' --data sample"]);
+}
+
+#[test]
+fn a_program_that_cargo_runs_is_named_as_cargo_runs_it() {
+    let folder = folder();
+    let few = ["train", "--limit", "32", "--width", "8", "--size", "8", "--epochs", "1"];
+    let out = ended(command(folder.path()).args(few).env("CARGO", "cargo").output().unwrap()).ok();
+    assert_holds(&out, &["next       cargo run --release -p la-cli -- serve runs/sample-1 --open"]);
+}
+
+#[test]
 fn a_flag_over_a_preset_is_reported_with_both_values() {
     let folder = folder();
     let out = train_tiny(folder.path(), "run", &["--epochs=1", "--preset", "quick"]);

@@ -3,8 +3,7 @@
 use super::measure::Figure;
 use super::settings::{is_standard, Packed};
 use super::{PackArgs, BESIDE_METRICS, LICENSE};
-use crate::origin::shell_line;
-use crate::output::{percent, thousands};
+use crate::output::{percent, shell_line, thousands};
 use crate::progress::duration;
 use la_core::resnet::{ResNetConfig, Stem};
 use std::path::{Component, Path};
@@ -83,7 +82,12 @@ impl Card<'_> {
         self.args.out.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// How the folder is named in commands: as it was on the command line, unless that says where on this machine it is.
+    /// How the folder is named in commands, as a shell reads it.
+    fn place_in_shell(&self) -> String {
+        shell_line(&[self.place()])
+    }
+
+    /// The folder itself: as it was on the command line, unless that says where on this machine it is.
     fn place(&self) -> String {
         let is_plain = |path: &Path| path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
         if is_plain(&self.args.out) {
@@ -203,7 +207,7 @@ impl Card<'_> {
                  says {}.\n",
                 sample.knn.k,
                 sample.knn.temperature,
-                self.place(),
+                self.place_in_shell(),
                 sample.limit,
                 percent(sample.knn_top1)
             )
@@ -217,7 +221,7 @@ impl Card<'_> {
     }
 
     fn usage(&self) -> String {
-        let place = self.place();
+        let place = self.place_in_shell();
         format!(
             "## Use\n\n```sh\n\
              la-cli search {place} --data FOLDER --query PHOTO --panel found.png   # nearest pictures, and a picture of them\n\

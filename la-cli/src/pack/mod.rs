@@ -10,7 +10,7 @@ pub use card::figure_lines;
 pub use settings::{Packed, OUR_KEY};
 
 use crate::export::folder::NewFolder;
-use crate::output::{percent, remark, say};
+use crate::output::{command, percent, remark, say};
 use crate::train::pictures;
 use crate::weights::{self, Encoder};
 use anyhow::{bail, Context};
@@ -110,7 +110,13 @@ fn describe(args: &PackArgs, run: &RunFolder, size: Option<usize>) -> anyhow::Re
     let names = Names::new(&config, args.data_as.as_deref());
     let last = last_epoch(run)?;
     if last.epoch < config.train.epochs {
-        remark!("note: {} has done {} of {} epochs; `la-cli train --resume` goes on", args.run.display(), last.epoch, config.train.epochs);
+        remark!(
+            "note: {} has done {} of {} epochs; `{}` goes on",
+            args.run.display(),
+            last.epoch,
+            config.train.epochs,
+            command(&["train", "--resume", &args.run.to_string_lossy()])
+        );
     }
     let command = command_of(&config, &names)?;
     config.machine = args.machine.clone().or(config.machine);
@@ -191,8 +197,8 @@ fn beside_curve(path: &Path, name: &str) -> anyhow::Result<BesideCurve> {
     Ok(BesideCurve { name: name.to_string(), points })
 }
 
-fn report(out: &Path, packed: &Packed) -> anyhow::Result<()> {
-    let out = out.display();
+fn report(folder: &Path, packed: &Packed) -> anyhow::Result<()> {
+    let out = folder.display();
     let size = fs::metadata(format!("{out}/model.safetensors")).map_or(0, |meta| meta.len());
     say!("{out}: model.safetensors ({:.1} MB, f16), config.json, README.md, curves.png, metrics.jsonl, SHA256SUMS", size as f64 / 1e6)?;
     for line in figure_lines(packed) {
@@ -201,5 +207,6 @@ fn report(out: &Path, packed: &Packed) -> anyhow::Result<()> {
     if let Some(sample) = packed.sample {
         say!("  {:<42} kNN top-1 {}", format!("on {} images of the sample", sample.limit), percent(sample.knn_top1))?;
     }
-    say!("next       read {out}/README.md; la-cli search {out} --data FOLDER --query PHOTO --panel found.png")
+    let search = command(&["search", &folder.to_string_lossy(), "--data", "FOLDER", "--query", "PHOTO", "--panel", "found.png"]);
+    say!("next       read {out}/README.md; {search}")
 }
