@@ -45,8 +45,12 @@ impl EncoderArgs {
 
 /// A `--size` that a network can see.
 pub fn check_size(size: usize) -> anyhow::Result<usize> {
+    check_side("--size", size)
+}
+
+fn check_side(what: &str, size: usize) -> anyhow::Result<usize> {
     if !(1..=4096).contains(&size) {
-        bail!("--size must be in 1 to 4096, got {size}");
+        bail!("{what} must be in 1 to 4096, got {size}");
     }
     Ok(size)
 }
@@ -90,7 +94,8 @@ impl Encoder {
     pub fn open(name: &str, device: &Device) -> anyhow::Result<Self> {
         let path = weights_path(&local_path(name)?)?;
         let net = load_net(&path, device)?;
-        let config = read_config(&path.with_file_name("config.json"))?;
+        let config_path = path.with_file_name("config.json");
+        let config = read_config(&config_path)?;
         let packed: Option<Packed> = config.as_ref().and_then(|config| config.get(OUR_KEY)).and_then(read);
         let run = packed.as_ref().map(|packed| packed.run.clone()).or_else(|| config.as_ref().and_then(read));
         let preparation = match (&run, &config) {
@@ -98,6 +103,7 @@ impl Encoder {
             (None, Some(config)) => of_timm(config, &net),
             (None, None) => guess(&net),
         };
+        check_side(&format!("{}: the side of images", config_path.display()), preparation.size)?;
         Ok(Self { name: name.to_string(), net, preparation, run, packed })
     }
 
@@ -215,8 +221,24 @@ fn load_net(path: &Path, device: &Device) -> anyhow::Result<ResNet> {
     let (tensors, _) = read_tensors(path, device)?;
     let tensors: HashMap<String, Tensor> =
         tensors.into_iter().map(|(name, tensor)| Ok((name, tensor.to_dtype(DType::F32)?))).collect::<anyhow::Result<_>>()?;
+    check_finite(&tensors).with_context(|| path.display().to_string())?;
     ResNet::from_tensors(&tensors, device)
         .with_context(|| format!("{}: these weights are not of a network that la-cli knows", path.display()))
+}
+
+/// Fails with the first name whose tensor holds NaN or infinity: nothing that such a network says means anything.
+fn check_finite(tensors: &HashMap<String, Tensor>) -> anyhow::Result<()> {
+    let mut names: Vec<&String> = tensors.keys().collect();
+    names.sort();
+    for name in names {
+        let values = tensors[name].to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
+        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+            bail!(
+                "expected finite values, got {value} in tensor {name}; the run has diverged or the file is damaged, so take other weights"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn read_config(path: &Path) -> anyhow::Result<Option<Value>> {

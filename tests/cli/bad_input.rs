@@ -202,6 +202,33 @@ fn weights_that_are_none_are_named() {
 }
 
 #[test]
+fn weights_that_are_not_finite_are_named_with_the_tensor() {
+    let folder = with_pictures();
+    let mut file = bytes(shared_run().join("model.safetensors"));
+    let (header, metadata) = safetensors::SafeTensors::read_metadata(&file).unwrap();
+    let at = 8 + header + metadata.info("layer1.0.conv1.weight").unwrap().data_offsets.0;
+    file[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(folder.path().join("nan.safetensors"), file).unwrap();
+    for args in [&["eval", "nan.safetensors"][..], &["embed", "nan.safetensors", "--out", "e.safetensors"]] {
+        let error = la(folder.path(), &[args, &["--data", "data"]].concat()).error();
+        assert_holds(&error, &["nan.safetensors: expected finite values, got NaN in tensor layer1.0.conv1.weight"]);
+    }
+    assert!(!folder.path().join("e.safetensors").exists());
+}
+
+#[test]
+fn a_config_that_asks_for_huge_images_is_refused() {
+    let folder = with_pictures();
+    fs::copy(shared_run().join("model.safetensors"), folder.path().join("model.safetensors")).unwrap();
+    let embed = || la(folder.path(), &["embed", ".", "--data", "data", "--out", "e.safetensors"]).error();
+    fs::write(folder.path().join("config.json"), r#"{"pretrained_cfg": {"input_size": [3, 60000, 60000]}}"#).unwrap();
+    assert_holds(&embed(), &["config.json: the side of images must be in 1 to 4096, got 60000"]);
+    let run = String::from_utf8(bytes(shared_run().join("config.json"))).unwrap();
+    fs::write(folder.path().join("config.json"), run.replace("\"size\": 16", "\"size\": 60000")).unwrap();
+    assert_holds(&embed(), &["config.json: the side of images must be in 1 to 4096, got 60000"]);
+}
+
+#[test]
 fn weights_of_another_architecture_are_refused() {
     let folder = folder();
     let args = ["train", "--limit", "40", "--width", "16", "--size", "16", "--epochs", "1", "--out", "run", "--init", text(shared_run())];
