@@ -24,7 +24,7 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "imagenette",
-        about: "a few thousand photographs at 64 px, two views of each, in two hours on two cores",
+        about: "a few thousand photographs at 64 px, two views of each, in two hours on one core",
         config: imagenette,
     },
     Preset {
