@@ -14,8 +14,8 @@ const PUBLISHED_NUM_CLUSTERINGS: usize = 10;
 ///
 /// The published share (1/313) would leave a few dozen on small sets, fewer than an image has of its kind.
 const IMAGES_PER_BACKGROUND: usize = 15;
-/// Images of a cluster on small sets: the sample's kNN after 15 epochs is 75.5 % with 18, 74.6 % with 43 (the published
-/// share) and 73.1 % with 300.
+/// Images of a cluster on small sets: neither half nor twice as many clusters of the sample end higher, by the mean of
+/// three seeds (weights/README.md).
 const IMAGES_PER_CLUSTER: usize = 18;
 /// Below [`MANY_IMAGES`], clusters grow with the data from this number on, until the published share is reached.
 const MOST_CLUSTERS_OF_FEW: usize = 1000;
