@@ -135,7 +135,7 @@ fn no_temperature_overflows() {
 #[test]
 fn separated_groups_are_classified_without_error() {
     let labels: Vec<u32> = (0..600).map(|i| i % 6).collect();
-    // One draw of centers: the first 600 rows are the bank, the others the queries.
+    // One draw of centres: the first 600 rows are the bank, the others the queries.
     let rows = unit_rows(660, 32, 6, 0.1, 9);
     let (bank, queries) = (tensor(rows[..600 * 32].to_vec(), 32), tensor(rows[600 * 32..].to_vec(), 32));
     let config = KnnConfig { k: 20, ..KnnConfig::default() };
@@ -193,7 +193,7 @@ fn what_does_not_fit_is_refused_by_name() {
     let found = nearest(&bank, &query, 2).unwrap();
     refused(classify(&found, &[0, 1], 2, 0.0), "kNN temperature must be above 0, got 0");
     refused(classify(&found, &[0, 7], 2, 0.1), "labels must be below the number of classes 2, got 7");
-    refused(classify(&found, &[0], 2, 0.1), "neighbor 1 has no label");
+    refused(classify(&found, &[0], 2, 0.1), "neighbour 1 has no label");
     refused(knn_accuracy(&bank, &[0], &query, &[0], &KnnConfig { k: 1, temperature: 0.1 }), "bank labels must be as many as the 2 rows");
     refused(leave_one_out_accuracy(&bank, &[0], &KnnConfig { k: 1, temperature: 0.1 }), "labels must be as many as the 2 rows, got 1");
     refused(leave_one_out_accuracy(&bank, &[0, 1], &KnnConfig { k: 2, temperature: 0.1 }), "k must be in 1..2");

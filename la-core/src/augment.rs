@@ -84,7 +84,7 @@ pub fn augment(picture: &Picture, config: &AugmentConfig, size: usize, rng: &mut
     augment_normalized(picture, (config, &Normalization::identity()), size, rng, out)
 }
 
-/// [`augment`] and the normalization in one pass.
+/// [`augment`] and the normalisation in one pass.
 pub(crate) fn augment_normalized(
     picture: &Picture,
     (config, normalization): (&AugmentConfig, &Normalization),
@@ -110,7 +110,7 @@ pub fn center(picture: &Picture, size: usize, crop_fraction: f64, out: &mut [f32
     center_normalized(picture, (crop_fraction, &Normalization::identity()), size, out)
 }
 
-/// [`center`] and the normalization in one pass.
+/// [`center`] and the normalisation in one pass.
 pub(crate) fn center_normalized(
     picture: &Picture,
     (crop_fraction, normalization): (f64, &Normalization),

@@ -89,7 +89,7 @@ pub fn classify(neighbors: &Neighbors, labels: &[u32], num_classes: usize, tempe
         bail!("labels must be below the number of classes {num_classes}, got {label}");
     }
     if let Some(index) = neighbors.indices.iter().find(|&&index| index as usize >= labels.len()) {
-        bail!("neighbor {index} has no label: there are {}", labels.len());
+        bail!("neighbour {index} has no label: there are {}", labels.len());
     }
     let mut weights = vec![0.0; num_classes];
     let queries = neighbors.indices.chunks_exact(neighbors.k).zip(neighbors.scores.chunks_exact(neighbors.k));
@@ -135,7 +135,7 @@ pub fn leave_one_out_accuracy(bank: &Tensor, labels: &[u32], config: &KnnConfig)
         bail!("labels must be as many as the {num_rows} rows, got {}", labels.len());
     }
     if config.k == 0 || config.k >= num_rows {
-        bail!("k must be in 1..{num_rows}, the number of rows, where each has the others for neighbors, got {}", config.k);
+        bail!("k must be in 1..{num_rows}, the number of rows, where each has the others for neighbours, got {}", config.k);
     }
     let num_classes = labels.iter().max().map_or(1, |&label| label as usize + 1);
     let others = without_self(&nearest(bank, bank, config.k + 1)?);

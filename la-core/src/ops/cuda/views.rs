@@ -43,7 +43,7 @@ pub(crate) struct Drawn {
     pub index: usize,
     /// What of it.
     pub crop: CropBox,
-    /// How its colours change; the normalization in it is not looked at.
+    /// How its colours change; the normalisation in it is not looked at.
     pub plan: ColorPlan,
 }
 
