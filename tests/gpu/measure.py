@@ -43,7 +43,7 @@ def arguments():
     parser.add_argument("--imagenette", help="folder of Imagenette images in train/ and val/")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each side, in turn, of what is judged")
     parser.add_argument("--precisions", default=PRECISIONS, help="what the steps compute in, and k-means where it can")
-    parser.add_argument("--parts", default=PARTS, help="what to do, where a GPU is lent for minutes")
+    parser.add_argument("--parts", default=PARTS, help="which parts to do")
     parser.add_argument("--quick", action="store_true", help="small sizes, one round")
     args = parser.parse_args()
     for name, known in [("precisions", PRECISIONS), ("parts", PARTS)]:
