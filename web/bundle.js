@@ -32,7 +32,7 @@ export async function openBundle(base, onProgress) {
 async function readManifest(base, store) {
   const url = new URL('manifest.json', base).href;
   try {
-    const bytes = await download(url, 'manifest.json', MAX_MANIFEST, { cache: 'no-cache' });
+    const bytes = await download(url, 'manifest.json', MAX_MANIFEST);
     store.put(url, bytes);
     return bytes;
   } catch (error) {
@@ -49,16 +49,17 @@ async function readFile(entry, base, store, progress) {
     progress({ loaded: kept.length, kept: kept.length });
     return kept;
   }
-  const bytes = await download(url, entry.path, entry.bytes, {}, (length) => progress({ loaded: length }));
+  const bytes = await download(url, entry.path, entry.bytes, (length) => progress({ loaded: length }));
   const wrong = await fault(entry, bytes);
   if (wrong) throw new Error(`${entry.path}: ${wrong}: ${BROKEN}`);
   store.put(key, bytes);
   return bytes;
 }
 
-async function download(url, name, limit, options = {}, progress = () => {}) {
+// The browser's own copy is asked about first: an export replaces files under their old names.
+async function download(url, name, limit, progress = () => {}) {
   const lost = () => new Error(`${name}: could not be fetched from ${url}: is the network there, the address right, and may other pages read it (CORS)?`);
-  const response = await fetch(url, options).catch(() => { throw lost(); });
+  const response = await fetch(url, { cache: 'no-cache' }).catch(() => { throw lost(); });
   if (!response.ok) throw new Error(`${name}: expected a file at ${url}, got HTTP status ${response.status}: a bundle is a folder that holds manifest.json and the files it names`);
   const bytes = new Uint8Array(limit);
   let length = 0;

@@ -1,4 +1,5 @@
 // Opens pages in Chromium: fresh contexts, collected console errors, pictures made on the spot.
+import { createServer } from 'node:http';
 import { chromium } from 'playwright-core';
 
 const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
@@ -44,3 +45,17 @@ export const hand = (page, how, files) => page.evaluate(({ how, files }) => {
   const init = { bubbles: true, cancelable: true };
   document.querySelector('#drop').dispatchEvent(how === 'drop' ? new DragEvent('drop', { ...init, dataTransfer: transfer }) : new ClipboardEvent('paste', { ...init, clipboardData: transfer }));
 }, { how, files: files.map((file) => ({ ...file, bytes: [...file.bytes] })) });
+
+// The same site through a host of its own, which may leave headers out, add `headers`, and change files: `change(path, body)`, or
+// nothing for a file that is missing. `asked` are the names of the files that were asked of it, by workers of workers too.
+export async function through(site, { isolated = true, headers = {}, change = (_, body) => body }, visit) {
+  const asked = [], server = createServer(async (request, response) => {
+    const answer = await fetch(new URL(request.url, site)), body = change(request.url, Buffer.from(await answer.arrayBuffer()));
+    const kept = ['content-type', ...(isolated ? ['cross-origin-opener-policy', 'cross-origin-embedder-policy'] : [])];
+    asked.push(request.url.split('/').pop());
+    const same = Object.fromEntries(kept.map((name) => [name, answer.headers.get(name)]).filter(([, value]) => value));
+    response.writeHead(body ? answer.status : 404, { ...same, ...headers }).end(body);
+  });
+  await new Promise((ready) => server.listen(0, '127.0.0.1', ready));
+  try { return { ...await visit(`http://127.0.0.1:${server.address().port}/`), asked }; } finally { server.close(); server.closeAllConnections(); }
+}

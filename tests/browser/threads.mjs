@@ -1,26 +1,12 @@
 // Where the page may share memory, threads compute; where it may not, one does: to the same bits.
 import assert from 'node:assert/strict';
-import { createServer } from 'node:http';
-import { hand, open, picture, rows, settle, text } from './pages.mjs';
+import { hand, open, picture, rows, settle, text, through } from './pages.mjs';
 
 const counted = async (page) => {
   await settle(page, () => laState.threads);
   const [, said] = (await text(page, '#about')).match(/computed here with simd128\S* on (one|\d+) threads?;/);
   return said === 'one' ? 1 : Number(said);
 };
-
-// The same site through a host of its own, which may leave headers out and change files: `change(path, body)`, or nothing for
-// a file that is missing. `asked` are the names of the files that were asked of it, by workers of workers too.
-async function through(site, { isolated = true, change = (_, body) => body }, visit) {
-  const asked = [], server = createServer(async (request, response) => {
-    const answer = await fetch(new URL(request.url, site)), body = change(request.url, Buffer.from(await answer.arrayBuffer()));
-    const kept = ['content-type', ...(isolated ? ['cross-origin-opener-policy', 'cross-origin-embedder-policy'] : [])];
-    asked.push(request.url.split('/').pop());
-    response.writeHead(body ? answer.status : 404, Object.fromEntries(kept.map((name) => [name, answer.headers.get(name)]).filter(([, value]) => value))).end(body);
-  });
-  await new Promise((ready) => server.listen(0, '127.0.0.1', ready));
-  try { return { ...await visit(`http://127.0.0.1:${server.address().port}/`), asked }; } finally { server.close(); server.closeAllConnections(); }
-}
 
 // What is said and found for one picture.
 async function visit(browser, url) {

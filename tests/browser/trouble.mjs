@@ -1,6 +1,7 @@
 // What the page says, and still does, where something is wrong.
 import assert from 'node:assert/strict';
-import { hand, open, picture, rows, settle, text } from './pages.mjs';
+import { createHash } from 'node:crypto';
+import { hand, open, picture, rows, settle, text, through } from './pages.mjs';
 
 const wrong = (page) => text(page, '#error-text');
 
@@ -38,6 +39,33 @@ export async function caches_hold_one_version_of_each_file(browser, site) {
   const files = await page.evaluate(() => { const m = laState.bundle.manifest; return 4 + (m.labels ? 1 : 0) + (m.map ? 1 : 0) + (m.thumbnails?.sheets.length ?? 0); });
   assert.equal(kept.filter((url) => url.includes('/bundle/')).length, files);
   await context.close();
+}
+
+// The site's manifest and names as another export writes them under the same file names.
+const reexported = {
+  manifest(body) {
+    const manifest = JSON.parse(body), names = this.names(manifest);
+    return { ...manifest, title: 'exported anew', names: { path: 'names.txt', bytes: names.length, sha256: createHash('sha256').update(names).digest('hex') } };
+  },
+  names: ({ bank }) => Buffer.from('anew\n'.repeat(bank.rows)),
+};
+
+export async function a_new_export_is_seen_where_the_host_lets_files_be_kept(browser, site) {
+  const manifest = await (await fetch(`${site}bundle/manifest.json`)).json();
+  let isNew = false;
+  const change = (path, body) => {
+    if (isNew && path.endsWith('/manifest.json')) return Buffer.from(JSON.stringify(reexported.manifest(body)));
+    return isNew && path.endsWith('/names.txt') ? reexported.names(manifest) : body;
+  };
+  await through(site, { change, headers: { 'cache-control': 'max-age=3600' } }, async (address) => {
+    const { page, context } = await open(browser, address, { serviceWorkers: 'block' });
+    isNew = true;
+    await page.reload();
+    await page.waitForSelector('#neighbours li, #error:not([hidden])');
+    assert.equal(await wrong(page), '');
+    assert.equal(await page.evaluate(() => `${document.title} ${laState.bundle.names[0]}`), 'exported anew · Find alike pictures anew');
+    await context.close();
+  });
 }
 
 async function broken(browser, site, pattern, change) {
