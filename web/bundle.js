@@ -3,10 +3,7 @@ const KEPT = 'la-bundle ', MAX_KEPT = 3, MAX_MANIFEST = 1 << 20;
 const BROKEN = 'the file is broken, export the bundle again or copy it anew';
 
 export async function openBundle(base, onProgress) {
-  const store = await openStore(base), manifestBytes = await readManifest(base, store);
-  let manifest;
-  // Whatever is no JSON is refused in better words by the reader in wasm.
-  try { manifest = JSON.parse(new TextDecoder().decode(manifestBytes)); } catch { /* checked by the caller */ }
+  const store = await openStore(base), manifestBytes = await readManifest(store), manifest = parsed(manifestBytes);
   const progress = { loaded: manifestBytes.length, kept: 0, total: 0 };
   const read = (entry) => readFile(entry, base, store, (change) => {
     for (const key in change) progress[key] += change[key];
@@ -20,24 +17,25 @@ export async function openBundle(base, onProgress) {
       const entries = [manifest.model.file, manifest.bank.file, manifest.names, manifest.labels?.file, manifest.map?.file].filter(Boolean);
       progress.total = entries.reduce((sum, entry) => sum + entry.bytes, manifestBytes.length);
       const files = new Map(await Promise.all(entries.map(async (entry) => [entry.path, await read(entry)])));
+      // Where nothing is kept yet, a visit that ends before its thumbnails have come is worth keeping without them.
+      if (!store.before) store.keep(manifestBytes, entries).catch(() => {});
       sheets = (manifest.thumbnails?.sheets ?? []).map((entry) => read(entry).then((bytes) => new Blob([bytes], { type: 'image/jpeg' })));
       sheets.forEach((sheet) => sheet.catch(() => {}));
       return files;
     },
     sheet: (index) => sheets[index],
-    async rest() { await Promise.all(sheets); return store.tidy(manifest); },
+    async rest() {
+      await Promise.all(sheets);
+      const isKept = await store.keep(manifestBytes, entriesOf(manifest));
+      await store.tidy(manifest);
+      return isKept;
+    },
   };
 }
 
-async function readManifest(base, store) {
-  const url = new URL('manifest.json', base).href;
-  try {
-    const bytes = await download(url, 'manifest.json', MAX_MANIFEST);
-    store.put(url, bytes);
-    return bytes;
-  } catch (error) {
-    const kept = await store.get(url);
-    if (kept) return kept;
+async function readManifest({ address, before }) {
+  try { return await download(address, 'manifest.json', MAX_MANIFEST); } catch (error) {
+    if (before) return before;
     throw error;
   }
 }
@@ -84,30 +82,47 @@ async function fault({ bytes: expected, sha256 }, bytes) {
 }
 
 // Files are kept under their digest, so that an old version is never taken for the new one. No cache, no keeping.
+// The manifest follows the files it names: what is kept can be shown, whenever a visit ends.
 async function openStore(base) {
-  const cache = globalThis.caches && await caches.open(KEPT + base).catch(() => null);
-  const puts = [];
-  let full = false;
-  const key = ({ path, sha256 }) => new URL(`${path}?sha256=${sha256}`, base).href;
+  const cache = globalThis.caches && await caches.open(KEPT + base).catch(() => null), address = new URL('manifest.json', base).href;
+  const puts = [], key = ({ path, sha256 }) => new URL(`${path}?sha256=${sha256}`, base).href;
+  const put = (url, bytes) => cache?.put(url, new Response(bytes)).then(() => true, () => false);
+  async function get(url) {
+    const kept = await cache?.match(url).catch(() => null);
+    return kept && new Uint8Array(await kept.arrayBuffer());
+  }
+  const before = await get(address);
   return {
-    key,
-    async get(url) {
-      const kept = await cache?.match(url).catch(() => null);
-      return kept && new Uint8Array(await kept.arrayBuffer());
-    },
-    put(url, bytes) { if (cache) puts.push(cache.put(url, new Response(bytes)).catch(() => { full = true; })); },
-    // Drops the files of older versions, and the oldest of the other bundles; says whether this one is kept.
-    async tidy(manifest) {
+    address, before, key, get,
+    put(url, bytes) { puts.push(put(url, bytes)); },
+    // Keeps the manifest if all of `entries` are kept, and says whether they are; one that another visit has kept meanwhile stays.
+    async keep(bytes, entries) {
       if (!cache) return false;
       await Promise.all(puts);
-      const wanted = new Set([new URL('manifest.json', base).href, ...entriesOf(manifest).map(key)]);
-      for (const { url } of await cache.keys()) if (!wanted.has(url)) await cache.delete(url);
+      const there = await addresses(cache);
+      if (!entries.every((entry) => there.includes(key(entry)))) return false;
+      const now = await get(address);
+      return (now && !same(now, before)) || put(address, bytes);
+    },
+    // Drops the files of older versions, and the oldest of the other bundles.
+    async tidy(manifest) {
+      if (!cache) return;
+      const wanted = [address, ...entriesOf(manifest).map(key), ...entriesOf(parsed(await get(address))).map(key)];
+      for (const url of await addresses(cache)) if (!wanted.includes(url)) await cache.delete(url);
       const others = (await caches.keys()).filter((name) => name.startsWith(KEPT) && name !== KEPT + base);
       await Promise.all(others.slice(0, Math.max(0, others.length - MAX_KEPT + 1)).map((name) => caches.delete(name)));
-      return !full;
     },
   };
 }
 
-const entriesOf = ({ model, bank, names, labels, map, thumbnails }) =>
-  [model.file, bank.file, names, labels?.file, map?.file, ...(thumbnails?.sheets ?? [])].filter(Boolean);
+const addresses = async (cache) => (await cache.keys()).map(({ url }) => url);
+const same = (a, b) => a.length === b?.length && a.every((byte, i) => byte === b[i]);
+
+// The manifest, or nothing where it is no JSON, which the reader in wasm refuses in better words.
+function parsed(bytes) {
+  try { return JSON.parse(new TextDecoder().decode(bytes)); } catch { return undefined; }
+}
+
+// Every file that a manifest names.
+const entriesOf = (manifest) =>
+  [manifest?.model?.file, manifest?.bank?.file, manifest?.names, manifest?.labels?.file, manifest?.map?.file, ...(manifest?.thumbnails?.sheets ?? [])].filter(Boolean);

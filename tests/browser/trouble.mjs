@@ -41,31 +41,93 @@ export async function caches_hold_one_version_of_each_file(browser, site) {
   await context.close();
 }
 
-// The site's manifest and names as another export writes them under the same file names.
-const reexported = {
-  manifest(body) {
-    const manifest = JSON.parse(body), names = this.names(manifest);
-    return { ...manifest, title: 'exported anew', names: { path: 'names.txt', bytes: names.length, sha256: createHash('sha256').update(names).digest('hex') } };
-  },
-  names: ({ bank }) => Buffer.from('anew\n'.repeat(bank.rows)),
-};
+// What another export writes under the same names: the manifest, and the names and first thumbnails that it then has.
+async function exportedAnew(site) {
+  const read = async (name) => Buffer.from(await (await fetch(`${site}bundle/${name}`)).arrayBuffer());
+  const manifest = JSON.parse(await read('manifest.json')), files = { 'names.txt': Buffer.from('anew\n'.repeat(manifest.bank.rows)) };
+  const entry = (path) => ({ path, bytes: files[path].length, sha256: createHash('sha256').update(files[path]).digest('hex') });
+  const changed = { ...manifest, title: 'exported anew', names: entry('names.txt') };
+  if (manifest.thumbnails) {
+    // What follows a picture is not looked at.
+    files['thumbs-0.jpg'] = Buffer.concat([await read('thumbs-0.jpg'), Buffer.from('anew')]);
+    changed.thumbnails = { ...manifest.thumbnails, sheets: [entry('thumbs-0.jpg'), ...manifest.thumbnails.sheets.slice(1)] };
+  }
+  return { ...files, 'manifest.json': Buffer.from(JSON.stringify(changed)) };
+}
+const nameIn = (url) => new URL(url, 'http://x').pathname.split('/').pop();
 
 export async function a_new_export_is_seen_where_the_host_lets_files_be_kept(browser, site) {
-  const manifest = await (await fetch(`${site}bundle/manifest.json`)).json();
+  const anew = await exportedAnew(site);
   let isNew = false;
-  const change = (path, body) => {
-    if (isNew && path.endsWith('/manifest.json')) return Buffer.from(JSON.stringify(reexported.manifest(body)));
-    return isNew && path.endsWith('/names.txt') ? reexported.names(manifest) : body;
-  };
+  const change = (path, body) => (isNew && anew[nameIn(path)]) || body;
   await through(site, { change, headers: { 'cache-control': 'max-age=3600' } }, async (address) => {
     const { page, context } = await open(browser, address, { serviceWorkers: 'block' });
     isNew = true;
-    await page.reload();
-    await page.waitForSelector('#neighbours li, #error:not([hidden])');
-    assert.equal(await wrong(page), '');
-    assert.equal(await page.evaluate(() => `${document.title} ${laState.bundle.names[0]}`), 'exported anew · Find alike pictures anew');
+    assert.equal(await answers(page), 'exported anew');
+    assert.equal(await page.evaluate(() => laState.bundle.names[0]), 'anew');
     await context.close();
   });
+}
+
+// Loads the page again; gives the title of the bundle it answers from, or what is wrong.
+async function answers(page) {
+  await page.reload();
+  await page.waitForSelector('#neighbours li, #error:not([hidden])');
+  return await wrong(page) || page.evaluate(() => laState.bundle.manifest.title);
+}
+// The bundle as exported anew, but for files that are lost on the way.
+async function renew(context, anew, lost) {
+  await context.unrouteAll();
+  await context.route('**/bundle/*', (route) => {
+    const name = nameIn(route.request().url());
+    return lost(name) ? route.abort() : anew[name] ? route.fulfill({ body: anew[name] }) : route.continue();
+  });
+}
+const isKept = (page, title) => settle(page, async (title) => {
+  const kept = await caches.match(new URL('bundle/manifest.json', location.href).href);
+  return kept && (await kept.json()).title === title;
+}, title, 60000);
+
+export async function a_new_bundle_that_does_not_come_whole_leaves_the_one_kept_before(browser, site) {
+  const { page, context } = await open(browser, site, { serviceWorkers: 'block' }), anew = await exportedAnew(site);
+  const { title } = await page.evaluate(() => laState.bundle.manifest);
+  await isKept(page, title);
+  for (const last of Object.keys(anew).filter((name) => name !== 'manifest.json')) {
+    await renew(context, anew, (name) => name === last);
+    await answers(page);
+    await page.waitForSelector('#error:not([hidden])');
+    await renew(context, anew, () => true);
+    assert.equal(await answers(page), title, `without ${last}`);
+  }
+  await renew(context, anew, () => false);
+  assert.equal(await answers(page), 'exported anew');
+  await isKept(page, 'exported anew');
+  await context.close();
+}
+
+export async function a_visit_that_ends_late_leaves_the_newer_bundle_whole(browser, site) {
+  let release;
+  const held = new Promise((resolve) => { release = resolve; });
+  const prepare = (context) => context.route('**/thumbs-0.jpg', (route) => held.then(() => route.continue()));
+  const { page: late, context } = await open(browser, site, { serviceWorkers: 'block', prepare }), anew = await exportedAnew(site);
+  if (!anew['thumbs-0.jpg']) return context.close().then(() => 'the bundle has no thumbnails');
+  const page = await context.newPage();
+  await page.route('**/bundle/*', (route) => { const body = anew[nameIn(route.request().url())]; return body ? route.fulfill({ body }) : route.continue(); });
+  await page.goto(site);
+  await page.waitForSelector('#neighbours li');
+  const sheetOf = (page) => page.evaluate(() => { const [{ path, sha256 }] = laState.bundle.manifest.thumbnails.sheets; return `${path}?sha256=${sha256}`; });
+  const comes = (sheet) => settle(page, async (sheet) => Boolean(await caches.match(new URL(`bundle/${sheet}`, location.href).href)), sheet);
+  await isKept(page, 'exported anew');
+  await comes(await sheetOf(page));
+  release();
+  await comes(await sheetOf(late));
+  // What it drops, it drops at once.
+  await page.waitForTimeout(500);
+  await renew(context, anew, () => true);
+  await page.unrouteAll();
+  assert.equal(await answers(page), 'exported anew');
+  await settle(page, () => [...document.querySelectorAll('#neighbours canvas')].every((canvas) => canvas.getContext('2d').getImageData(0, 0, 128, 128).data.some((value) => value)));
+  await context.close();
 }
 
 async function broken(browser, site, pattern, change) {
