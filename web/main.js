@@ -254,7 +254,7 @@ async function load() {
   $('map-colours').hidden = !labels;
   $('bank').hidden = false;
   if (!bundle.checked) notify('The files of this bundle were not checked against their sha256: browsers can do that on https and on this machine only.');
-  if (bundle.map) map.points(bundle.map, bundle.labels);
+  if (bundle.map) map.points(bundle.map, bundle.labels, labels?.classes.length ?? 0);
   showAbout();
   showProgress();
 }

@@ -28,7 +28,7 @@ export function createMap(canvas, { onPick, onPoint }) {
     const side = Math.min(5, (points.length > 40000 ? 1.5 : 3) * Math.max(1, view.zoom ** 0.3));
     context.globalAlpha = points.length > 40000 ? 0.5 : 0.75;
     groups.forEach((rows, group) => {
-      context.fillStyle = groups.length > 1 ? `hsl(${hueOf(group, groups.length)} ${style.getPropertyValue('--point')})` : style.getPropertyValue('--muted');
+      context.fillStyle = group ? `hsl(${hueOf(group - 1, groups.length - 1)} ${style.getPropertyValue('--point')})` : style.getPropertyValue('--muted');
       for (const row of rows) context.fillRect(left + (points[2 * row] - view.x) * factor - side / 2, top - (points[2 * row + 1] - view.y) * factor - side / 2, side, side);
     });
     context.globalAlpha = 1;
@@ -96,7 +96,7 @@ export function createMap(canvas, { onPick, onPoint }) {
   new ResizeObserver(redraw).observe(canvas);
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', redraw);
   return {
-    points(given, labels) { points = given; groups = groupsOf(given.length / 2, labels); redraw(); },
+    points(given, labels, numClasses) { points = given; groups = groupsOf(given.length / 2, labels, numClasses); redraw(); },
     light(rows, row) { hits = rows; query = row; redraw(); },
     zoom: (factor) => zoom(factor),
     all() { Object.assign(view, { x: 0, y: 0, zoom: 1 }); redraw(); },
@@ -104,11 +104,11 @@ export function createMap(canvas, { onPick, onPoint }) {
   };
 }
 
-// Rows class by class, so that a colour is set once for each.
-function groupsOf(rows, labels) {
-  const groups = [];
-  for (let row = 0; row < rows; row++) (groups[labels?.[row] ?? 0] ??= []).push(row);
-  return Array.from(groups, (group) => group ?? []);
+// Rows class by class, so that a colour is set once for each; first those without a class.
+function groupsOf(rows, labels, numClasses) {
+  const groups = Array.from({ length: numClasses + 1 }, () => []);
+  for (let row = 0; row < rows; row++) groups[labels?.[row] < numClasses ? labels[row] + 1 : 0].push(row);
+  return groups;
 }
 
 // Few classes are spread over the circle, many step by the golden angle, so that no two neighbours look alike.

@@ -1,5 +1,6 @@
 // What a visitor does on a page that works; each check's name is a sentence that can be false.
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -108,6 +109,28 @@ export async function a_click_on_the_map_searches_from_that_point(browser, site)
   assert.ok(same < 24, `the point picked lies ${same} pixels from the click`);
   quiet(opened);
   await context.close();
+}
+
+export async function points_without_a_class_are_on_the_map(browser, site) {
+  const painted = (page) => page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => {
+    const canvas = document.querySelector('#map'), { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+    resolve(data.filter((value, i) => i % 4 === 3 && value).length);
+  })));
+  const { page, context } = await open(browser, site), bundle = await page.evaluate(() => laState.bundle.manifest);
+  if (!bundle.map || !bundle.labels) return context.close().then(() => 'the bundle has no map or no labels');
+  const all = await painted(page);
+  await context.close();
+  for (const label of [0xFFFFFFFF, 0xFFFFFFFE]) {
+    const labels = Buffer.from(new Uint32Array(bundle.bank.rows).fill(label).buffer), sha256 = createHash('sha256').update(labels).digest('hex');
+    const manifest = { ...bundle, labels: { ...bundle.labels, file: { ...bundle.labels.file, sha256 } } };
+    const prepare = async (context) => {
+      await context.route('**/labels.bin', (route) => route.fulfill({ body: labels }));
+      await context.route('**/manifest.json', (route) => route.fulfill({ json: manifest }));
+    };
+    const { page, context } = await open(browser, site, { prepare, serviceWorkers: 'block' }), seen = await painted(page);
+    assert.ok(Math.abs(seen - all) < 0.02 * all, `with label ${label} ${seen} pixels of the map are painted, with classes ${all}`);
+    await context.close();
+  }
 }
 
 export async function a_pinch_zooms_and_lifting_one_finger_moves_nothing(browser, site) {
