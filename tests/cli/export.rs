@@ -67,6 +67,24 @@ fn the_bank_holds_what_embed_writes_at_every_precision() {
 }
 
 #[test]
+fn visitors_do_not_learn_where_the_images_lie() {
+    let folder = folder();
+    let photos = folder.path().join("photos");
+    write_pictures(&photos, 12);
+    let place = text(folder.path());
+    export(folder.path(), &["--data", text(&photos)]).ok();
+    let made = manifest(&folder.path().join("site"));
+    assert_eq!(made.title, "photos");
+    for entry in fs::read_dir(folder.path().join("site/bundle")).unwrap() {
+        let path = entry.unwrap().path();
+        assert!(!String::from_utf8_lossy(&bytes(&path)).contains(place), "{}", path.display());
+    }
+    la(folder.path(), &["export", text(shared_run()), "--out", "projector", "--format", "projector", "--data", text(&photos)]).ok();
+    let config = String::from_utf8(bytes(folder.path().join("projector/projector_config.json"))).unwrap();
+    assert!(config.contains("photos") && !config.contains(place), "{config}");
+}
+
+#[test]
 fn an_export_is_replaced_only_by_force_and_nothing_else_ever() {
     let folder = folder();
     export(folder.path(), &["--limit", "20"]).ok();

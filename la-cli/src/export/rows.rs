@@ -1,5 +1,6 @@
 //! What every format is made of: images, their embeddings, names and classes.
 
+use crate::pack::end_of;
 use crate::source::{self, Split};
 use crate::weights::Encoder;
 use la_core::data::Source;
@@ -20,7 +21,7 @@ pub struct Rows {
     pub dim: usize,
     /// Side of a thumbnail.
     pub thumb: usize,
-    /// Which images, for people.
+    /// Which images, for visitors, to whom the folders of this machine say nothing.
     pub title: String,
 }
 
@@ -34,7 +35,7 @@ impl Rows {
         let dim = embeddings.dim(1)?;
         let first = images.picture(0)?;
         let thumb = thumb.unwrap_or(first.width.min(first.height).clamp(8, THUMBNAIL));
-        let title = splits.name.clone();
+        let title = end_of(&splits.name);
         Ok(Self { embeddings: embeddings.flatten_all()?.to_vec1()?, dim, thumb, title, images: images.clone(), encoder })
     }
 

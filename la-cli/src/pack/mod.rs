@@ -7,6 +7,7 @@ mod recipe;
 mod settings;
 
 pub use card::figure_lines;
+pub use names::end_of;
 pub use settings::{Packed, OUR_KEY};
 
 use crate::export::folder::NewFolder;

@@ -51,7 +51,7 @@ fn is_of_this_machine(word: &str) -> bool {
 }
 
 /// The last part of a path, with the one before it where the last is the name of a split.
-fn end_of(path: &str) -> String {
+pub fn end_of(path: &str) -> String {
     match Path::new(path).file_name().and_then(|name| name.to_str()) {
         Some("train" | "val" | "test") if is_of_this_machine(path) => last_parts(path, 2),
         Some(_) if is_of_this_machine(path) => last_parts(path, 1),
