@@ -126,6 +126,17 @@ fn the_projectors_files_agree_with_each_other() {
 }
 
 #[test]
+fn a_class_with_a_tab_in_its_name_adds_no_column() {
+    let folder = folder();
+    write_pictures(&folder.path().join("photos/cat\tand dog"), 8);
+    write_pictures(&folder.path().join("photos/horse"), 8);
+    export(folder.path(), &["--data", "photos", "--format", "projector"]).ok();
+    let metadata = String::from_utf8(bytes(folder.path().join("site/metadata.tsv"))).unwrap();
+    assert!(metadata.lines().all(|line| line.split('\t').count() == 2), "{metadata}");
+    assert_holds(&metadata, &["\tcat and dog\n"]);
+}
+
+#[test]
 fn the_atlas_file_holds_every_row_as_embedded() {
     let folder = folder();
     la(folder.path(), &["export", text(shared_run()), "--format", "atlas", "--out", "a.parquet"]).ok();

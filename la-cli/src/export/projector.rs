@@ -1,6 +1,6 @@
 //! The files of TensorFlow's Embedding Projector: tab-separated vectors and metadata, and one sprite of all thumbnails.
 
-use super::rows::Rows;
+use super::rows::{one_line, Rows};
 use super::thumbnails::sheets;
 use anyhow::{bail, Context};
 use std::fmt::Write;
@@ -53,7 +53,9 @@ fn tensors(rows: &Rows) -> String {
 fn metadata(rows: &Rows) -> String {
     let names = rows.names();
     let Some(labels) = rows.labels() else { return names.join("\n") + "\n" };
-    let class = |label: Option<u32>| label.and_then(|label| rows.images.class_names().get(label as usize)).map_or("", String::as_str);
+    let class = |label: Option<u32>| {
+        label.and_then(|label| rows.images.class_names().get(label as usize)).map_or(String::new(), |name| one_line(name))
+    };
     let lines = names.iter().zip(labels).map(|(name, label)| format!("{name}\t{}\n", class(label)));
     "name\tlabel\n".to_string() + &lines.collect::<String>()
 }

@@ -46,8 +46,7 @@ impl Rows {
 
     /// The name of each image, on one line.
     pub fn names(&self) -> Vec<String> {
-        let one_line = |name: String| name.replace(char::is_control, " ");
-        source::names(&self.images).into_iter().map(one_line).collect()
+        source::names(&self.images).iter().map(|name| one_line(name)).collect()
     }
 
     /// The class of each image, or none where no image has one.
@@ -66,4 +65,9 @@ impl Rows {
             env!("CARGO_PKG_VERSION")
         )
     }
+}
+
+/// The name without what begins a line or a column.
+pub fn one_line(name: &str) -> String {
+    name.replace(char::is_control, " ")
 }
