@@ -100,6 +100,27 @@ fn an_export_is_replaced_only_by_force_and_nothing_else_ever() {
 }
 
 #[test]
+fn force_replaces_no_folder_that_holds_more_than_an_export() {
+    for format in ["site", "projector"] {
+        let folder = folder();
+        let site = folder.path().join("site");
+        export(folder.path(), &["--limit", "20", "--format", format]).ok();
+        fs::create_dir_all(site.join("pkg")).unwrap();
+        for foreign in ["CNAME", ".nojekyll", "run-1/events.out", "pkg/mine.js"] {
+            let path = site.join(foreign);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "mine").unwrap();
+            let named = foreign.split("/events").next().unwrap();
+            assert_holds(&export(folder.path(), &["--format", format, "--force"]).error(), &["--out site", named, "move that away"]);
+            assert_eq!(bytes(&path), b"mine");
+            fs::remove_file(&path).unwrap();
+            let _ = fs::remove_dir(site.join("run-1"));
+        }
+        export(folder.path(), &["--limit", "30", "--format", format, "--force"]).ok();
+    }
+}
+
+#[test]
 fn what_cannot_be_exported_is_refused_before_the_work() {
     let folder = folder();
     assert_holds(&export(folder.path(), &["--thumb", "4"]).error(), &["--thumb must be in 8 to 256, got 4"]);

@@ -18,6 +18,8 @@ const COLUMNS: usize = 32;
 const PER_SHEET: usize = 1024;
 /// The label of an image without a class.
 const NO_LABEL: u32 = u32::MAX;
+/// Every file but the sheets of thumbnails.
+const FILES: [&str; 6] = ["manifest.json", "model.safetensors", "bank.bin", "labels.bin", "names.txt", "map.bin"];
 
 /// Writes the bundle into `folder`; gives the bytes of each part.
 pub fn write(rows: &Rows, (weights, bank): (Precision, Precision), folder: &Path) -> anyhow::Result<Vec<(&'static str, usize)>> {
@@ -48,6 +50,12 @@ pub fn write(rows: &Rows, (weights, bank): (Precision, Precision), folder: &Path
     manifest.check()?;
     files.add("manifest.json", &serde_json::to_vec_pretty(&manifest)?)?;
     Ok(sizes(&manifest))
+}
+
+/// Whether one of its files may have this name.
+pub fn writes(name: &str) -> bool {
+    let sheet = name.strip_prefix("thumbs-").and_then(|rest| rest.strip_suffix(".jpg"));
+    FILES.contains(&name) || sheet.is_some_and(|number| number.parse::<usize>().is_ok())
 }
 
 fn sizes(manifest: &Manifest) -> Vec<(&'static str, usize)> {

@@ -42,6 +42,11 @@ pub fn write(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether one of its files has this name.
+pub fn writes(name: &str) -> bool {
+    FILES.iter().any(|(path, _)| *path == name)
+}
+
 /// Length of all its files.
 pub fn num_bytes() -> usize {
     FILES.iter().map(|(_, bytes)| bytes.len()).sum()

@@ -10,6 +10,11 @@ use std::path::Path;
 /// The largest sprite that the projector loads, in pixels a side.
 const MAX_SPRITE: usize = 8192;
 
+/// Whether one of the files has this name.
+pub fn writes(name: &str) -> bool {
+    ["tensors.tsv", "metadata.tsv", "sprite.png", "projector_config.json"].contains(&name)
+}
+
 /// Writes `tensors.tsv`, `metadata.tsv`, `sprite.png` and `projector_config.json` into `folder`.
 pub fn write(rows: &Rows, folder: &Path) -> anyhow::Result<()> {
     let columns = (rows.len() as f64).sqrt().ceil() as usize;
