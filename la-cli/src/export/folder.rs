@@ -93,7 +93,13 @@ impl NewFolder {
             let _ = fs::remove_dir_all(&old);
             fs::rename(&self.out, &old).with_context(|| self.out.display().to_string())?;
         }
-        fs::rename(&self.temporary, &self.out).with_context(|| self.out.display().to_string())?;
+        if let Err(error) = fs::rename(&self.temporary, &self.out) {
+            if has_old {
+                fs::rename(&old, &self.out).with_context(|| format!("{error}; what was there is now in {}", old.display()))?;
+            }
+            return Err(error).with_context(|| self.out.display().to_string());
+        }
+        sync_entries(self.out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
         if has_old {
             fs::remove_dir_all(&old).with_context(|| old.display().to_string())?;
         }
@@ -119,6 +125,14 @@ fn sync(path: &Path) -> anyhow::Result<()> {
             true => sync(&path)?,
             false => File::open(&path)?.sync_all().with_context(|| path.display().to_string())?,
         }
+    }
+    sync_entries(path)
+}
+
+/// Makes the names in a folder last, which only Unix can.
+fn sync_entries(folder: &Path) -> anyhow::Result<()> {
+    if cfg!(unix) {
+        File::open(folder).and_then(|folder| folder.sync_all()).with_context(|| folder.display().to_string())?;
     }
     Ok(())
 }
