@@ -39,7 +39,8 @@ pub struct ServeArgs {
     /// Folder that `la-cli export` has written, or a run or packed weights, which are then exported into their folder `site`
     #[arg(value_name = "DIR|RUN|WEIGHTS")]
     folder: PathBuf,
-    /// Images to search in, for a run or weights: the page is exported anew [default: those of the run, exported once]
+    /// Images to search in, for a run or weights: the page is exported anew [default: those of the run, exported
+    /// when the page there shows others or the weights have changed]
     #[arg(long, value_name = "SRC")]
     data: Option<String>,
     /// Port [default: the first free one from 8000 on]

@@ -15,7 +15,11 @@ struct Server {
 
 impl Server {
     fn start(folder: &Path, args: &[&str]) -> Self {
-        let mut child = command(folder).arg("serve").args(args).stdout(Stdio::piped()).spawn().unwrap();
+        Self::start_with_log(folder, args, Stdio::inherit())
+    }
+
+    fn start_with_log(folder: &Path, args: &[&str], log: Stdio) -> Self {
+        let mut child = command(folder).arg("serve").args(args).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         while !line.contains("http://") {
@@ -121,4 +125,34 @@ fn a_run_is_exported_once_and_served() {
     let server = Server::start(folder.path(), &["run"]);
     assert_holds(&server.get("/", "").0, &["200 ok"]);
     assert_eq!(fs::metadata(folder.path().join("run/site/index.html")).unwrap().modified().unwrap(), made);
+}
+
+/// How many images the page of `run` in `folder` shows, and what was said when it was served.
+fn served(folder: &Path, more: &[&str]) -> (usize, String) {
+    let log = folder.join("log");
+    let server = Server::start_with_log(folder, &[&["run"], more].concat(), Stdio::from(fs::File::create(&log).unwrap()));
+    let (_, manifest) = server.get("/bundle/manifest.json", "");
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    (manifest["bank"]["rows"].as_u64().unwrap() as usize, fs::read_to_string(&log).unwrap())
+}
+
+#[test]
+fn the_page_of_a_run_shows_its_weights_and_images_as_they_are_now() {
+    let folder = folder();
+    train_tiny(folder.path(), "run", &[]).ok();
+    write_pictures(&folder.path().join("mine"), 12);
+    assert_eq!(served(folder.path(), &[]).0, 200);
+    let (rows, said) = served(folder.path(), &["--data", "mine"]);
+    assert!(rows == 12 && said.contains("it showed sample, not mine"), "{rows} {said}");
+    let (rows, said) = served(folder.path(), &[]);
+    assert!(rows == 200 && said.contains("it showed mine, not sample"), "{rows} {said}");
+    let model = || bytes(folder.path().join("run/site/bundle/model.safetensors"));
+    let before = model();
+    train_tiny(folder.path(), "other", &["--seed", "5"]).ok();
+    fs::copy(folder.path().join("other/model.safetensors"), folder.path().join("run/model.safetensors")).unwrap();
+    assert_holds(&served(folder.path(), &[]).1, &["run/site", "the weights have changed"]);
+    assert_ne!(model(), before);
+    la(folder.path(), &["export", "run", "--limit", "30", "--out", "run/site", "--force"]).ok();
+    let (rows, said) = served(folder.path(), &[]);
+    assert!(rows == 30 && said.contains("shown as it is"), "{rows} {said}");
 }

@@ -6,6 +6,7 @@ pub mod folder;
 mod page;
 mod projector;
 mod rows;
+mod run_site;
 mod thumbnails;
 
 use crate::output::{self, say};
@@ -16,6 +17,7 @@ use candle_core::Device;
 use folder::NewFolder;
 use la_core::search::Precision;
 use rows::Rows;
+pub use run_site::site_of_run;
 use std::path::{Path, PathBuf};
 
 /// Options of `la-cli export`.
@@ -91,29 +93,6 @@ fn check(args: &ExportArgs) -> anyhow::Result<()> {
         Format::Atlas => output::check_writable("--out", &args.out),
         _ => folder::check(&args.out, args.force),
     }
-}
-
-/// The page of a run or of packed weights, exported into their folder: once with the data that the run records, or anew
-/// with `data`.
-pub fn site_of_run(run: &Path, data: Option<&str>, device: &Device) -> anyhow::Result<PathBuf> {
-    let out = run.join("site");
-    if data.is_none() && out.join("index.html").is_file() {
-        return Ok(out);
-    }
-    let args = EncoderArgs { weights: run.display().to_string(), size: None, limit: None };
-    let encoder = args.load(device)?;
-    let recorded = (encoder.recorded_data().0.map(str::to_string), encoder.recorded_limit());
-    let (Some(data), limit) = data.map_or(recorded, |data| (Some(data.to_string()), None)) else {
-        bail!(
-            "{}: the run does not say what it was trained on; `la-cli export {} --data SRC --out DIR` does",
-            run.display(),
-            run.display()
-        );
-    };
-    let rows = Rows::embed(encoder, (&data, Split::Train, limit), None)
-        .with_context(|| format!("{data}: the images of this page cannot be opened; --data SRC names others"))?;
-    site(&rows, (Precision::F16, Precision::F16), &out, true)?;
-    Ok(out)
 }
 
 fn site(rows: &Rows, (weights, bank): (Precision, Precision), out: &Path, force: bool) -> anyhow::Result<()> {
