@@ -4,8 +4,9 @@ use crate::export::site_of_run;
 use crate::output::{remark, say};
 use anyhow::{bail, Context};
 use axum::extract::{Request, State};
+use axum::http::uri::Authority;
 use axum::http::{header, HeaderName, HeaderValue, StatusCode};
-use axum::middleware::{from_fn_with_state, Next};
+use axum::middleware::{from_fn, from_fn_with_state, Next};
 use axum::response::{IntoResponse, Response};
 use axum::Router;
 use candle_core::Device;
@@ -74,7 +75,10 @@ pub fn run(args: &ServeArgs, device: &Device) -> anyhow::Result<()> {
                 remark!("warning: no browser could be opened ({error}); open {address} by hand");
             }
         }
-        axum::serve(listener, router(root)).with_graceful_shutdown(interrupted()).await.context("the server stopped")
+        axum::serve(listener, router(root, args.host.is_loopback()))
+            .with_graceful_shutdown(interrupted())
+            .await
+            .context("the server stopped")
     })
 }
 
@@ -113,17 +117,38 @@ async fn listen(host: IpAddr, port: Option<u16>) -> anyhow::Result<TcpListener> 
     })
 }
 
-fn router(root: PathBuf) -> Router {
+fn router(root: PathBuf, is_local: bool) -> Router {
     // Weights and banks are noise to a compressor; pictures are compressed already.
     let compressible = DefaultPredicate::new().and(NotForContentType::const_new("application/octet-stream"));
     let mut router = Router::new()
         .fallback_service(ServeDir::new(&root))
         .layer(from_fn_with_state(Arc::new(root), only_inside))
         .layer(CompressionLayer::new().compress_when(compressible));
+    if is_local {
+        router = router.layer(from_fn(only_as_this_machine));
+    }
     for (name, value) in HEADERS {
         router = router.layer(SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value)));
     }
     router
+}
+
+/// Refuses what asks under a name of elsewhere: a page of elsewhere whose name was made to lead here could read everything.
+async fn only_as_this_machine(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if names_this_machine(host) {
+        return next.run(request).await;
+    }
+    let refusal = format!(
+        "expected a request to localhost, 127.0.0.1 or [::1], got one to {host:?}: `la-cli serve --host ADDRESS` also answers others\n"
+    );
+    (StatusCode::FORBIDDEN, refusal).into_response()
+}
+
+fn names_this_machine(host: &str) -> bool {
+    let Ok(host) = host.parse::<Authority>() else { return false };
+    let name = host.host().trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Refuses hidden files, and links that lead out of the folder.

@@ -32,8 +32,13 @@ impl Server {
 
     /// The status line and headers in lower case, and the body, of a raw request.
     fn get(&self, path: &str, headers: &str) -> (String, Vec<u8>) {
+        self.get_as(&self.address, path, headers)
+    }
+
+    /// The same of a request that calls the server `host`.
+    fn get_as(&self, host: &str, path: &str, headers: &str) -> (String, Vec<u8>) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n").unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
         let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
@@ -102,6 +107,23 @@ fn nothing_outside_the_folder_and_nothing_hidden_is_served() {
         assert!(!head.contains(" 200 "), "{path}: {head}");
         assert!(!String::from_utf8_lossy(&body).contains("secret"), "{path}");
     }
+}
+
+#[test]
+fn a_server_on_loopback_answers_to_this_machines_names_alone() {
+    let folder = site();
+    let server = Server::start(folder.path(), &["site"]);
+    for host in ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]", "[::1]:8000"] {
+        assert_holds(&server.get_as(host, "/", "").0, &["200 ok"]);
+    }
+    for host in ["evil.example", "localhost.evil.example:8000", "127.0.0.1.evil.example", "192.168.0.2", "evil@evil.example", ""] {
+        let (head, body) = server.get_as(host, "/manifest.json", "");
+        assert!(head.contains(" 403 ") || head.contains(" 400 "), "{host}: {head}");
+        assert!(!body.starts_with(b"{"), "{host}");
+    }
+    assert_holds(&String::from_utf8(server.get_as("evil.example", "/", "").1).unwrap(), &["evil.example", "localhost", "--host"]);
+    let open = Server::start(folder.path(), &["site", "--host", "0.0.0.0"]);
+    assert_holds(&open.get_as("anything.example", "/", "").0, &["200 ok"]);
 }
 
 #[test]
