@@ -37,8 +37,8 @@ const HEADERS: [(HeaderName, &str); 5] = [
 /// Options of `la-cli serve`.
 #[derive(clap::Args)]
 pub struct ServeArgs {
-    /// Folder that `la-cli export` has written, or a run or packed weights, which are then exported into their folder `site`
-    #[arg(value_name = "DIR|RUN|WEIGHTS")]
+    /// Folder that `la-cli export` has written, or that of a run or of packed weights, whose page is then exported into their folder `site`
+    #[arg(value_name = "DIR|RUN")]
     folder: PathBuf,
     /// Images to search in, for a run or weights: the page is exported anew [default: those of the run, exported
     /// when the page there shows others or the weights have changed]
@@ -59,7 +59,7 @@ pub struct ServeArgs {
 pub fn run(args: &ServeArgs, device: &Device) -> anyhow::Result<()> {
     let is_run = !args.folder.join("index.html").exists() && args.folder.join("config.json").is_file();
     if let Some(data) = args.data.as_ref().filter(|_| !is_run) {
-        bail!("--data {data}: {} is not a run or weights, whose images could be chosen", args.folder.display());
+        bail!("--data {data}: {} is not the folder of a run or of packed weights, whose images could be chosen", args.folder.display());
     }
     let root = root(&if is_run { site_of_run(&args.folder, args.data.as_deref(), device)? } else { args.folder.clone() })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the server does not start")?;
@@ -91,6 +91,9 @@ async fn interrupted() {
 
 fn root(folder: &Path) -> anyhow::Result<PathBuf> {
     let shown = folder.display();
+    if folder.is_file() || shown.to_string().starts_with("hf:") {
+        bail!("{shown}: expected a folder; `la-cli export {shown} --data SRC --out FOLDER` writes a page of these weights");
+    }
     if !folder.is_dir() {
         bail!("{shown}: there is no such folder; `la-cli export RUN --data SRC --out {shown}` writes one");
     }
