@@ -125,6 +125,9 @@ fn what_cannot_be_exported_is_refused_before_the_work() {
     let folder = folder();
     assert_holds(&export(folder.path(), &["--thumb", "4"]).error(), &["--thumb must be in 8 to 256, got 4"]);
     assert_holds(&export(folder.path(), &["--weights", "f8"]).error(), &["f8", "expected f32, f16 or i8"]);
+    for (flag, format) in [("--weights", "atlas"), ("--bank", "projector")] {
+        assert_holds(&export(folder.path(), &[flag, "f16", "--format", format]).error(), &[flag, "--format site", "leave it out"]);
+    }
     assert_holds(&la(folder.path(), &["export", text(shared_run()), "--out", "no/site"]).error(), &["--out no/site", "make it first"]);
     let weights = text(&shared_run().join("model.safetensors")).to_string();
     fs::copy(&weights, folder.path().join("w.safetensors")).unwrap();

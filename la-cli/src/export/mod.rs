@@ -20,6 +20,9 @@ use rows::Rows;
 pub use run_site::site_of_run;
 use std::path::{Path, PathBuf};
 
+/// How a page's weights and bank are stored where nothing is asked for.
+const PRECISION: Precision = Precision::F16;
+
 /// Options of `la-cli export`.
 #[derive(clap::Args)]
 pub struct ExportArgs {
@@ -37,12 +40,12 @@ pub struct ExportArgs {
     /// A page with its bundle, TensorFlow's Embedding Projector, or Parquet for Embedding Atlas
     #[arg(long, value_name = "site|projector|atlas", default_value = "site")]
     format: Format,
-    /// Precision of the weights: f16 halves the download and keeps neighbours, i8 quarters it at some loss
-    #[arg(long = "weights", value_name = "f32|f16|i8", default_value_t = Precision::F16)]
-    weights_precision: Precision,
-    /// Precision of the bank
-    #[arg(long = "bank", value_name = "f32|f16|i8", default_value_t = Precision::F16)]
-    bank_precision: Precision,
+    /// Precision of the page's weights: f16 halves the download and keeps neighbours, i8 quarters it at some loss [default: f16]
+    #[arg(long = "weights", value_name = "f32|f16|i8")]
+    weights_precision: Option<Precision>,
+    /// Precision of the page's bank [default: f16]
+    #[arg(long = "bank", value_name = "f32|f16|i8")]
+    bank_precision: Option<Precision>,
     /// Side of the thumbnails [default: that of the images, at most 64]
     #[arg(long, value_name = "PX")]
     thumb: Option<usize>,
@@ -70,7 +73,10 @@ pub fn run(args: &ExportArgs, device: &Device) -> anyhow::Result<()> {
     let limit = args.encoder.limit.or(if args.data.is_none() { encoder.recorded_limit() } else { None });
     let rows = Rows::embed(encoder, (&data, args.split, limit), args.thumb)?;
     match args.format {
-        Format::Site => site(&rows, (args.weights_precision, args.bank_precision), &args.out, args.force),
+        Format::Site => {
+            let or_default = |precision: Option<Precision>| precision.unwrap_or(PRECISION);
+            site(&rows, (or_default(args.weights_precision), or_default(args.bank_precision)), &args.out, args.force)
+        }
         Format::Projector => {
             let folder = NewFolder::create(&args.out, args.force)?;
             projector::write(&rows, folder.path())?;
@@ -87,6 +93,10 @@ pub fn run(args: &ExportArgs, device: &Device) -> anyhow::Result<()> {
 fn check(args: &ExportArgs) -> anyhow::Result<()> {
     if let Some(px) = args.thumb.filter(|px| !(8..=256).contains(px)) {
         bail!("--thumb must be in 8 to 256, got {px}");
+    }
+    let of_page = [("--weights", args.weights_precision), ("--bank", args.bank_precision)];
+    if let Some((flag, Some(precision))) = of_page.into_iter().find(|(_, precision)| precision.is_some() && args.format != Format::Site) {
+        bail!("{flag} {precision}: only a page (--format site) has weights and a bank of a precision; leave it out");
     }
     match args.format {
         Format::Atlas if args.out.exists() && !args.force => bail!("--out {}: this file exists; --force replaces it", args.out.display()),

@@ -1,7 +1,7 @@
 //! The page of a run or of packed weights, in their own folder, as `la-cli serve` shows it.
 
 use super::rows::Rows;
-use super::{folder, site};
+use super::{folder, site, PRECISION};
 use crate::output::remark;
 use crate::source::Split;
 use crate::weights::{Encoder, EncoderArgs};
@@ -10,7 +10,6 @@ use candle_core::Device;
 use la_core::digests::sha256;
 use la_core::files::write_atomically;
 use la_core::run_folder::weights_path;
-use la_core::search::Precision;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,7 +58,7 @@ pub fn site_of_run(run: &Path, data: Option<&str>, device: &Device) -> anyhow::R
     folder::check(&out, true)?;
     let rows = Rows::embed(encoder, (&origin.data, Split::Train, origin.limit), None)
         .with_context(|| format!("{}: the images of this page cannot be opened; --data SRC names others", origin.data))?;
-    site(&rows, (Precision::F16, Precision::F16), &out, true)?;
+    site(&rows, (PRECISION, PRECISION), &out, true)?;
     write_origin(run, origin)?;
     Ok(out)
 }
