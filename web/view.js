@@ -1,5 +1,5 @@
 // Pieces of the page: cards in a list, the vote.
-export function make(tag, props = {}, ...children) {
+function make(tag, props = {}, ...children) {
   const node = Object.assign(document.createElement(tag), props);
   node.append(...children);
   return node;
