@@ -1,4 +1,5 @@
-"""Writes one network as a bundle's weights and as ONNX, for bench.mjs: DIR/NAME/{manifest.json, model.safetensors, model.onnx}.
+"""Writes one network as a bundle's weights and as ONNX, for embed.mjs, cold.mjs and memory.mjs:
+DIR/NAME/{manifest.json, model.safetensors, model.onnx}.
 
     python tests/browser/onnx_export.py DIR        # needs torch, torchvision, safetensors, onnx, onnxscript
 """
