@@ -180,7 +180,10 @@ fn open(args: &EvalArgs, encoder: &Encoder) -> anyhow::Result<Labelled> {
     let test = args.test.as_deref().or(if args.data.is_none() { recorded_test } else { None });
     // A run's own data means the images that it learned from, where it did from a part of them.
     let limit = args.encoder.limit.or(if args.data.is_none() { encoder.recorded_limit() } else { None });
-    let splits = source::open(src, test, &encoder.open_config(limit))?;
+    let splits = source::open(src, test, &encoder.open_config(limit)).map_err(|error| match args.data {
+        Some(_) => error,
+        None => source::not_where_recorded(error, &encoder.name),
+    })?;
     source::warn_unreadable(&splits);
     if args.leave_one_out {
         if splits.train.len() < 2 {

@@ -13,6 +13,11 @@ pub fn open(data: &str, test: Option<&str>, config: &OpenConfig) -> anyhow::Resu
     Ok(splits.with_test(data::open(test, &whole)?)?)
 }
 
+/// The error of images that are no longer where the weights say, with the way out.
+pub fn not_where_recorded(error: anyhow::Error, weights: &str) -> anyhow::Error {
+    error.context(format!("{weights}: the images that it was trained on; --data says where they are now"))
+}
+
 /// One line: how many images and classes there are.
 pub fn describe(splits: &Splits) -> String {
     let mut text = format!("{}: {}", splits.name, images(splits.train.len(), "training "));

@@ -257,6 +257,19 @@ fn a_run_folder_that_exists_is_refused_and_left_alone() {
 }
 
 #[test]
+fn images_that_are_not_where_a_run_says_are_asked_for() {
+    let (folder, elsewhere) = (with_pictures(), folder());
+    let args = ["train", "--data", "data", "--width", "8", "--size", "16", "--epochs", "1", "--ir-epochs", "1", "--out", "run"];
+    la(folder.path(), &args).ok();
+    let run = folder.path().join("run");
+    let refused: [&[&str]; 3] =
+        [&["eval", text(&run), "--leave-one-out"], &["export", text(&run), "--out", "site"], &["serve", text(&run)]];
+    for args in refused {
+        assert_holds(&la(elsewhere.path(), args).error(), &["run: the images that it was trained on; --data says where", "data:"]);
+    }
+}
+
+#[test]
 fn resuming_takes_no_other_settings() {
     let error = la(folder().path(), &["train", "--resume", text(shared_run()), "--width", "16"]).error();
     assert_holds(&error, &["--width", "--init"]);

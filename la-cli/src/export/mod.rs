@@ -10,7 +10,7 @@ mod run_site;
 mod thumbnails;
 
 use crate::output::{self, say};
-use crate::source::Split;
+use crate::source::{self, Split};
 use crate::weights::EncoderArgs;
 use anyhow::{bail, Context};
 use candle_core::Device;
@@ -66,12 +66,15 @@ enum Format {
 pub fn run(args: &ExportArgs, device: &Device) -> anyhow::Result<()> {
     check(args)?;
     let encoder = args.encoder.load(device)?;
-    let recorded = encoder.recorded_data().0.map(str::to_string);
+    let (name, recorded) = (encoder.name.clone(), encoder.recorded_data().0.map(str::to_string));
     let Some(data) = args.data.clone().or(recorded) else {
         bail!("{}: nothing says which images these weights belong to; name them with --data", encoder.name);
     };
     let limit = args.encoder.limit.or(if args.data.is_none() { encoder.recorded_limit() } else { None });
-    let rows = Rows::embed(encoder, (&data, args.split, limit), args.thumb)?;
+    let rows = Rows::embed(encoder, (&data, args.split, limit), args.thumb).map_err(|error| match args.data {
+        Some(_) => error,
+        None => source::not_where_recorded(error, &name),
+    })?;
     match args.format {
         Format::Site => {
             let or_default = |precision: Option<Precision>| precision.unwrap_or(PRECISION);
@@ -113,5 +116,6 @@ fn site(rows: &Rows, (weights, bank): (Precision, Precision), out: &Path, force:
     for (what, bytes) in [("page", page::num_bytes())].into_iter().chain(sizes) {
         say!("{what:<11} {:>9.2} MB", bytes as f64 / 1e6)?;
     }
-    say!("{0}: a static site for any web server; next: la-cli serve {0} --open", out.display())
+    let next = output::command(&["serve", &out.to_string_lossy(), "--open"]);
+    say!("{}: a static site for any web server; next: {next}", out.display())
 }

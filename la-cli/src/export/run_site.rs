@@ -3,9 +3,9 @@
 use super::rows::Rows;
 use super::{folder, site, PRECISION};
 use crate::output::remark;
-use crate::source::Split;
+use crate::source::{not_where_recorded, Split};
 use crate::weights::{Encoder, EncoderArgs};
-use anyhow::{bail, Context};
+use anyhow::bail;
 use candle_core::Device;
 use la_core::digests::sha256;
 use la_core::files::write_atomically;
@@ -56,8 +56,10 @@ pub fn site_of_run(run: &Path, data: Option<&str>, device: &Device) -> anyhow::R
         None => {}
     }
     folder::check(&out, true)?;
-    let rows = Rows::embed(encoder, (&origin.data, Split::Train, origin.limit), None)
-        .with_context(|| format!("{}: the images of this page cannot be opened; --data SRC names others", origin.data))?;
+    let rows = Rows::embed(encoder, (&origin.data, Split::Train, origin.limit), None).map_err(|error| match data {
+        Some(_) => error,
+        None => not_where_recorded(error, &run.to_string_lossy()),
+    })?;
     site(&rows, (PRECISION, PRECISION), &out, true)?;
     write_origin(run, origin)?;
     Ok(out)
