@@ -100,12 +100,14 @@ fn resume(args: &TrainArgs, path: &Path) -> anyhow::Result<Plan> {
     let given = args.given();
     if !given.is_empty() {
         bail!(
-            "--resume goes on with the run's own settings: leave out {}, or begin a new run from its weights with --init {}",
+            "--resume goes on with the run's own settings: leave out {}, or begin a new run from its weights with {}",
             given.join(", "),
-            path.display()
+            output::shell_line(&["--init", &path.to_string_lossy()])
         );
     }
     let run = RunFolder::open(path).context("--resume")?;
+    // Taken for the run itself later on; here, so that no way out is told that is none.
+    drop(run.lock().context("--resume")?);
     check_checkpoint(&run)?;
     let mut config = run.read_config()?.train;
     args.move_data(&mut config);
@@ -190,11 +192,7 @@ fn with_way_out(error: la_core::Error, run: &RunFolder) -> anyhow::Error {
         return error.into();
     }
     let hint = if matches!(error, la_core::Error::Diverged(_)) {
-        let branching = output::command(&["train", "--branch", &run.path().to_string_lossy(), "--lr", "X"]);
-        format!(
-            "the run has diverged, and would again with the same settings: begin anew with a lower --lr, or go on from the end of its last \
-             whole epoch by `{branching}`"
-        )
+        "the run has diverged, and would again with the same settings: begin a new one with a lower --lr".to_string()
     } else if run.checkpoint_path().exists() {
         format!("the run stopped; its last checkpoint is whole, and `{resuming}` goes on from there once this is mended")
     } else {

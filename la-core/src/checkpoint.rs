@@ -109,7 +109,7 @@ impl TrainState {
     pub fn check_finite(&self) -> Result<()> {
         let tensors = self.net.tensors()?;
         let Some(name) = not_finite(&tensors)? else { return Ok(()) };
-        Err(Error::Diverged(format!("{name} holds NaN or infinite values after epoch {}", self.position.epoch + 1)))
+        Err(Error::Diverged(format!("{name} holds NaN or infinite values in epoch {}", self.position.epoch + 1)))
     }
 
     /// The state in `path`, to go on with `config` on `images`.
@@ -120,7 +120,9 @@ impl TrainState {
         check_settings(path, &position, config, images)?;
         let agreeing = |labels| ClusterLabels::from_tensor(&labels)?.agreeing(config.min_agreement);
         let clusters = tensors.remove("clusters").map(agreeing).transpose()?;
-        Ok(Self { clusters, ..Self::restore(path, tensors, position, config)? })
+        let mut state = Self { clusters, ..Self::restore(path, tensors, position, config)? };
+        state.position.image_names = Some(images.names.clone());
+        Ok(state)
     }
 
     /// The state in `path`, which another run left after an epoch, to go on with under settings of one's own: `config`.
@@ -131,7 +133,9 @@ impl TrainState {
         let (mut tensors, position) = read(path)?;
         check_branch(path, &position, config, images)?;
         tensors.remove("clusters");
-        Self::restore(path, tensors, position, config)
+        let mut state = Self::restore(path, tensors, position, config)?;
+        state.position.image_names = Some(images.names.clone());
+        Ok(state)
     }
 
     fn restore(path: &Path, mut tensors: Tensors, mut position: Position, config: &TrainConfig) -> Result<Self> {

@@ -2,6 +2,7 @@
 
 use super::Baseline;
 use crate::{
+    checkpoint::not_finite,
     config::{Monitor as Kind, TrainConfig},
     data::{labels, BatchConfig, Source, Splits},
     eval::{
@@ -52,6 +53,10 @@ impl Monitor {
     /// Accuracy on the test split with the training split re-embedded, or with the running bank in its place.
     pub(super) fn accuracy(&self, net: &ResNet, bank: &MemoryBank) -> Result<f32> {
         let queries = embeddings(net, &self.test, &self.batches)?;
+        // Weights that are numbers still may be too large to compute with.
+        if not_finite(&[("embeddings".into(), queries.clone())])?.is_some() {
+            return Err(Error::Diverged("the embeddings of the test images hold NaN or infinite values".into()));
+        }
         if self.is_bank_reused {
             return self.vote(bank.rows(), &queries);
         }

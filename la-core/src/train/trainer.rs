@@ -251,7 +251,7 @@ impl<'a> Trainer<'a> {
         let knn_top1 = match self.monitor.as_ref().filter(|_| is_evaluated) {
             Some(monitor) => {
                 (self.progress)(Event::Evaluating);
-                Some(monitor.accuracy(&self.state.net, &self.state.bank)?)
+                Some(monitor.accuracy(&self.state.net, &self.state.bank).map_err(|error| self.with_checkpoint(error))?)
             }
             None => None,
         };
@@ -326,7 +326,7 @@ impl<'a> Trainer<'a> {
 
     fn save(&mut self) -> Result<()> {
         let path = self.run.checkpoint_path();
-        self.state.save(&path)?;
+        self.state.save(&path).map_err(|error| self.with_checkpoint(error))?;
         self.saved = Instant::now();
         (self.progress)(Event::Checkpoint(path));
         Ok(())
