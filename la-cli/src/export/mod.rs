@@ -88,7 +88,8 @@ pub fn run(args: &ExportArgs, device: &Device) -> anyhow::Result<()> {
         }
         Format::Atlas => {
             atlas::write(&rows, &args.out)?;
-            say!("{}: open it with `embedding-atlas {}`", args.out.display(), args.out.display())
+            let opening = output::shell_line(&["embedding-atlas", &args.out.to_string_lossy()]);
+            say!("{}: open it with `{opening}`", args.out.display())
         }
     }
 }
@@ -102,8 +103,7 @@ fn check(args: &ExportArgs) -> anyhow::Result<()> {
         bail!("{flag} {precision}: only a page (--format site) has weights and a bank of a precision; leave it out");
     }
     match args.format {
-        Format::Atlas if args.out.exists() && !args.force => bail!("--out {}: this file exists; --force replaces it", args.out.display()),
-        Format::Atlas => output::check_writable("--out", &args.out),
+        Format::Atlas => output::check_replaceable("--out", &args.out, args.force),
         _ => folder::check(&args.out, args.force),
     }
 }

@@ -4,6 +4,7 @@ use crate::pack::end_of;
 use crate::source::{self, Split};
 use crate::weights::Encoder;
 use la_core::data::Source;
+use std::path::{Component, Path};
 use std::sync::Arc;
 
 /// The largest thumbnail where none is asked for.
@@ -35,7 +36,7 @@ impl Rows {
         let dim = embeddings.dim(1)?;
         let first = images.picture(0)?;
         let thumb = thumb.unwrap_or(first.width.min(first.height).clamp(8, THUMBNAIL));
-        let title = end_of(&splits.name);
+        let title = title(&splits.name);
         Ok(Self { embeddings: embeddings.flatten_all()?.to_vec1()?, dim, thumb, title, images: images.clone(), encoder })
     }
 
@@ -65,6 +66,13 @@ impl Rows {
             env!("CARGO_PKG_VERSION")
         )
     }
+}
+
+/// The end of a path without `.` and `..` in it, which say something on this machine alone.
+fn title(name: &str) -> String {
+    let has_dots = Path::new(name).components().any(|part| matches!(part, Component::CurDir | Component::ParentDir));
+    let real = has_dots.then(|| Path::new(name).canonicalize().ok()).flatten();
+    end_of(&real.map_or_else(|| name.to_string(), |path| path.to_string_lossy().into_owned()))
 }
 
 /// The name without what begins a line or a column.

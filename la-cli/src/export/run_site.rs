@@ -42,7 +42,7 @@ pub fn site_of_run(run: &Path, data: Option<&str>, device: &Device) -> anyhow::R
     let earlier = read_origin(run);
     if has_page && earlier.is_none() && data.is_none() {
         remark!(
-            "note: {0} was not made by `la-cli serve` and is shown as it is; to have it made anew, remove it or name --data",
+            "note: nothing says what {0} was made of; it is shown as it is; to have it made anew, remove it or name --data",
             out.display()
         );
         return Ok(out);

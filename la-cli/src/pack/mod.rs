@@ -85,7 +85,9 @@ pub fn run(args: &PackArgs, device: &Device) -> anyhow::Result<()> {
 
 /// Fails where the Hub can have no data set of this name.
 fn check_dataset(id: &str) -> anyhow::Result<()> {
-    let is_part = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    let is_part = |part: &str| {
+        !part.is_empty() && !part.starts_with(['.', '-']) && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
     if id.split('/').count() != 2 || !id.split('/').all(is_part) {
         bail!("--dataset must be OWNER/NAME, such as uoft-cs/cifar10, got {id}");
     }
