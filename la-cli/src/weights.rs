@@ -7,7 +7,7 @@ use anyhow::{bail, Context};
 use candle_core::{DType, Device, Tensor};
 use la_core::data::{BatchConfig, Normalization, OpenConfig, Source};
 use la_core::eval::embed::{embed_source, pooled_features, Rows};
-use la_core::files::read_tensors;
+use la_core::files::{not_finite, read_tensors};
 use la_core::resnet::{ResNet, Stem};
 use la_core::run_folder::{weights_path, RunConfig, RunFolder};
 use la_core::search::Preprocessing;
@@ -228,15 +228,12 @@ fn load_net(path: &Path, device: &Device) -> anyhow::Result<ResNet> {
 
 /// Fails with the first name whose tensor holds NaN or infinity: nothing that such a network says means anything.
 fn check_finite(tensors: &HashMap<String, Tensor>) -> anyhow::Result<()> {
-    let mut names: Vec<&String> = tensors.keys().collect();
-    names.sort();
-    for name in names {
-        let values = tensors[name].to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
-        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-            bail!(
-                "expected finite values, got {value} in tensor {name}; the run has diverged or the file is damaged, so take other weights"
-            );
-        }
+    let mut sorted: Vec<(&str, &Tensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    sorted.sort_by_key(|(name, _)| *name);
+    if let Some(name) = not_finite(sorted)? {
+        bail!(
+            "expected finite values, got NaN or infinity in tensor {name}; the run has diverged or the file is damaged, so take other weights"
+        );
     }
     Ok(())
 }

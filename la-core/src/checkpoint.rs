@@ -5,7 +5,7 @@ use crate::{
     data::Source,
     digests::sha256_of,
     error::bail,
-    files::{read_tensors, write_tensors},
+    files::{not_finite, read_tensors, write_tensors},
     kmeans::ClusterLabels,
     memory_bank::MemoryBank,
     ops::host,
@@ -108,7 +108,7 @@ impl TrainState {
     /// Fails where a weight is NaN or infinite.
     pub fn check_finite(&self) -> Result<()> {
         let tensors = self.net.tensors()?;
-        let Some(name) = not_finite(&tensors)? else { return Ok(()) };
+        let Some(name) = not_finite(tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)))? else { return Ok(()) };
         Err(Error::Diverged(format!("{name} holds NaN or infinite values in epoch {}", self.position.epoch + 1)))
     }
 
@@ -120,9 +120,7 @@ impl TrainState {
         check_settings(path, &position, config, images)?;
         let agreeing = |labels| ClusterLabels::from_tensor(&labels)?.agreeing(config.min_agreement);
         let clusters = tensors.remove("clusters").map(agreeing).transpose()?;
-        let mut state = Self { clusters, ..Self::restore(path, tensors, position, config)? };
-        state.position.image_names = Some(images.names.clone());
-        Ok(state)
+        Ok(Self { clusters, ..Self::restore(path, tensors, position, config, images)? })
     }
 
     /// The state in `path`, which another run left after an epoch, to go on with under settings of one's own: `config`.
@@ -133,13 +131,12 @@ impl TrainState {
         let (mut tensors, position) = read(path)?;
         check_branch(path, &position, config, images)?;
         tensors.remove("clusters");
-        let mut state = Self::restore(path, tensors, position, config)?;
-        state.position.image_names = Some(images.names.clone());
-        Ok(state)
+        Self::restore(path, tensors, position, config, images)
     }
 
-    fn restore(path: &Path, mut tensors: Tensors, mut position: Position, config: &TrainConfig) -> Result<Self> {
+    fn restore(path: &Path, mut tensors: Tensors, mut position: Position, config: &TrainConfig, images: &TrainImages) -> Result<Self> {
         position.config = config.clone();
+        position.image_names = Some(images.names.clone());
         let named = |error| Error::invalid(format!("{}: {error}", path.display()));
         let bank = restore_bank(&take(path, &mut tensors, "bank")?, config).map_err(named)?;
         let mut net = ResNet::new(&config.network(), config.seed, &config.device)?;
@@ -189,16 +186,6 @@ fn restore_bank(rows: &Tensor, config: &TrainConfig) -> Result<MemoryBank> {
     let rows = host::read(rows, <[f32]>::to_vec)?;
     host::overwrite(bank.rows(), &rows)?;
     Ok(bank)
-}
-
-/// The first tensor that holds a value that is NaN or infinite.
-pub(crate) fn not_finite<'a>(tensors: impl IntoIterator<Item = &'a (String, Tensor)>) -> Result<Option<&'a str>> {
-    for (name, tensor) in tensors {
-        if !host::read(&host::local(tensor)?, |values| values.iter().all(|value| value.is_finite()))? {
-            return Ok(Some(name));
-        }
-    }
-    Ok(None)
 }
 
 /// Refuses to go on with settings that would make another run of it.

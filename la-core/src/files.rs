@@ -111,6 +111,16 @@ fn write_values(file: &mut dyn Write, tensor: &Tensor) -> io::Result<()> {
     .map_err(io::Error::other)?
 }
 
+/// The name of the first f32 tensor that holds a value that is NaN or infinite, wherever it lives.
+pub fn not_finite<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>) -> Result<Option<&'a str>> {
+    for (name, tensor) in tensors {
+        if !host::read(&host::local(tensor)?, |values| values.iter().all(|value| value.is_finite()))? {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
 /// Reads a safetensors file: its tensors by name, and its metadata.
 ///
 /// Fails with the path and what is wrong: a folder, a missing, truncated or foreign file.

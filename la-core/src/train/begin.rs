@@ -2,11 +2,11 @@
 
 use super::monitor;
 use crate::{
-    checkpoint::{self, not_finite, Position, TrainImages, TrainState},
+    checkpoint::{self, Position, TrainImages, TrainState},
     config::{BankInit, Fit, TrainConfig},
     data::{BatchConfig, Normalization, Splits},
     error::bail,
-    files::read_tensors,
+    files::{not_finite, read_tensors},
     memory_bank::MemoryBank,
     optim::Sgd,
     resnet::ResNet,
@@ -75,9 +75,9 @@ fn device_name(device: &Device) -> String {
     }
 }
 
-pub(super) fn fresh_state(config: &TrainConfig, splits: &Splits, batches: &BatchConfig) -> Result<TrainState> {
+pub(super) fn fresh_state(config: &TrainConfig, splits: &Splits, batches: &BatchConfig, images: &TrainImages) -> Result<TrainState> {
     let net = initial_network(config)?;
-    let TrainImages { count: num_images, names } = TrainImages::of(&*splits.train);
+    let num_images = images.count;
     let bank = match config.bank_init {
         BankInit::Random => MemoryBank::random(num_images, config.embedding_dim, config.seed, &config.device)?,
         BankInit::Forward => MemoryBank::from_tensor(monitor::embeddings(&net, &splits.train, batches)?.to_device(&config.device)?)?,
@@ -85,7 +85,7 @@ pub(super) fn fresh_state(config: &TrainConfig, splits: &Splits, batches: &Batch
     let position = Position {
         config: config.clone(),
         num_images,
-        image_names: Some(names),
+        image_names: Some(images.names.clone()),
         epoch: 0,
         step: 0,
         totals: Totals::default(),
@@ -100,9 +100,9 @@ pub(super) fn fresh_state(config: &TrainConfig, splits: &Splits, batches: &Batch
 /// [`super::train`] sees the same; who makes a folder for the run asks before.
 pub fn check_start(config: &TrainConfig, splits: &Splits, start: Start) -> Result<()> {
     match start {
-        Start::New => initial_network(config).map(|_| ()),
+        Start::New if config.init.is_some() => initial_network(config).map(|_| ()),
         Start::Branch(path) => checkpoint::check_trunk(path, config, &TrainImages::of(&*splits.train)),
-        Start::Resume => Ok(()),
+        Start::New | Start::Resume => Ok(()),
     }
 }
 
@@ -114,7 +114,8 @@ fn initial_network(config: &TrainConfig) -> Result<ResNet> {
     if let Some(difference) = net.config().difference(&config.network()) {
         bail!("{}: these weights are of another network: {difference}", path.display());
     }
-    if let Some(name) = not_finite(&net.tensors()?)? {
+    let loaded = net.tensors()?;
+    if let Some(name) = not_finite(loaded.iter().map(|(name, tensor)| (name.as_str(), tensor)))? {
         bail!("{}: tensor {name} holds NaN or infinite values, expected weights to begin with", path.display());
     }
     Ok(net)

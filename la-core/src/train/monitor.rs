@@ -2,13 +2,13 @@
 
 use super::Baseline;
 use crate::{
-    checkpoint::not_finite,
     config::{Monitor as Kind, TrainConfig},
     data::{labels, BatchConfig, Source, Splits},
     eval::{
         embed::{collect, embed_source},
         knn::{knn_accuracy, KnnConfig},
     },
+    files::not_finite,
     memory_bank::MemoryBank,
     ops::normalize::normalize,
     resnet::ResNet,
@@ -54,7 +54,7 @@ impl Monitor {
     pub(super) fn accuracy(&self, net: &ResNet, bank: &MemoryBank) -> Result<f32> {
         let queries = embeddings(net, &self.test, &self.batches)?;
         // Weights that are numbers still may be too large to compute with.
-        if not_finite(&[("embeddings".into(), queries.clone())])?.is_some() {
+        if not_finite([("embeddings", &queries)])?.is_some() {
             return Err(Error::Diverged("the embeddings of the test images hold NaN or infinite values".into()));
         }
         if self.is_bank_reused {

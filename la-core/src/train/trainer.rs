@@ -76,7 +76,7 @@ impl<'a> Trainer<'a> {
             }
             Start::New | Start::Resume => {
                 write_settings(&fit, splits, run, None)?;
-                fresh_state(&fit.config, splits, &batches)?
+                fresh_state(&fit.config, splits, &batches, &images)?
             }
         };
         let monitor = Monitor::new(&fit.config, splits, &batches);
