@@ -1,7 +1,7 @@
 //! `la-cli serve`: an exported page on this machine, for this machine alone unless told otherwise.
 
 use crate::export::site_of_run;
-use crate::output::{remark, say};
+use crate::output::{self, remark, say};
 use anyhow::{bail, Context};
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
@@ -91,11 +91,14 @@ async fn interrupted() {
 
 fn root(folder: &Path) -> anyhow::Result<PathBuf> {
     let shown = folder.display();
-    if folder.is_file() || shown.to_string().starts_with("hf:") {
-        bail!("{shown}: expected a folder; `la-cli export {shown} --data SRC --out FOLDER` writes a page of these weights");
+    let name = folder.to_string_lossy();
+    if folder.is_file() || name.starts_with("hf:") {
+        let export = output::command(&["export", &name, "--data", "SRC", "--out", "FOLDER"]);
+        bail!("{shown}: expected a folder; `{export}` writes a page of these weights");
     }
     if !folder.is_dir() {
-        bail!("{shown}: there is no such folder; `la-cli export RUN --data SRC --out {shown}` writes one");
+        let export = output::command(&["export", "RUN", "--data", "SRC", "--out", &name]);
+        bail!("{shown}: there is no such folder; `{export}` writes one");
     }
     if !folder.join("index.html").is_file() {
         bail!("{shown}: expected a folder with index.html; `la-cli export RUN --data SRC --out FOLDER` writes one");

@@ -83,7 +83,10 @@ fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<Plan> {
     }
     let out = args.out.clone().map_or_else(|| free_folder(&config.data), Ok)?;
     refuse_existing(&out)?;
-    let splits = open(&config)?;
+    let splits = open(&config).map_err(|error| match &args.branch {
+        Some(run) if args.data.is_none() => source::not_where_recorded(error, &format!("--branch {}", run.display())),
+        _ => error,
+    })?;
     // Before the folder is made: settings that do not fit the data, or what to begin with, leave nothing behind.
     config.fit(splits.train.len())?;
     let origin = checkpoint.map_or(Origin::First, Origin::Branch);

@@ -115,6 +115,9 @@ fn images_that_moved_are_found_again_and_others_are_refused() {
     la(folder, &[&["train", "--data", "old"], &args[..]].concat()).ok();
     std::fs::rename(folder.join("old"), folder.join("new")).unwrap();
     assert_holds(&la(folder, &["train", "--resume", "run"]).error(), &["--resume run", "old", "--data"]);
+    let branch = ["train", "--branch", "run", "--epochs", "2", "--out", "branch"];
+    assert_holds(&la(folder, &branch).error(), &["--branch run", "old", "--data"]);
+    la(folder, &[&branch[..], &["--data", "new"]].concat()).ok();
     la(folder, &["train", "--resume", "run", "--data", "new"]).ok();
     la(folder, &["train", "--resume", "run"]).ok();
     std::fs::rename(folder.join("new/00.png"), folder.join("new/zero.png")).unwrap();

@@ -2,7 +2,7 @@
 
 use super::rows::Rows;
 use super::{folder, site, PRECISION};
-use crate::output::remark;
+use crate::output::{self, remark};
 use crate::source::{not_where_recorded, Split};
 use crate::weights::{Encoder, EncoderArgs};
 use anyhow::bail;
@@ -69,10 +69,8 @@ pub fn site_of_run(run: &Path, data: Option<&str>, device: &Device) -> anyhow::R
 fn origin(encoder: &Encoder, weights: String, data: Option<&str>) -> anyhow::Result<Origin> {
     let recorded = encoder.recorded_data().0;
     let Some(images) = data.or(recorded) else {
-        bail!(
-            "{0}: the run does not say what it was trained on; `la-cli serve {0} --data SRC` names the images to search in",
-            encoder.name
-        );
+        let serve = output::command(&["serve", &encoder.name, "--data", "SRC"]);
+        bail!("{}: the run does not say what it was trained on; `{serve}` names the images to search in", encoder.name);
     };
     let limit = if data.is_none() { encoder.recorded_limit() } else { None };
     Ok(Origin { weights, data: images.to_string(), limit })

@@ -16,7 +16,7 @@ pub struct TrainArgs {
     preset: Option<String>,
     /// Images to learn from
     #[arg(long, value_name = "SRC", help_heading = "Data")]
-    data: Option<String>,
+    pub data: Option<String>,
     /// Images to evaluate on [default: the data's own test split]
     #[arg(long, value_name = "SRC", help_heading = "Data")]
     test: Option<String>,
