@@ -7,6 +7,7 @@
 pub mod augment;
 #[cfg(feature = "train")]
 pub mod checkpoint;
+mod choices;
 #[cfg(feature = "train")]
 pub mod config;
 #[cfg(feature = "train")]

@@ -1,41 +1,6 @@
-//! Settings that are one word out of a few.
+//! What a run can be told in one word out of a few.
 
-use crate::{Error, Result};
-use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr};
-
-/// Declares an enum with its words, so that JSON, the command line and messages agree.
-macro_rules! choices {
-    ($(#[$doc:meta])* $name:ident, $argument:literal { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-        pub enum $name {
-            $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)*
-        }
-
-        impl $name {
-            /// Every word that can be parsed.
-            pub const WORDS: &'static [&'static str] = &[$($word),*];
-        }
-
-        impl FromStr for $name {
-            type Err = Error;
-
-            fn from_str(word: &str) -> Result<Self> {
-                match word {
-                    $($word => Ok(Self::$variant),)*
-                    other => Err(Error::invalid(format!("{} must be one of {}, got {other}", $argument, Self::WORDS.join(", ")))),
-                }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(match self { $(Self::$variant => $word,)* })
-            }
-        }
-    };
-}
+use crate::choices::choices;
 
 choices! {
     /// How instance recognition is computed.

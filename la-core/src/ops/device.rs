@@ -1,9 +1,7 @@
 //! The devices beside the CPU: opening one, the precision it computes in, and what it can say of itself.
 
-use crate::{error::bail, Error, Result};
+use crate::{choices::choices, error::bail, Result};
 use candle_core::{Device, Tensor};
-use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr};
 
 /// Leaves the function with the GPU's implementation where a tensor lives on one.
 macro_rules! on_gpu {
@@ -16,29 +14,17 @@ macro_rules! on_gpu {
 }
 pub(crate) use on_gpu;
 
-/// What the network computes in; weights, statistics and losses are f32 in each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// 32-bit floating point.
-    #[default]
-    F32,
-    /// f32 in memory, products of 10-bit mantissas: tensor cores.
-    Tf32,
-    /// Activations and their gradients in bf16.
-    Bf16,
-}
-
-impl FromStr for Precision {
-    type Err = Error;
-
-    fn from_str(word: &str) -> Result<Self> {
-        match word {
-            "f32" => Ok(Self::F32),
-            "tf32" => Ok(Self::Tf32),
-            "bf16" => Ok(Self::Bf16),
-            other => bail!("precision must be one of f32, tf32, bf16, got {other}"),
-        }
+choices! {
+    /// What the network computes in; weights, statistics and losses are f32 in each.
+    #[derive(Default)]
+    Precision, "precision" {
+        /// 32-bit floating point.
+        #[default]
+        F32 = "f32",
+        /// f32 in memory, products of 10-bit mantissas: tensor cores.
+        Tf32 = "tf32",
+        /// Activations and their gradients in bf16.
+        Bf16 = "bf16",
     }
 }
 
@@ -49,16 +35,6 @@ impl Precision {
             bail!("precision {self} needs a CUDA device, got {:?}; leave --precision out there", device.location());
         }
         Ok(())
-    }
-}
-
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "f32",
-            Self::Tf32 => "tf32",
-            Self::Bf16 => "bf16",
-        })
     }
 }
 

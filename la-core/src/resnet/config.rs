@@ -1,29 +1,28 @@
 //! Which ResNet: depth, stem, width and embedding size.
 
-use crate::{error::bail, Error, Result};
+use crate::{choices::choices, error::bail, Result};
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr};
 
-/// Depth of the network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Arch {
-    /// Basic blocks, 2-2-2-2.
-    Resnet18,
-    /// Basic blocks, 3-4-6-3.
-    Resnet34,
-    /// Bottlenecks, 3-4-6-3.
-    Resnet50,
+choices! {
+    /// Depth of the network.
+    Arch, "arch" {
+        /// Basic blocks, 2-2-2-2.
+        Resnet18 = "resnet18",
+        /// Basic blocks, 3-4-6-3.
+        Resnet34 = "resnet34",
+        /// Bottlenecks, 3-4-6-3.
+        Resnet50 = "resnet50",
+    }
 }
 
-/// The first layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stem {
-    /// 7×7 stride 2, then max-pool 3/2/1: an eighth of the work at a quarter of the resolution.
-    Imagenet,
-    /// 3×3 stride 1 without pooling, for small images.
-    Small,
+choices! {
+    /// The first layers.
+    Stem, "stem" {
+        /// 7×7 stride 2, then max-pool 3/2/1: an eighth of the work at a quarter of the resolution.
+        Imagenet = "imagenet",
+        /// 3×3 stride 1 without pooling, for small images.
+        Small = "small",
+    }
 }
 
 /// The shape of a [`super::ResNet`].
@@ -92,48 +91,6 @@ impl Arch {
             4
         } else {
             1
-        }
-    }
-}
-
-impl fmt::Display for Arch {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Arch::Resnet18 => "resnet18",
-            Arch::Resnet34 => "resnet34",
-            Arch::Resnet50 => "resnet50",
-        })
-    }
-}
-
-impl FromStr for Arch {
-    type Err = Error;
-    fn from_str(s: &str) -> Result<Self> {
-        match s {
-            "resnet18" => Ok(Arch::Resnet18),
-            "resnet34" => Ok(Arch::Resnet34),
-            "resnet50" => Ok(Arch::Resnet50),
-            _ => bail!("arch: expected resnet18, resnet34 or resnet50, got {s}"),
-        }
-    }
-}
-
-impl fmt::Display for Stem {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Stem::Imagenet => "imagenet",
-            Stem::Small => "small",
-        })
-    }
-}
-
-impl FromStr for Stem {
-    type Err = Error;
-    fn from_str(s: &str) -> Result<Self> {
-        match s {
-            "imagenet" => Ok(Stem::Imagenet),
-            "small" => Ok(Stem::Small),
-            _ => bail!("stem: expected imagenet or small, got {s}"),
         }
     }
 }

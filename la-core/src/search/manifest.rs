@@ -1,8 +1,7 @@
 //! `manifest.json`: what a bundle holds, how long each file is, and how images are prepared for its network.
 
-use crate::{error::bail, resnet::ResNetConfig, Error, Result};
+use crate::{choices::choices, error::bail, resnet::ResNetConfig, Result};
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr};
 
 /// What `format` says in every manifest.
 pub const FORMAT: &str = "la-bundle";
@@ -15,16 +14,16 @@ const MAX_DIM: usize = 1 << 16;
 /// The largest side of the square images that the network sees.
 const MAX_SIZE: usize = 4096;
 
-/// How the values of weights or of a bank lie in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// 32-bit floats.
-    F32,
-    /// 16-bit floats: half the bytes.
-    F16,
-    /// 8-bit integers with a scale for each row or output channel: a quarter.
-    I8,
+choices! {
+    /// How the values of weights or of a bank lie in a file.
+    Precision, "precision" {
+        /// 32-bit floats.
+        F32 = "f32",
+        /// 16-bit floats: half the bytes.
+        F16 = "f16",
+        /// 8-bit integers with a scale for each row or output channel: a quarter.
+        I8 = "i8",
+    }
 }
 
 /// A bundle: the network, the bank, and what the page shows of each row.
@@ -253,28 +252,6 @@ impl Precision {
             Precision::F32 => rows.saturating_mul(dim).saturating_mul(4),
             Precision::F16 => rows.saturating_mul(dim).saturating_mul(2),
             Precision::I8 => rows.saturating_mul(dim).saturating_add(rows.saturating_mul(4)),
-        }
-    }
-}
-
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Precision::F32 => "f32",
-            Precision::F16 => "f16",
-            Precision::I8 => "i8",
-        })
-    }
-}
-
-impl FromStr for Precision {
-    type Err = Error;
-    fn from_str(s: &str) -> Result<Self> {
-        match s {
-            "f32" => Ok(Precision::F32),
-            "f16" => Ok(Precision::F16),
-            "i8" => Ok(Precision::I8),
-            _ => bail!("precision: expected f32, f16 or i8, got {s}"),
         }
     }
 }
