@@ -74,8 +74,7 @@ impl Sgd {
 }
 
 /// How the learning rate falls.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Decay {
     /// Multiplied by `factor` at each of these shares of the run.
     Step {
@@ -89,7 +88,7 @@ pub enum Decay {
 }
 
 /// A learning rate for every step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
     /// The rate before it falls.
     pub peak: f64,
