@@ -102,9 +102,10 @@ fn one_image_is_too_few() {
 
 #[test]
 fn a_setting_out_of_range_is_refused_by_name() {
-    let wrong: [(&str, TrainConfig); 9] = [
+    let wrong: [(&str, TrainConfig); 10] = [
         ("lr", TrainConfig { lr: f64::NAN, ..TrainConfig::default() }),
         ("temperature", TrainConfig { temperature: 0.0, ..TrainConfig::default() }),
+        ("temperature", TrainConfig { temperature: 1e-46, ..TrainConfig::default() }),
         ("bank-momentum", TrainConfig { bank_momentum: 1.0, ..TrainConfig::default() }),
         ("views", TrainConfig { views: 3, ..TrainConfig::default() }),
         ("batch-size", TrainConfig { batch_size: 1, ..TrainConfig::default() }),
@@ -117,6 +118,13 @@ fn a_setting_out_of_range_is_refused_by_name() {
         let message = refusal(&config, 500);
         assert!(message.starts_with(&format!("{name} must be")), "{name}: {message}");
     }
+}
+
+#[test]
+fn noise_contrastive_estimation_needs_a_temperature_whose_constant_is_a_number() {
+    let cold = TrainConfig { temperature: 0.005, embedding_dim: 16, ir: Ir::Nce, ..TrainConfig::default() };
+    assert_eq!(refusal(&cold, 500), "temperature 0.005 is too low for --ir nce and embedding-dim 16: the constant Z / N comes to inf");
+    TrainConfig { ir: Ir::Softmax, ..cold }.fit(500).unwrap();
 }
 
 #[test]
@@ -138,10 +146,12 @@ fn words_and_json_agree() {
 
 #[test]
 fn a_configuration_survives_json_and_a_misspelt_setting_does_not() {
-    let config = TrainConfig { lr: 0.1 + 0.2, init: Some("model.safetensors".into()), ..TrainConfig::default() };
+    let config =
+        TrainConfig { lr: 0.011834319526627217, temperature: 0.1 + 0.2, init: Some("model.safetensors".into()), ..TrainConfig::default() };
     let text = serde_json::to_string(&config).unwrap();
     let back: TrainConfig = serde_json::from_str(&text).unwrap();
     assert_eq!(serde_json::to_string(&back).unwrap(), text);
+    assert_eq!((back.lr, back.temperature), (config.lr, config.temperature));
     let error = serde_json::from_str::<TrainConfig>("{\"learning_rate\": 1}").unwrap_err().to_string();
     assert!(error.contains("unknown field `learning_rate`"), "{error}");
 }

@@ -12,6 +12,7 @@ use crate::{
     augment::AugmentConfig,
     data::Normalization,
     error::bail,
+    loss::z_over_n,
     ops::device::Precision,
     optim::{Decay, Schedule, SgdConfig},
     resnet::{Arch, ResNetConfig, Stem},
@@ -204,7 +205,8 @@ impl TrainConfig {
         self.validate_sgd()?;
         self.precision.check(&self.device)?;
         self.augment.check()?;
-        self.network().validate()
+        self.network().validate()?;
+        self.validate_nce()
     }
 
     fn validate_counts(&self) -> Result<()> {
@@ -234,8 +236,8 @@ impl TrainConfig {
         let positive =
             [("lr", self.lr), ("temperature", self.temperature), ("knn-temperature", self.knn_temperature), ("lr-factor", self.lr_factor)];
         for (name, value) in positive {
-            if !(value > 0.0 && value.is_finite()) {
-                bail!("{name} must be a positive number, got {value}");
+            if !(value > 0.0 && (value as f32).is_normal()) {
+                bail!("{name} must be a positive number between f32's limits, got {value}");
             }
         }
         if !(0.0..1.0).contains(&self.bank_momentum) {
@@ -252,6 +254,15 @@ impl TrainConfig {
         }
         if let Some(share) = self.lr_milestones.iter().find(|share| !(0.0..=1.0).contains(*share)) {
             bail!("lr-milestones must be shares of the run in [0, 1], got {share}");
+        }
+        Ok(())
+    }
+
+    fn validate_nce(&self) -> Result<()> {
+        let (dim, temperature) = (self.embedding_dim, self.temperature);
+        let odds = z_over_n(dim, temperature);
+        if self.ir == Ir::Nce && self.views == 1 && !odds.is_finite() {
+            bail!("temperature {temperature} is too low for --ir nce and embedding-dim {dim}: the constant Z / N comes to {odds}");
         }
         Ok(())
     }
