@@ -8,7 +8,17 @@ use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-const EXTENSIONS: [&str; 12] = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "dib", "tif", "tiff", "apng"];
+/// Endings of the names of images, in lower case.
+pub(super) const EXTENSIONS: [&str; 12] = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "dib", "tif", "tiff", "apng"];
+
+/// Endings of pictures that are not read: each is told, so that nobody misses it without a word.
+const FOREIGN: [&str; 9] = ["heic", "heif", "avif", "jxl", "dng", "cr2", "cr3", "nef", "arw"];
+
+/// Why the picture of this name is not read, where its format is one of those that never are.
+pub(super) fn foreign_format(path: &Path) -> Option<String> {
+    let extension = path.extension()?.to_string_lossy().to_lowercase();
+    FOREIGN.contains(&extension.as_str()).then(|| format!("{} is not read; convert it to JPEG or PNG", extension.to_uppercase()))
+}
 
 /// Whether the file's name says that it is an image of a format that can be read.
 pub fn has_image_extension(path: &Path) -> bool {

@@ -1,11 +1,11 @@
 //! A folder of images: every file below it, its sub-folders as classes, `train` and `test` or `val` as splits.
 
 use super::{
-    files::{has_image_extension, Files, Item, Origin},
+    files::{foreign_format, has_image_extension, Files, Item, Origin},
     OpenConfig, Source, Splits, Unreadable,
 };
 use crate::{error::bail, Error, Result};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,7 +59,7 @@ struct Listing {
     dir: PathBuf,
     /// Relative to `dir`, sorted.
     paths: Vec<PathBuf>,
-    /// Folders that could not be listed.
+    /// Folders that could not be listed, and pictures of formats that are not read.
     unreadable: Vec<Unreadable>,
 }
 
@@ -98,6 +98,8 @@ impl Listing {
                 }
             } else if has_image_extension(&path) {
                 self.paths.push(path);
+            } else if let Some(reason) = foreign_format(&path) {
+                self.unreadable.push(Unreadable { name: slashed(&path), reason });
             }
         }
         below.reverse();
@@ -106,16 +108,20 @@ impl Listing {
 
     /// Names of the folders right below that hold images, where there are at least two.
     fn classes(&self) -> Vec<String> {
-        let names: BTreeMap<String, ()> = self.paths.iter().filter_map(|path| class_of(path)).map(|name| (name, ())).collect();
+        let names: BTreeSet<String> = self.paths.iter().filter_map(|path| class_of(path)).collect();
         match names.len() {
             0 | 1 => vec![],
-            _ => names.into_keys().collect(),
+            _ => names.into_iter().collect(),
         }
     }
 
     fn into_source(self, class_names: &[String], config: &OpenConfig, limit: Option<usize>) -> Result<(Arc<dyn Source>, Vec<Unreadable>)> {
         if self.paths.is_empty() {
-            bail!("{}: expected images (JPEG, PNG, WebP, GIF, BMP or TIFF) in it or below, found none", self.dir.display());
+            let others = match self.unreadable.first() {
+                None => String::new(),
+                Some(Unreadable { name, reason }) => format!(" but {} that cannot be read, such as {name}: {reason}", self.unreadable.len()),
+            };
+            bail!("{}: expected images (JPEG, PNG, WebP, GIF, BMP or TIFF) in it or below, found none{others}", self.dir.display());
         }
         let index: BTreeMap<&str, u32> = class_names.iter().enumerate().map(|(i, name)| (name.as_str(), i as u32)).collect();
         let item = |path: &PathBuf| Item {

@@ -2,7 +2,10 @@
 //!
 //! hf-hub's environment variables apply: `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`. What was downloaded once is not again.
 
-use super::{files::has_image_extension, folder, parquet, OpenConfig, Splits};
+use super::{
+    files::{has_image_extension, EXTENSIONS},
+    folder, parquet, OpenConfig, Splits,
+};
 use crate::{error::bail, Error, Result};
 use hf_hub::repository::RepoTreeEntry;
 use hf_hub::{HFClientSync, HFError, HFRepositorySync, RepoTypeDataset};
@@ -101,9 +104,8 @@ fn download(repo: &HFRepositorySync<RepoTypeDataset>, name: &str, revision: Opti
 }
 
 fn open_images(repo: &HFRepositorySync<RepoTypeDataset>, (id, split): (&str, Option<&str>), config: &OpenConfig) -> Result<Splits> {
-    let patterns =
-        ["jpg", "jpeg", "JPG", "JPEG", "png", "PNG", "webp", "gif", "bmp", "tif", "tiff"].map(|extension| format!("*.{extension}"));
-    let dir = repo.snapshot_download().allow_patterns(patterns.to_vec()).send();
+    let patterns = EXTENSIONS.iter().flat_map(|extension| [format!("*.{extension}"), format!("*.{}", extension.to_uppercase())]);
+    let dir = repo.snapshot_download().allow_patterns(patterns.collect()).send();
     let dir = dir.map_err(|err| Error::invalid(format!("hf:{id}: {err}")))?;
     open_dir(&dir, (id, split), config)
 }
