@@ -84,6 +84,20 @@ fn an_empty_folder_may_become_a_run() {
 }
 
 #[test]
+fn what_a_branch_left_that_was_stopped_as_it_began_counts_as_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = folder.path().join("checkpoint");
+    fs::create_dir(&checkpoint).unwrap();
+    for name in ["latest.safetensors", ".latest.safetensors.tmp"] {
+        fs::write(checkpoint.join(name), "of the branch").unwrap();
+    }
+    let run = RunFolder::create(folder.path()).unwrap();
+    assert!(!run.checkpoint_path().exists(), "another run could go on from it");
+    fs::write(checkpoint.join("ir.safetensors"), "of a run").unwrap();
+    assert!(RunFolder::create(folder.path()).is_err());
+}
+
+#[test]
 fn a_folder_without_settings_is_no_run() {
     let folder = tempfile::tempdir().unwrap();
     let message = RunFolder::open(folder.path()).unwrap_err().to_string();

@@ -114,6 +114,16 @@ fn a_resumed_run_ends_in_the_bytes_of_one_never_stopped() {
 }
 
 #[test]
+fn an_epoch_of_one_step_is_saved_by_the_clock_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = TrainConfig { batch_size: IMAGES, checkpoint_interval: 100, checkpoint_minutes: Some(0.0), ..config() };
+    let mut saved = 0;
+    let count = &mut |event| saved += usize::from(matches!(event, Event::Checkpoint(_)));
+    train(&config, &splits(IMAGES), &RunFolder::create(folder.path()).unwrap(), Start::New, count).unwrap();
+    assert_eq!(saved, config.epochs);
+}
+
+#[test]
 fn a_branch_goes_where_a_run_of_its_own_settings_goes() {
     let folder = tempfile::tempdir().unwrap();
     let [whole, trunk, branch] = ["whole", "trunk", "branch"].map(|name| folder.path().join(name));

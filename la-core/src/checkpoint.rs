@@ -22,7 +22,7 @@ use std::{collections::HashMap, path::Path};
 /// The metadata key that tells a checkpoint from other safetensors files.
 const KEY: &str = "local_aggregation_checkpoint";
 
-/// Settings that may differ when a run goes on: no weight depends on them.
+/// Settings that may differ when a run goes on: they name places, or decide on nothing once there is a checkpoint.
 const FREE_SETTINGS: [&str; 6] = ["data", "test", "init", "threads", "checkpoint_minutes", "checkpoint_interval"];
 
 type Tensors = HashMap<String, Tensor>;
@@ -125,12 +125,16 @@ impl TrainState {
 
     /// The state in `path`, which another run left after an epoch, to go on with under settings of one's own: `config`.
     ///
-    /// Clusters are left behind: how to cluster is among the settings. Fails with the file's name where it is missing, damaged
+    /// Clusters are left behind: how to cluster is among the settings; so is the accuracy before training, where it would be measured
+    /// otherwise now. Fails with the file's name where it is missing, damaged
     /// or no checkpoint, was written inside an epoch, leaves no epoch to do, or is of another network or other images.
     pub fn branch(path: &Path, config: &TrainConfig, images: &TrainImages) -> Result<Self> {
-        let (mut tensors, position) = read(path)?;
+        let (mut tensors, mut position) = read(path)?;
         check_branch(path, &position, config, images)?;
         tensors.remove("clusters");
+        if protocol(&position.config) != protocol(config) {
+            position.baseline = None;
+        }
         Self::restore(path, tensors, position, config, images)
     }
 
@@ -145,6 +149,11 @@ impl TrainState {
         sgd.load_state(&take_prefixed("sgd.", &mut tensors)).map_err(named)?;
         Ok(Self { net, sgd, bank, clusters: None, position })
     }
+}
+
+/// What the accuracy that a run reports depends on beside its network and images.
+fn protocol(config: &TrainConfig) -> impl PartialEq + '_ {
+    (&config.test, config.size, config.crop_fraction, config.normalization, config.knn_k, config.knn_temperature.to_bits())
 }
 
 fn prefixed(prefix: &str, tensors: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {

@@ -15,7 +15,7 @@ use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::Write,
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
 };
 
@@ -92,8 +92,13 @@ impl RunFolder {
         if path.exists() && !is_empty_folder(&path) {
             bail!("{}: expected a new run folder, got one that exists; resume it or name another", path.display());
         }
-        fs::create_dir_all(path.join("checkpoint")).map_err(Error::io(&path))?;
-        Ok(Self { path, git_commit: None, command: None, machine: None })
+        let run = Self::at(path)?;
+        let _lock = run.lock()?;
+        // A checkpoint without settings: a branch left it that was stopped as it began.
+        match fs::remove_file(run.checkpoint_path()) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io(run.checkpoint_path())(error)),
+            _ => Ok(run),
+        }
     }
 
     /// The folder of a run that exists.
@@ -105,6 +110,10 @@ impl RunFolder {
         if path.join(SUMS).is_file() {
             bail!("{0}: expected a run folder, got packed weights; `la-cli train --init {0}` begins a new run from them", path.display());
         }
+        Self::at(path)
+    }
+
+    fn at(path: PathBuf) -> Result<Self> {
         fs::create_dir_all(path.join("checkpoint")).map_err(Error::io(&path))?;
         Ok(Self { path, git_commit: None, command: None, machine: None })
     }
@@ -268,12 +277,14 @@ pub fn weights_path(path: &Path) -> Result<PathBuf> {
 }
 
 fn is_empty_folder(path: &Path) -> bool {
-    let holds_nothing = |path: &Path| fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-    let is_remnant = |entry: fs::DirEntry| match entry.file_name().to_str() {
-        Some("checkpoint") => holds_nothing(&entry.path()),
-        name => name == Some(".config.json.tmp"),
+    let holds_only = |path: &Path, is_remnant: &dyn Fn(&fs::DirEntry) -> bool| {
+        fs::read_dir(path).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| is_remnant(&entry))))
     };
-    fs::read_dir(path).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(is_remnant)))
+    let of_checkpoint = ["latest.safetensors", ".latest.safetensors.tmp"];
+    holds_only(path, &|entry| match entry.file_name().to_str() {
+        Some("checkpoint") => holds_only(&entry.path(), &|file| of_checkpoint.iter().any(|name| file.file_name() == *name)),
+        name => name == Some(".config.json.tmp"),
+    })
 }
 
 fn one_field(text: &str) -> String {

@@ -56,6 +56,19 @@ pub(super) fn write_settings(fit: &Fit, splits: &Splits, run: &RunFolder, branch
     run.write_unreadable(&splits.unreadable)
 }
 
+/// Writes down the images and settings of a run that was stopped before its first checkpoint; what else it noted as it began stays.
+pub(super) fn renew_settings(config: &TrainConfig, splits: &Splits, run: &RunFolder) -> Result<()> {
+    let recorded = run.read_config()?;
+    run.write_config(&RunConfig {
+        train: config.clone(),
+        num_images: splits.train.len(),
+        num_test_images: splits.test.as_ref().map(|test| test.len()),
+        class_names: splits.train.class_names().to_vec(),
+        ..recorded
+    })?;
+    run.write_unreadable(&splits.unreadable)
+}
+
 /// Writes down where the images of a run that goes on are now.
 pub(super) fn note_places(config: &TrainConfig, run: &RunFolder) -> Result<()> {
     let mut recorded = run.read_config()?;

@@ -116,8 +116,6 @@ pub enum Event {
         phase: Phase,
         /// Loss of this batch.
         loss: f32,
-        /// Mean images per second of the training step in this epoch.
-        images_per_s: f64,
     },
     /// The kNN monitor begins.
     Evaluating,

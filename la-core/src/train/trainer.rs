@@ -1,7 +1,7 @@
 //! What surrounds the steps: how a run begins, when it clusters, evaluates and saves.
 
 use super::{
-    begin::{batch_config, fresh_state, measure_normalization, note_places, write_settings},
+    begin::{batch_config, fresh_state, measure_normalization, note_places, renew_settings, write_settings},
     metrics,
     monitor::Monitor,
     objective::Objective,
@@ -74,7 +74,11 @@ impl<'a> Trainer<'a> {
                 write_settings(&fit, splits, run, Some(state.position.epoch))?;
                 state
             }
-            Start::New | Start::Resume => {
+            Start::Resume => {
+                renew_settings(&fit.config, splits, run)?;
+                fresh_state(&fit.config, splits, &batches, &images)?
+            }
+            Start::New => {
                 write_settings(&fit, splits, run, None)?;
                 fresh_state(&fit.config, splits, &batches, &images)?
             }
@@ -145,7 +149,8 @@ impl<'a> Trainer<'a> {
         let started = Instant::now();
         let (num_clusters, num_clusterings) = (self.fit.num_clusters, self.fit.num_clusterings);
         (self.progress)(Event::Clustering { num_clusters, num_clusterings });
-        let config = KmeansConfig { num_clusters, max_iters: self.fit.config.kmeans_iters, seed: KMEANS_SEED + self.fit.config.seed };
+        let seed = KMEANS_SEED.wrapping_add(self.fit.config.seed);
+        let config = KmeansConfig { num_clusters, max_iters: self.fit.config.kmeans_iters, seed };
         self.replays.forget();
         self.state.clusters = Some(cluster(self.state.bank.rows(), num_clusterings, &config)?.agreeing(self.fit.config.min_agreement)?);
         self.state.position.totals.cluster = started.elapsed().as_secs_f64();
@@ -206,9 +211,8 @@ impl<'a> Trainer<'a> {
         if self.pending.is_due() {
             self.settle()?;
         }
-        let position = &self.state.position;
-        let (epoch, step, images_per_s) = (position.epoch + 1, position.step, position.totals.images_per_s());
-        let event = Event::Step { epoch, step, steps: self.steps(), phase: self.phase(), loss: self.pending.known(), images_per_s };
+        let (epoch, step) = (self.state.position.epoch + 1, self.state.position.step);
+        let event = Event::Step { epoch, step, steps: self.steps(), phase: self.phase(), loss: self.pending.known() };
         (self.progress)(event);
         Ok(())
     }
@@ -230,14 +234,17 @@ impl<'a> Trainer<'a> {
 
     /// Saves inside an epoch, once enough time has passed; the epoch's last step is left to its end.
     pub(super) fn checkpoint_if_due(&mut self) -> Result<()> {
-        let Some(minutes) = self.fit.config.checkpoint_minutes else { return Ok(()) };
         let is_last = self.state.position.step >= self.steps();
-        if is_last || self.saved.elapsed().as_secs_f64() < minutes * 60.0 {
+        if is_last || !self.is_time_to_save() {
             return Ok(());
         }
         self.settle()?;
         self.state.position.totals.elapsed += restart(&mut self.epoch_started);
         self.save()
+    }
+
+    fn is_time_to_save(&self) -> bool {
+        self.fit.config.checkpoint_minutes.is_some_and(|minutes| self.saved.elapsed().as_secs_f64() >= minutes * 60.0)
     }
 
     /// Evaluates, reports and saves, what of these is due.
@@ -247,7 +254,8 @@ impl<'a> Trainer<'a> {
         self.state.check_finite().map_err(|error| self.with_checkpoint(error))?;
         let done = self.state.position.epoch + 1;
         let is_due = |interval| done.is_multiple_of(interval) || done == self.fit.config.epochs;
-        let (is_evaluated, is_saved) = (is_due(self.fit.config.monitor_interval), is_due(self.fit.config.checkpoint_interval));
+        let is_evaluated = is_due(self.fit.config.monitor_interval);
+        let is_saved = is_due(self.fit.config.checkpoint_interval) || self.is_time_to_save();
         let knn_top1 = match self.monitor.as_ref().filter(|_| is_evaluated) {
             Some(monitor) => {
                 (self.progress)(Event::Evaluating);
