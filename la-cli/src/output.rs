@@ -1,6 +1,6 @@
 //! What reaches the user: lines on standard output, each error once on standard error, never a panic.
 
-use anyhow::bail;
+use anyhow::{bail, Context};
 use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
@@ -63,32 +63,37 @@ pub fn fail(error: &anyhow::Error) -> ExitCode {
 
 static PANIC: Mutex<Option<String>> = Mutex::new(None);
 
-/// Keeps what the first panic said instead of printing it; `RUST_BACKTRACE` brings the usual report back.
+/// Keeps what the last panic said instead of printing it; `RUST_BACKTRACE` brings the usual report back.
 pub fn silence_panics() {
     if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
         return;
     }
     std::panic::set_hook(Box::new(|info| {
-        if let Ok(mut first) = PANIC.lock() {
-            first.get_or_insert_with(|| info.to_string().replace('\n', " "));
+        // An earlier one was caught: a decoder's on a broken file.
+        if let Ok(mut last) = PANIC.lock() {
+            *last = Some(info.to_string().replace('\n', " "));
         }
     }));
 }
 
 /// Prints the defect that [`silence_panics`] has kept.
 pub fn fail_after_panic() -> ExitCode {
-    let what = PANIC.lock().ok().and_then(|mut first| first.take()).unwrap_or_default();
+    let what = PANIC.lock().ok().and_then(|mut last| last.take()).unwrap_or_default();
     write_remark(format_args!("error: la-cli has a defect: {what}; please report it with the command that you ran"));
     ExitCode::FAILURE
 }
 
-/// Fails, before any work is done, where a file cannot be made at `path` for want of its folder.
+/// Fails, before any work is done, where a file cannot be made at `path`.
 pub fn check_writable(flag: &str, path: &Path) -> anyhow::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     match folder {
         _ if path.is_dir() => bail!("{flag} {}: expected the name of a file, got a folder", path.display()),
         Some(folder) if !folder.is_dir() => bail!("{flag} {}: there is no folder {}; make it first", path.display(), folder.display()),
-        _ => Ok(()),
+        _ => {
+            // As it is written later on: under another name, then renamed.
+            let trial = la_core::files::temporary_path(path);
+            std::fs::File::create(&trial).and_then(|_| std::fs::remove_file(&trial)).with_context(|| format!("{flag} {}", path.display()))
+        }
     }
 }
 

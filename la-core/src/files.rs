@@ -25,7 +25,8 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::R
     })
 }
 
-fn temporary_path(path: &Path) -> PathBuf {
+/// The name that a file is written under, beside its own, before it takes that.
+pub fn temporary_path(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.tmp"))
 }

@@ -3,6 +3,7 @@
 use super::count;
 use super::figures::{Figures, Times};
 use crate::source;
+use crate::weights::check_size;
 use la_core::config::TrainConfig;
 use la_core::data::{epoch_batches, BatchConfig, OpenConfig, Source};
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub struct LoaderArgs {
 
 /// Runs `la-cli bench loader`.
 pub fn run(args: &LoaderArgs) -> anyhow::Result<Figures> {
+    check_size(args.size)?;
     let cache_bytes = if args.stream { 0 } else { OpenConfig::default().cache_bytes };
     let open = OpenConfig { size: args.size, limit: args.limit, cache_bytes, ..OpenConfig::default() };
     let splits = source::open(&args.data, None, &open)?;
