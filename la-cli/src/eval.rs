@@ -182,9 +182,12 @@ fn open(args: &EvalArgs, encoder: &Encoder) -> anyhow::Result<Labelled> {
     let limit = args.encoder.limit.or(if args.data.is_none() { encoder.recorded_limit() } else { None });
     let splits = source::open(src, test, &encoder.open_config(limit)).map_err(|error| match args.data {
         Some(_) => error,
-        None => source::not_where_recorded(error, &encoder.name),
+        None => source::not_where_recorded(error, &encoder.name, src),
     })?;
     source::warn_unreadable(&splits);
+    if args.data.is_none() && args.encoder.limit.is_none() {
+        source::note_other_number(splits.train.len(), &encoder.name, encoder.run.as_ref());
+    }
     if args.leave_one_out {
         if splits.train.len() < 2 {
             bail!("--leave-one-out needs at least 2 images, since each is classified by the others, got 1; name more, or raise --limit");

@@ -26,9 +26,9 @@ pub struct SearchArgs {
     /// Pictures to search for
     #[arg(long, value_name = "IMAGE", num_args = 1.., required = true)]
     query: Vec<PathBuf>,
-    /// Neighbours of each picture
-    #[arg(long, value_name = "K", default_value_t = 10)]
-    k: usize,
+    /// Neighbours of each picture [default: 10, or all images where there are fewer]
+    #[arg(long, value_name = "K")]
+    k: Option<usize>,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -56,22 +56,21 @@ pub fn run(args: &SearchArgs, device: &Device) -> anyhow::Result<()> {
     let splits = source::open(&args.data, None, &encoder.open_config(args.encoder.limit))?;
     source::warn_unreadable(&splits);
     let bank = source::join(args.split.parts(&splits)?);
-    if !(1..=bank.len()).contains(&args.k) {
-        bail!("--k must be in 1 to {}, the number of images searched, got {}", bank.len(), args.k);
+    let k = args.k.unwrap_or(10.min(bank.len()));
+    if !(1..=bank.len()).contains(&k) {
+        bail!("--k must be in 1 to {}, the number of images searched, got {k}", bank.len());
     }
     let rows = encoder.embed(&bank, "embedding")?;
     let query_rows = encoder.embed(&(queries.clone() as Arc<dyn Source>), "embedding queries")?;
-    let neighbors = knn::nearest(&rows, &query_rows, args.k)?;
+    let neighbors = knn::nearest(&rows, &query_rows, k)?;
     let votes = vote(bank.as_ref(), &neighbors)?;
     let found = Found { bank, queries, neighbors, votes };
-    if let Some(path) = &args.panel {
-        found.draw(path)?;
-    }
     if args.json {
-        say!("{}", found.json()?)
+        say!("{}", found.json()?)?;
     } else {
-        found.print()
+        found.print()?;
     }
+    args.panel.iter().try_for_each(|path| found.draw(path))
 }
 
 /// Fails where no picture can be written to `path`, or it says that it is to be anything but a PNG.

@@ -2,7 +2,9 @@
 
 use crate::output::{remark, thousands};
 use la_core::data::{self, OpenConfig, Picture, Source, Splits, Unreadable};
+use la_core::run_folder::RunConfig;
 use std::borrow::Cow;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Opens `data`, with `test` as its test images where given.
@@ -13,9 +15,25 @@ pub fn open(data: &str, test: Option<&str>, config: &OpenConfig) -> anyhow::Resu
     Ok(splits.with_test(data::open(test, &whole)?)?)
 }
 
-/// The error of images that are no longer where the weights say, with the way out.
-pub fn not_where_recorded(error: anyhow::Error, weights: &str) -> anyhow::Error {
-    error.context(format!("{weights}: the images that it was trained on; --data says where they are now"))
+/// The error of images that are no longer where the weights say, with the way out; any other error as it is.
+pub fn not_where_recorded(error: anyhow::Error, weights: &str, recorded: &str) -> anyhow::Error {
+    if Path::new(recorded).exists() {
+        return error;
+    }
+    let from = if Path::new(recorded).is_relative() { ", looked for from this folder" } else { "" };
+    error.context(format!("{weights}: the images that it was trained on{from}; --data says where they are now"))
+}
+
+/// Says so where the images at the recorded place are not as many as the weights learned from.
+pub fn note_other_number(found: usize, weights: &str, run: Option<&RunConfig>) {
+    if let Some(run) = run.filter(|run| run.num_images != found) {
+        remark!(
+            "note: {} holds {}, and {weights} learned from {}; if they are other pictures, --data says where its own are",
+            run.train.data,
+            images(found, "training "),
+            thousands(run.num_images)
+        );
+    }
 }
 
 /// One line: how many images and classes there are.

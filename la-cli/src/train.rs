@@ -7,7 +7,7 @@ mod trunk;
 
 pub use flags::TrainArgs;
 
-use crate::output::{command, remark, say};
+use crate::output::{command, remark, say, thousands};
 use crate::progress::duration;
 use crate::{eval, origin, output, source};
 use anyhow::{bail, Context};
@@ -16,6 +16,7 @@ use flags::Recipe;
 use la_core::checkpoint;
 use la_core::config::{Monitor, TrainConfig};
 use la_core::data::{OpenConfig, Splits};
+use la_core::eval::knn::KnnConfig;
 use la_core::run_folder::RunFolder;
 use la_core::train::{check_start, train, Start, Summary};
 use reporter::Reporter;
@@ -84,7 +85,7 @@ fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<Plan> {
     let out = args.out.clone().map_or_else(|| free_folder(&config.data), Ok)?;
     refuse_existing(&out)?;
     let splits = open(&config).map_err(|error| match &args.branch {
-        Some(run) if args.data.is_none() => source::not_where_recorded(error, &format!("--branch {}", run.display())),
+        Some(run) if args.data.is_none() => source::not_where_recorded(error, &format!("--branch {}", run.display()), &config.data),
         _ => error,
     })?;
     // Before the folder is made: settings that do not fit the data, or what to begin with, leave nothing behind.
@@ -102,10 +103,11 @@ fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<Plan> {
 fn resume(args: &TrainArgs, path: &Path) -> anyhow::Result<Plan> {
     let given = args.given();
     if !given.is_empty() {
+        let [branch, init] = ["--branch", "--init"].map(|flag| output::shell_line(&[flag, &path.to_string_lossy()]));
         bail!(
-            "--resume goes on with the run's own settings: leave out {}, or begin a new run from its weights with {}",
-            given.join(", "),
-            output::shell_line(&["--init", &path.to_string_lossy()])
+            "--resume goes on with the run's own settings: leave out {}, or begin a new run with {branch}, from its last checkpoint, \
+             or {init}, from its weights alone",
+            given.join(", ")
         );
     }
     let run = RunFolder::open(path).context("--resume")?;
@@ -116,6 +118,16 @@ fn resume(args: &TrainArgs, path: &Path) -> anyhow::Result<Plan> {
     args.move_data(&mut config);
     let splits = open(&config)
         .with_context(|| format!("--resume {}: the images it began with; --data and --test say where they are now", path.display()))?;
+    let recorded = run.read_config()?.num_images;
+    if run.checkpoint_path().exists() && recorded != splits.train.len() {
+        bail!(
+            "--resume {}: it learns from {} images, and {} holds {}; --data says where its own are",
+            path.display(),
+            thousands(recorded),
+            config.data,
+            thousands(splits.train.len())
+        );
+    }
     show("as the run began", &config, &splits, &run)?;
     Ok(Plan { config, run, splits, origin: Origin::Resumed })
 }
@@ -210,18 +222,29 @@ fn finish(plan: &Plan, summary: &Summary, device: &Device) -> anyhow::Result<()>
         // The weights are there; pictures are an extra.
         remark!("warning: the pictures of the run are incomplete: {error:#}");
     }
-    quiet(say!("{}", outcome(summary)))?;
+    quiet(say!("{}", outcome(summary, &knn_config(&plan.config, plan.splits.train.len()))))?;
     let files = ["model.safetensors", "metrics.jsonl", "curves.png", "neighbors.png"];
     let written: Vec<&str> = files.into_iter().filter(|name| plan.run.file(name).is_file()).collect();
     quiet(say!("{}: {}", path.display(), written.join(", ")))?;
     let path = path.to_string_lossy();
     quiet(say!("next       {}                      # search by picture, in the browser", command(&["serve", &path, "--open"])))?;
-    quiet(say!("           {}", command(&["eval", &path, "--linear"])))?;
+    if let Some(how) = evaluation(&plan.splits) {
+        quiet(say!("           {}", command(&["eval", &path, how])))?;
+    }
     quiet(say!("           {}", command(&["search", &path, "--data", &plan.config.data, "--query", "PICTURE"])))
 }
 
+/// How `la-cli eval` takes such images, where it does.
+fn evaluation(splits: &Splits) -> Option<&'static str> {
+    match eval::lack_of_labels(splits) {
+        Some(_) => None,
+        None if splits.test.is_some() => Some("--linear"),
+        None => (splits.train.len() > 1).then_some("--leave-one-out"),
+    }
+}
+
 /// The result in a line: accuracy before and after, beside raw pixels.
-fn outcome(summary: &Summary) -> String {
+fn outcome(summary: &Summary, knn: &KnnConfig) -> String {
     let seconds = summary.epochs.last().map_or(0.0, |epoch| epoch.total_seconds);
     let time = duration(seconds);
     let Some(top1) = summary.epochs.last().and_then(|epoch| epoch.knn_top1) else {
@@ -233,7 +256,11 @@ fn outcome(summary: &Summary) -> String {
         for (name, level) in levels.into_iter().filter_map(|(name, level)| Some((name, level?))) {
             text += &format!(", {name} {}", output::percent(level));
         }
-        text += &format!(" (K = {}, temperature {})", baseline.knn_k, baseline.knn_temperature);
     }
-    text
+    format!("{text} (K = {}, temperature {})", knn.k, knn.temperature)
+}
+
+/// The vote that a run on so many images measures by.
+fn knn_config(config: &TrainConfig, num_images: usize) -> KnnConfig {
+    KnnConfig { k: config.knn_k.min(num_images), temperature: config.knn_temperature }
 }

@@ -128,6 +128,40 @@ fn more_neighbours_than_images_are_refused() {
     let folder = with_pictures();
     let error = la(folder.path(), &["search", run, "--data", "data", "--query", "data/00.png", "--k", "11"]).error();
     assert_holds(&error, &["--k must be in 1 to 10", "got 11"]);
+    write_pictures(&folder.path().join("few"), 3);
+    let found = la(folder.path(), &["search", run, "--data", "few", "--query", "data/00.png", "--json"]).ok();
+    let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+    assert_eq!(found["queries"][0]["neighbors"].as_array().map(Vec::len), Some(3), "{found}");
+}
+
+#[test]
+fn other_pictures_where_a_run_found_its_own_are_noticed() {
+    let folder = folder();
+    let [here, there] = ["here", "there"].map(|name| folder.path().join(name));
+    for (place, count) in [(&here, 8), (&there, 6)] {
+        write_pictures(&place.join("set/a"), count / 2);
+        write_pictures(&place.join("set/b"), count / 2);
+    }
+    let args = ["train", "--data", "set", "--width", "8", "--size", "16", "--epochs", "1", "--ir-epochs", "1", "--out", "run"];
+    let said = la(&here, &args).ok();
+    assert_holds(&said, &["eval run --leave-one-out"]);
+    let eval = |place: &std::path::Path| la(place, &["eval", text(&here.join("run")), "--leave-one-out"]);
+    assert!(!eval(&here).stderr.contains("note"));
+    assert_holds(&eval(&there).stderr, &["note: set holds 6 training images", "run learned from 8", "--data"]);
+    assert_holds(&eval(folder.path()).error(), &["looked for from this folder", "--data says where they are now"]);
+    let resumed = la(&there, &["train", "--resume", text(&here.join("run"))]);
+    assert_holds(&resumed.error(), &["--resume", "it learns from 8 images, and set holds 6", "--data"]);
+    let more = la(&here, &["train", "--resume", "run", "--epochs", "2"]).error();
+    assert_holds(&more, &["leave out --epochs", "--branch run", "--init run"]);
+}
+
+#[test]
+fn a_file_that_cannot_be_made_is_told_before_the_work() {
+    let folder = with_pictures();
+    let long = format!("{}.safetensors", "x".repeat(240));
+    let error = la(folder.path(), &["embed", text(shared_run()), "--data", "data", "--out", &long]).error();
+    assert_holds(&error, &["--out", &long]);
+    assert!(!error.contains("lost"), "{error}");
 }
 
 #[test]
@@ -265,7 +299,7 @@ fn images_that_are_not_where_a_run_says_are_asked_for() {
     let refused: [&[&str]; 3] =
         [&["eval", text(&run), "--leave-one-out"], &["export", text(&run), "--out", "site"], &["serve", text(&run)]];
     for args in refused {
-        assert_holds(&la(elsewhere.path(), args).error(), &["run: the images that it was trained on; --data says where", "data:"]);
+        assert_holds(&la(elsewhere.path(), args).error(), &["run: the images that it was trained on, looked for from this folder; --data says where", "data:"]);
     }
 }
 
@@ -366,6 +400,11 @@ fn a_full_disk_stops_a_run_and_loses_nothing() {
 }
 
 #[cfg(target_os = "linux")]
+#[test]
+fn a_bench_of_images_too_large_is_refused_by_its_flag() {
+    assert_holds(&la(folder().path(), &["bench", "loader", "--size", "1000000000"]).error(), &["--size", "1 to 4096", "1000000000"]);
+}
+
 #[test]
 fn a_full_standard_output_is_an_error() {
     assert_holds(&bash(folder().path(), "$LA info sample > /dev/full").error(), &["standard output"]);

@@ -89,6 +89,11 @@ fn a_branch_goes_on_from_another_run_under_settings_of_its_own() {
     la(folder, &["pack", "branch", "--beside", "trunk", "--out", "packed"]).ok();
     let card = String::from_utf8(bytes(folder.join("packed/README.md"))).unwrap();
     assert_eq!(card.matches("Its first 2 epochs are those of another run").count(), 1, "{card}");
+    assert!(said.contains("before training") && folder.join("branch/baseline.json").is_file());
+    // What was measured before training is left behind where another vote would measure it now.
+    let said = branch("other-vote", &["--epochs", "3", "--knn-k", "5"]).ok();
+    assert_holds(said.lines().find(|line| line.starts_with("done in")).unwrap(), &["(K = 5, temperature 0.07)"]);
+    assert!(!said.contains("before training") && !folder.join("other-vote/baseline.json").exists());
     let ir = "trunk/checkpoint/ir.safetensors";
     let said = la(folder, &["train", "--branch", ir, "--ir-epochs", "2", "--out", "instead"]).ok();
     assert_holds(&said, &["going on   after epoch 1", "epoch 2/2 ir"]);
@@ -103,7 +108,22 @@ fn a_branch_goes_on_from_another_run_under_settings_of_its_own() {
     assert_holds(&branch("none", &[]).error(), &["--branch", "trunk", "no checkpoint yet"]);
     assert!(!folder.join("none").exists());
     assert_holds(&la(folder, &["train", "--branch", "nowhere"]).error(), &["--branch", "nowhere", "config.json"]);
-    assert_holds(&branch("none", &["--preset", "quick"]).error(), &["--branch", "--preset"]);
+    for flag in [["--preset", "quick"], ["--bank-init", "random"]] {
+        assert_holds(&branch("none", &flag).error(), &["--branch", flag[0]]);
+    }
+}
+
+#[test]
+fn a_run_without_a_checkpoint_yet_keeps_what_it_noted_as_it_began() {
+    let folder = folder();
+    train_tiny(folder.path(), "run", &[]).ok();
+    let config = || String::from_utf8(bytes(folder.path().join("run/config.json"))).unwrap();
+    let (before, weights) = (config(), model(folder.path(), "run"));
+    assert_holds(&before, &["\"command\"", "\"machine\"", "\"notes\": [\n"]);
+    std::fs::remove_dir_all(folder.path().join("run/checkpoint")).unwrap();
+    resume(folder.path(), "run");
+    assert_eq!(config(), before);
+    assert!(model(folder.path(), "run") == weights);
 }
 
 #[test]

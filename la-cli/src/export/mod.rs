@@ -73,7 +73,7 @@ pub fn run(args: &ExportArgs, device: &Device) -> anyhow::Result<()> {
     let limit = args.encoder.limit.or(if args.data.is_none() { encoder.recorded_limit() } else { None });
     let rows = Rows::embed(encoder, (&data, args.split, limit), args.thumb).map_err(|error| match args.data {
         Some(_) => error,
-        None => source::not_where_recorded(error, &name),
+        None => source::not_where_recorded(error, &name, &data),
     })?;
     match args.format {
         Format::Site => {

@@ -5,7 +5,7 @@ use super::{folder, site, PRECISION};
 use crate::output::{self, remark};
 use crate::source::{not_where_recorded, Split};
 use crate::weights::{Encoder, EncoderArgs};
-use anyhow::bail;
+use anyhow::{bail, Context};
 use candle_core::Device;
 use la_core::digests::sha256;
 use la_core::files::write_atomically;
@@ -58,9 +58,12 @@ pub fn site_of_run(run: &Path, data: Option<&str>, device: &Device) -> anyhow::R
     folder::check(&out, true)?;
     let rows = Rows::embed(encoder, (&origin.data, Split::Train, origin.limit), None).map_err(|error| match data {
         Some(_) => error,
-        None => not_where_recorded(error, &run.to_string_lossy()),
+        None => not_where_recorded(error, &run.to_string_lossy(), &origin.data),
     })?;
-    site(&rows, (PRECISION, PRECISION), &out, true)?;
+    site(&rows, (PRECISION, PRECISION), &out, true).with_context(|| {
+        let export = output::command(&["export", &run.to_string_lossy(), "--data", &origin.data, "--out", "FOLDER"]);
+        format!("{}: its page is not written; `{export}` writes one elsewhere", run.display())
+    })?;
     write_origin(run, origin)?;
     Ok(out)
 }

@@ -200,7 +200,7 @@ impl Card<'_> {
             ("images", thousands(run.num_images)),
             ("versions", format!("la-core {}, candle {}", run.versions.la_core, run.versions.candle_core)),
         ];
-        let rows: String = rows.iter().map(|(name, value)| format!("| {name} | {value} |\n")).collect();
+        let rows: String = rows.iter().map(|(name, value)| format!("| {name} | {} |\n", value.replace('|', "\\|"))).collect();
         let check = sample.map_or(String::new(), |sample| {
             format!(
                 "\nOne figure that needs no data of yours, on images inside the program (K = {}, τ = {}): `la-cli eval {} --data sample --limit {}` \
@@ -228,7 +228,7 @@ impl Card<'_> {
              la-cli embed  {place} --data FOLDER --out embeddings.safetensors      # (N, {})\n\
              la-cli export {place} --data FOLDER --out site                        # a page that searches in the browser\n\
              la-cli serve  {place} --data FOLDER --open\n```\n\n\
-             Wherever the folder's name stands, `hf:owner/name` does for a copy on the Hub.\n",
+             Wherever the folder's name stands, but for `serve`, `hf:owner/name` does for a copy on the Hub.\n",
             self.net.embedding_dim
         )
     }

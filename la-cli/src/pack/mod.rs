@@ -19,7 +19,7 @@ use candle_core::Device;
 use la_core::digests::{sha256, write_sums};
 use la_core::eval::report::{draw_curves, BesideCurve, Curves};
 use la_core::files::write_atomically;
-use la_core::run_folder::{halved, write_weights, RunFolder};
+use la_core::run_folder::{halved, write_weights, RunConfig, RunFolder};
 use la_core::train::{EpochMetrics, Phase};
 use names::Names;
 use settings::{Beside, Config};
@@ -124,6 +124,9 @@ fn describe(args: &PackArgs, run: &RunFolder, size: Option<usize>) -> anyhow::Re
     let command = command_of(&config, &names)?;
     config.machine = args.machine.clone().or(config.machine);
     let beside = args.beside.as_deref().map(|path| describe_beside(path, &names)).transpose().context("--beside")?;
+    if let Some(path) = &args.beside {
+        note_other_budget(path, &config)?;
+    }
     let run = names.settings(&config);
     let size = size.filter(|&size| size != run.train.size);
     Ok(Packed { run, size, epochs: last.epoch, seconds: last.total_seconds, command, beside, figures: None, sample: None })
@@ -135,9 +138,32 @@ fn last_epoch(run: &RunFolder) -> anyhow::Result<EpochMetrics> {
 }
 
 /// As recorded, else from the settings.
-fn command_of(config: &la_core::run_folder::RunConfig, names: &Names) -> anyhow::Result<Vec<String>> {
+fn command_of(config: &RunConfig, names: &Names) -> anyhow::Result<Vec<String>> {
     let words = config.command.clone().map_or_else(|| recipe::command(config), Ok)?;
     Ok(names.words(&words))
+}
+
+/// Says what makes the run beside no fair comparison.
+fn note_other_budget(beside: &Path, ours: &RunConfig) -> anyhow::Result<()> {
+    let theirs = RunFolder::open(beside)?.read_config()?;
+    let budget = |run: &RunConfig| {
+        let train = &run.train;
+        [
+            ("images", run.num_images.to_string()),
+            ("network", format!("{}, {} stem, width {}", train.arch, train.stem, train.width)),
+            ("size", train.size.to_string()),
+            ("epochs", train.epochs.to_string()),
+            ("views", train.views.to_string()),
+        ]
+    };
+    let differing: Vec<String> = std::iter::zip(budget(ours), budget(&theirs))
+        .filter(|(ours, theirs)| ours != theirs)
+        .map(|((name, ours), (_, theirs))| format!("{name} {theirs}, not {ours}"))
+        .collect();
+    if !differing.is_empty() {
+        remark!("note: --beside {} is not on the same budget: {}", beside.display(), differing.join("; "));
+    }
+    Ok(())
 }
 
 fn describe_beside(path: &Path, names: &Names) -> anyhow::Result<Beside> {

@@ -120,7 +120,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "X", help_heading = "Objective")]
     bank_momentum: Option<f64>,
     /// What the bank holds at first
-    #[arg(long, value_name = "random|forward", help_heading = "Objective")]
+    #[arg(long, value_name = "random|forward", help_heading = "Objective", conflicts_with = "branch")]
     bank_init: Option<BankInit>,
     /// Noise samples of an image in noise-contrastive estimation
     #[arg(long, value_name = "N", help_heading = "Objective")]

@@ -7,7 +7,7 @@ use la_core::eval::knn;
 use la_core::eval::report::{draw_curves, draw_neighbors, neighbor_panel, CurvePoint, Curves, PanelConfig};
 use la_core::rng::{Rng, Stream};
 use la_core::run_folder::RunFolder;
-use la_core::train::{Baseline, EpochMetrics, Phase};
+use la_core::train::{EpochMetrics, Phase};
 use std::sync::Arc;
 
 /// Rows and columns of `neighbors.png`.
@@ -27,20 +27,19 @@ pub fn draw_learning(run: &RunFolder) -> anyhow::Result<()> {
 
 /// What `curves.png` of a run shows.
 pub fn curves(run: &RunFolder) -> anyhow::Result<Curves> {
-    let config = run.read_config()?.train;
-    let baseline = run.read_baseline();
+    let recorded = run.read_config()?;
+    let (config, baseline) = (&recorded.train, run.read_baseline());
+    let points: Vec<CurvePoint> = run.read_metrics()?.iter().map(point).collect();
+    let knn = super::knn_config(config, recorded.num_images);
+    let is_measured = points.iter().any(|point| point.knn_top1.is_some());
     Ok(Curves {
         title: format!("Local Aggregation on {}: {}, width {}, {} px", config.data, config.arch, config.width, config.size),
-        knn_protocol: baseline.map(protocol).unwrap_or_default(),
-        points: run.read_metrics()?.iter().map(point).collect(),
+        knn_protocol: if is_measured { format!("K = {}, τ = {}", knn.k, knn.temperature) } else { String::new() },
+        points,
         raw_pixels: baseline.and_then(|baseline| baseline.raw_pixels).map(f64::from),
         random_init: baseline.and_then(|baseline| baseline.random_init).map(f64::from),
         beside: None,
     })
-}
-
-fn protocol(baseline: Baseline) -> String {
-    format!("K = {}, τ = {}", baseline.knn_k, baseline.knn_temperature)
 }
 
 fn point(epoch: &EpochMetrics) -> CurvePoint {

@@ -25,8 +25,12 @@ impl Reporter {
     pub fn report(&mut self, event: Event) {
         match event {
             Event::Note(note) => self.line(&format!("chosen     {note}")),
-            Event::Start { epoch: 0, step: 0, .. } => (),
-            Event::Start { epoch, step, steps, .. } => self.line(&format!("going on   after epoch {epoch}, step {step} of {steps}")),
+            Event::Start { num_images, epoch, step, steps } => {
+                self.batch_size = self.batch_size.min(num_images);
+                if (epoch, step) != (0, 0) {
+                    self.line(&format!("going on   after epoch {epoch}, step {step} of {steps}"));
+                }
+            }
             Event::Baseline(baseline) => self.baseline(&baseline),
             Event::Clustering { num_clusters, num_clusterings } => self.message(format!("clustering {num_clusterings} × {num_clusters}")),
             Event::Step { epoch, step, steps, phase, loss, .. } => self.step((epoch, step, steps), phase, loss),
