@@ -16,7 +16,8 @@ window.laState = state;
 
 const worker = new Worker('worker.js', { type: 'module' });
 const waiting = new Map();
-let lastId = 0, lastDrop = Date.now(), latest = 0, paintRow = null;
+// `choices` counts what visitors choose: what was chosen before and answers later changes the page no more.
+let lastId = 0, lastDrop = Date.now(), latest = 0, choices = 0, paintRow = null;
 function ask(type, request = {}, transfer = []) {
   return new Promise((resolve, reject) => { waiting.set(++lastId, { resolve, reject }); worker.postMessage({ id: lastId, type, ...request }, transfer); });
 }
@@ -53,7 +54,9 @@ async function take(files) {
   if (!await ready) return;
   if (!files.length) throw new Error('expected a picture, got no file: save the picture first, then drop or choose the file');
   if (files.length > 1) return index(files);
-  const picture = await embed(files[0]), drop = (++lastDrop).toString(36);
+  const mine = ++choices, picture = await embed(files[0]);
+  if (mine !== choices) return;
+  const drop = (++lastDrop).toString(36);
   state.dropped.set(drop, picture);
   await go({ drop, row: null });
   reveal();
@@ -64,7 +67,7 @@ async function index(files) {
   if (state.indexing) throw new Error('pictures are being indexed already: wait, or stop it first');
   const pictures = files.filter(looksLikePicture), broken = [];
   if (!pictures.length) throw new Error(`expected pictures, got ${files.length === 1 ? files[0].name : `${files.length} files of other kinds`}`);
-  const run = state.indexing = { done: 0, of: pictures.length, stopped: false };
+  const run = state.indexing = { done: 0, of: pictures.length, stopped: false }, mine = ++choices;
   let first;
   for (const file of pictures) {
     if (run.stopped) break;
@@ -73,7 +76,8 @@ async function index(files) {
     try { const row = await add(await embed(file)); first ??= row; } catch { broken.push(file.name); }
   }
   state.indexing = null;
-  if (first !== undefined) {
+  if (mine !== choices) await follow();
+  else if (first !== undefined) {
     await go({ row: String(first), drop: null });
     shelf.turnTo(first);
   }
@@ -90,11 +94,14 @@ async function add(picture) {
 }
 
 async function addQuery() {
-  const row = await add(state.dropped.get(state.query.drop));
+  const mine = ++choices, row = await add(state.dropped.get(state.query.drop));
+  if (mine !== choices) return render();
   await go({ row: String(row), drop: null });
 }
 
 function go(changes, replace = false) {
+  // How a picture is shown is no choice of another.
+  if ('row' in changes) choices++;
   const url = new URL(location.href);
   for (const [key, value] of Object.entries(changes)) value === null ? url.searchParams.delete(key) : url.searchParams.set(key, value);
   history[replace ? 'replaceState' : 'pushState'](null, '', url);
@@ -235,7 +242,11 @@ function listen() {
   $('zoom-out').onclick = () => map.zoom(1 / 1.5);
   $('zoom-all').onclick = () => map.all();
   // The skip link changes the address too, but asks for nothing new.
-  addEventListener('popstate', guarded(() => state.bundle && location.search !== state.address && follow()));
+  addEventListener('popstate', guarded(() => {
+    if (!state.bundle || location.search === state.address) return;
+    choices++;
+    return follow();
+  }));
   document.ondragover = (event) => { event.preventDefault(); document.body.classList.add('dropping'); };
   document.ondragleave = (event) => { if (!event.relatedTarget) document.body.classList.remove('dropping'); };
   document.ondrop = guarded(async (event) => { event.preventDefault(); document.body.classList.remove('dropping'); await take(await filesOf(event.dataTransfer)); });

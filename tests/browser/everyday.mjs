@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { hand, open, picture, rows, settle, text } from './pages.mjs';
+import { hand, holdBack, open, picture, rows, settle, text } from './pages.mjs';
 
 const params = (page) => new URL(page.url()).searchParams;
 const quiet = ({ errors }) => assert.deepEqual(errors, [], `console errors: ${errors.join('; ')}`);
@@ -39,6 +39,25 @@ async function bring(browser, site, how) {
 export const a_dropped_picture_finds_neighbours = (browser, site) => bring(browser, site, 'drop');
 export const a_pasted_picture_finds_neighbours = (browser, site) => bring(browser, site, 'paste');
 export const a_chosen_picture_finds_neighbours = (browser, site) => bring(browser, site, 'pick');
+
+export async function a_picture_that_takes_long_replaces_nothing_chosen_later(browser, site) {
+  const opened = await open(browser, site), { page, context } = opened, files = await Promise.all([20, 200].map(async (hue) => ({ name: `${hue}.png`, type: 'image/png', bytes: await picture(page, hue) })));
+  await holdBack(page, '20.png');
+  await hand(page, 'drop', [files[0]]);
+  await hand(page, 'drop', [files[1]]);
+  await asked(page, '200.png');
+  await hand(page, 'drop', [files[0]]);
+  await page.click('#shelf button');
+  await settle(page, () => laState.query.row !== undefined);
+  const address = page.url();
+  await page.evaluate(() => letGo());
+  // What is read comes at once.
+  await page.waitForTimeout(500);
+  assert.equal(page.url(), address, 'what was chosen first came last and stayed');
+  assert.notEqual(await text(page, '#query-name'), '20.png');
+  quiet(opened);
+  await context.close();
+}
 
 export async function the_camera_gives_a_picture_and_can_be_cancelled(browser, site) {
   const opened = await open(browser, site, { permissions: ['camera'] }), { page, context } = opened;
@@ -205,6 +224,21 @@ export async function a_folder_of_pictures_is_indexed_on_the_spot(browser, site)
   await settle(page, () => /^4 pictures added.*1 other files left out; could not be opened: broken.png$/.test(document.querySelector('#status').textContent));
   assert.equal(await page.locator('#cancel').isVisible(), false);
   await rm(folder, { recursive: true });
+  quiet(opened);
+  await context.close();
+}
+
+export async function a_visitor_who_went_elsewhere_stays_there_when_indexing_ends(browser, site) {
+  const opened = await open(browser, site), { page, context } = opened, files = await Promise.all([40, 220].map(async (hue) => ({ name: `${hue}.png`, type: 'image/png', bytes: await picture(page, hue) })));
+  await holdBack(page, '220.png');
+  await hand(page, 'drop', files);
+  await settle(page, () => laState.added.size === 1);
+  await page.click('#neighbours button');
+  await settle(page, () => laState.query.row !== 0);
+  const address = page.url();
+  await page.evaluate(() => letGo());
+  await settle(page, () => /^2 pictures added/.test(document.querySelector('#status').textContent));
+  assert.equal(page.url(), address);
   quiet(opened);
   await context.close();
 }

@@ -46,6 +46,12 @@ export const hand = (page, how, files) => page.evaluate(({ how, files }) => {
   document.querySelector('#drop').dispatchEvent(how === 'drop' ? new DragEvent('drop', { ...init, dataTransfer: transfer }) : new ClipboardEvent('paste', { ...init, clipboardData: transfer }));
 }, { how, files: files.map((file) => ({ ...file, bytes: [...file.bytes] })) });
 
+// Keeps pictures of one name from being read, as though they were large, until `letGo()` is called in the page.
+export const holdBack = (page, name) => page.evaluate((name) => {
+  const read = createImageBitmap, held = new Promise((resolve) => { window.letGo = resolve; });
+  window.createImageBitmap = async (file, ...rest) => { if (file.name === name) await held; return read(file, ...rest); };
+}, name);
+
 // The same site through a host of its own, which may leave headers out, add `headers`, and change files: `change(path, body)`, or
 // nothing for a file that is missing. `asked` are the names of the files that were asked of it, by workers of workers too.
 export async function through(site, { isolated = true, headers = {}, change = (_, body) => body }, visit) {
