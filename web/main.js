@@ -80,10 +80,13 @@ async function index(files) {
   else if (first !== undefined) {
     await go({ row: String(first), drop: null });
     shelf.turnTo(first);
+    reveal();
   }
-  const others = files.length - pictures.length;
+  const others = files.length - pictures.length, few = `${broken.slice(0, 5).join(', ')}${broken.length > 5 ? ' and more' : ''}`;
+  state.status = '';
+  if (broken.length === pictures.length) throw new Error(`expected pictures that this browser can open, got none: ${few}`);
   state.status = [`${run.stopped ? 'Stopped: ' : ''}${run.done - broken.length} pictures added to the bank, until this page is closed`,
-    others ? `${others} other files left out` : '', broken.length ? `could not be opened: ${broken.slice(0, 5).join(', ')}${broken.length > 5 ? ' and more' : ''}` : ''].filter(Boolean).join('; ');
+    others ? `${others} other files left out` : '', broken.length ? `could not be opened: ${few}` : ''].filter(Boolean).join('; ');
   render();
 }
 

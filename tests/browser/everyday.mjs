@@ -199,8 +199,11 @@ export async function the_bank_can_be_leafed_through_and_searched_by_name(browse
 export async function several_pictures_join_the_bank_for_the_session(browser, site) {
   const opened = await open(browser, site), { page, context } = opened, rowsBefore = await page.evaluate(() => laState.bundle.manifest.bank.rows);
   const files = await Promise.all([10, 120, 240].map(async (hue) => ({ name: `${hue}.png`, type: 'image/png', bytes: await picture(page, hue) })));
+  await page.evaluate(() => scrollTo(0, document.body.scrollHeight));
   await hand(page, 'drop', [...files, { name: 'notes.txt', type: 'text/plain', bytes: Buffer.from('no picture') }]);
   await settle(page, () => laState.added.size === 3 && /3 pictures added.*1 other files left out/.test(laState.status));
+  const { y } = await page.locator('#results').boundingBox();
+  assert.ok(y > -1, `the neighbours of the first begin ${-y} pixels above the window`);
   assert.equal(params(page).get('row'), String(rowsBefore));
   await hand(page, 'drop', [files[1]]);
   await asked(page, '120.png');
@@ -223,6 +226,9 @@ export async function a_folder_of_pictures_is_indexed_on_the_spot(browser, site)
   await settle(page, () => !laState.indexing && laState.added.size === 4);
   await settle(page, () => /^4 pictures added.*1 other files left out; could not be opened: broken.png$/.test(document.querySelector('#status').textContent));
   assert.equal(await page.locator('#cancel').isVisible(), false);
+  await hand(page, 'drop', ['a.png', 'b.png'].map((name) => ({ name, type: 'image/png', bytes: Buffer.from('no picture') })));
+  await page.waitForSelector('#error:not([hidden])');
+  assert.match(await text(page, '#error-text'), /got none: a\.png, b\.png$/);
   await rm(folder, { recursive: true });
   quiet(opened);
   await context.close();

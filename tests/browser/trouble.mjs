@@ -217,10 +217,13 @@ export async function a_browser_without_simd_is_told_which_would_do(browser, sit
 
 export async function a_text_file_dropped_as_a_picture_is_refused_in_words(browser, site) {
   const { page, context, errors } = await open(browser, site), before = await rows(page);
+  await page.evaluate(() => scrollTo(0, document.body.scrollHeight));
   await hand(page, 'drop', [{ name: 'notes.txt', type: 'text/plain', bytes: Buffer.from('not a picture') }]);
   await page.waitForSelector('#error:not([hidden])');
   assert.match(await wrong(page), /notes\.txt: expected a picture .* got text\/plain/);
   assert.deepEqual(await rows(page), before);
+  const { y } = await page.locator('#error').boundingBox();
+  assert.ok(y >= 0 && y < 100, `scrolled down, the error stands ${y} pixels from the top of the window`);
   await page.click('#dismiss');
   assert.equal(await page.locator('#error').isVisible(), false);
   await hand(page, 'drop', [{ name: 'broken.png', type: 'image/png', bytes: Buffer.from('not a picture either') }]);
