@@ -35,6 +35,8 @@ export function createGestures(canvas, { pan, zoom, pick, look, leave }) {
   canvas.onpointercancel = (event) => lift(event, false);
   canvas.onpointerleave = leave;
   canvas.addEventListener('wheel', (event) => {
+    // Else the page could not be scrolled past the canvas. A pinch on a touchpad comes as a wheel with ctrlKey.
+    if (!event.ctrlKey && !event.metaKey && document.activeElement !== canvas) return;
     // A wheel that counts lines or pages gives small numbers.
     const { x, y } = at(event), step = event.deltaY * [1, 16, 400][event.deltaMode];
     event.preventDefault();

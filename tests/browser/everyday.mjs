@@ -112,6 +112,13 @@ export async function a_click_on_the_map_searches_from_that_point(browser, site)
   if (!await page.evaluate(() => Boolean(laState.bundle.map))) return context.close().then(() => 'the bundle has no map');
   await page.locator('#map').scrollIntoViewIfNeeded();
   const row = await page.evaluate(() => laState.result.neighbours[0].row), box = await page.locator('#map').boundingBox();
+  const before = await page.evaluate((row) => laState.map.screen(row), row);
+  await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
+  await page.mouse.wheel(0, 50);
+  await settle(page, (y) => document.querySelector('#map').getBoundingClientRect().top <= y - 49, box.y);
+  assert.deepEqual(await page.evaluate((row) => laState.map.screen(row), row), before, 'the map keeps the wheel from the page');
+  box.y = (await page.locator('#map').boundingBox()).y;
+  await page.focus('#map');
   // Far in, points stand apart; what lies under the pointer stays there.
   for (let i = 0; i < 12; i++) {
     const [x, y] = await page.evaluate((row) => laState.map.screen(row), row);
