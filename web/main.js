@@ -116,7 +116,7 @@ const pickCard = guarded(async (row) => { await go({ row: String(row), drop: nul
 // Brings the neighbours into sight where they are not, as on a phone.
 function reveal() {
   const { top } = $('results').getBoundingClientRect();
-  if (top < 0 || top > 0.8 * innerHeight) $('results').scrollIntoView();
+  if (top < 0 || top > 0.5 * innerHeight) $('results').scrollIntoView();
 }
 
 const clamped = (text, least, most, otherwise) => { const value = parseFloat(text); return Number.isFinite(value) ? Math.min(most, Math.max(least, value)) : otherwise; };

@@ -24,8 +24,8 @@ export async function the_page_loads_and_answers(browser, site) {
   return note;
 }
 
-async function bring(browser, site, how) {
-  const opened = await open(browser, site), { page, context } = opened, file = { name: `${how}.png`, type: 'image/png', bytes: await picture(page, 30) };
+async function bring(browser, site, how, options) {
+  const opened = await open(browser, site, options), { page, context } = opened, file = { name: `${how}.png`, type: 'image/png', bytes: await picture(page, 30) };
   if (how === 'pick') await page.setInputFiles('#pick', { name: file.name, mimeType: file.type, buffer: file.bytes });
   else await hand(page, how, [file]);
   await asked(page, file.name);
@@ -33,12 +33,15 @@ async function bring(browser, site, how) {
   assert.match(await text(page, '#timing'), /^Embedded in [\d.]+ ms, searched in [\d.]+ ms$/);
   const length = await page.evaluate(() => Math.hypot(...document.querySelector('#results').lastEmbedding));
   assert.ok(Math.abs(length - 1) < 1e-3, `the embedding has length ${length}`);
+  const nearest = await page.locator('#neighbours canvas').first().boundingBox(), { height } = page.viewportSize();
+  assert.ok(!nearest || nearest.y + nearest.height <= height, `the nearest ends at ${nearest?.y + nearest?.height} of ${height} pixels`);
   quiet(opened);
   await context.close();
 }
 export const a_dropped_picture_finds_neighbours = (browser, site) => bring(browser, site, 'drop');
 export const a_pasted_picture_finds_neighbours = (browser, site) => bring(browser, site, 'paste');
 export const a_chosen_picture_finds_neighbours = (browser, site) => bring(browser, site, 'pick');
+export const a_picture_chosen_on_a_phone_shows_its_neighbours = (browser, site) => bring(browser, site, 'pick', { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true });
 
 export async function a_picture_that_takes_long_replaces_nothing_chosen_later(browser, site) {
   const opened = await open(browser, site), { page, context } = opened, files = await Promise.all([20, 200].map(async (hue) => ({ name: `${hue}.png`, type: 'image/png', bytes: await picture(page, hue) })));
