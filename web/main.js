@@ -50,12 +50,19 @@ async function embed(file) {
   return { name: file.name || 'pasted picture', embedding, ms, thumb };
 }
 
+// The same, and says so meanwhile: large pictures take seconds.
+async function announced(file) {
+  const words = state.status = `Reading ${file.name || 'pasted picture'}`;
+  render();
+  try { return await embed(file); } finally { if (state.status === words) state.status = ''; }
+}
+
 async function take(files) {
   if (!await ready) return;
   if (!files.length) throw new Error('expected a picture, got no file: save the picture first, then drop or choose the file');
   if (files.length > 1) return index(files);
-  const mine = ++choices, picture = await embed(files[0]);
-  if (mine !== choices) return;
+  const mine = ++choices, picture = await announced(files[0]);
+  if (mine !== choices) return render();
   const drop = (++lastDrop).toString(36);
   state.dropped.set(drop, picture);
   await go({ drop, row: null });

@@ -47,6 +47,7 @@ export async function a_picture_that_takes_long_replaces_nothing_chosen_later(br
   const opened = await open(browser, site), { page, context } = opened, files = await Promise.all([20, 200].map(async (hue) => ({ name: `${hue}.png`, type: 'image/png', bytes: await picture(page, hue) })));
   await holdBack(page, '20.png');
   await hand(page, 'drop', [files[0]]);
+  await settle(page, () => document.querySelector('#status').textContent === 'Reading 20.png');
   await hand(page, 'drop', [files[1]]);
   await asked(page, '200.png');
   await hand(page, 'drop', [files[0]]);
@@ -58,6 +59,7 @@ export async function a_picture_that_takes_long_replaces_nothing_chosen_later(br
   await page.waitForTimeout(500);
   assert.equal(page.url(), address, 'what was chosen first came last and stayed');
   assert.notEqual(await text(page, '#query-name'), '20.png');
+  assert.doesNotMatch(await text(page, '#status'), /Reading/);
   quiet(opened);
   await context.close();
 }

@@ -229,6 +229,7 @@ export async function a_text_file_dropped_as_a_picture_is_refused_in_words(brows
   await hand(page, 'drop', [{ name: 'broken.png', type: 'image/png', bytes: Buffer.from('not a picture either') }]);
   await page.waitForSelector('#error:not([hidden])');
   assert.match(await wrong(page), /broken\.png: expected a picture/);
+  assert.equal(await text(page, '#status'), '');
   assert.deepEqual(errors, []);
   await context.close();
 }
