@@ -106,6 +106,8 @@ async function add(picture) {
 async function addQuery() {
   const mine = ++choices, row = await add(state.dropped.get(state.query.drop));
   if (mine !== choices) return render();
+  // The button is about to go, and the focus of the keyboard with it.
+  if (document.activeElement === $('add')) $('results-title').focus({ preventScroll: true });
   await go({ row: String(row), drop: null });
 }
 

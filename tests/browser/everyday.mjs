@@ -223,8 +223,10 @@ export async function several_pictures_join_the_bank_for_the_session(browser, si
   if (await page.evaluate(() => Boolean(laState.bundle.labels))) {
     assert.equal(await page.locator('#vote').isVisible(), true, 'the vote vanished beside a picture of the session');
   }
-  await page.click('#add');
-  await settle(page, () => laState.added.size === 4);
+  await page.focus('#add');
+  await page.keyboard.press('Enter');
+  await settle(page, () => laState.added.size === 4 && document.querySelector('#add').hidden);
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'results-title', 'the focus went with the button');
   quiet(opened);
   await context.close();
 }
