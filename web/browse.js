@@ -8,9 +8,13 @@ export function createShelf({ list, where, find, back, on, random }, show) {
     first = Math.max(0, Math.min(to, count() - 1));
     render();
   }
-  function search() {
+  // The rows from `start` on that have what is looked for in their text.
+  function matching(start) {
     const wanted = find.value.trim().toLowerCase();
-    found = wanted ? Array.from({ length: total }, (_, row) => row).filter((row) => textOf(row).toLowerCase().includes(wanted)) : null;
+    return Array.from({ length: total - start }, (_, i) => start + i).filter((row) => textOf(row).toLowerCase().includes(wanted));
+  }
+  function search() {
+    found = find.value.trim() ? matching(0) : null;
     turn(0);
   }
   function draw() {
@@ -35,7 +39,9 @@ export function createShelf({ list, where, find, back, on, random }, show) {
     fill(newTotal, newTextOf) {
       textOf = newTextOf;
       if (newTotal === total) return;
+      const before = total;
       total = newTotal;
+      found?.push(...matching(before));
       if (sample || !list.children.length) draw(); else turn(first);
     },
     turnTo(row) {

@@ -223,10 +223,13 @@ export async function several_pictures_join_the_bank_for_the_session(browser, si
   if (await page.evaluate(() => Boolean(laState.bundle.labels))) {
     assert.equal(await page.locator('#vote').isVisible(), true, 'the vote vanished beside a picture of the session');
   }
+  await page.fill('#find', '120.png');
+  const found = await page.locator('#shelf li').count();
   await page.focus('#add');
   await page.keyboard.press('Enter');
   await settle(page, () => laState.added.size === 4 && document.querySelector('#add').hidden);
   assert.equal(await page.evaluate(() => document.activeElement.id), 'results-title', 'the focus went with the button');
+  assert.equal(await page.locator('#shelf li').count(), found + 1, 'the picture added is not found');
   quiet(opened);
   await context.close();
 }
