@@ -1,4 +1,4 @@
-// The bank on a shelf: a sample at random, its rows page by page, or those of a name.
+// The bank on a shelf: a sample at random, its rows page by page, or those of a name; all at once where they are few.
 export function createShelf({ list, where, find, back, on, random }, show) {
   const PAGE = 24;
   let found = null, sample = null, total = 0, first = 0, textOf = () => '';
@@ -18,8 +18,9 @@ export function createShelf({ list, where, find, back, on, random }, show) {
     turn(0);
   }
   function draw() {
+    if (count() <= PAGE) return turn(0);
     const drawn = new Set();
-    while (drawn.size < Math.min(PAGE, count())) drawn.add(Math.floor(Math.random() * count()));
+    while (drawn.size < PAGE) drawn.add(Math.floor(Math.random() * count()));
     sample = [...drawn].sort((a, b) => a - b);
     render();
   }

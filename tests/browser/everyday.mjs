@@ -208,6 +208,27 @@ export async function the_bank_can_be_leafed_through_and_searched_by_name(browse
   await context.close();
 }
 
+// The bundle, cut to its first rows.
+async function cut(site, rows) {
+  const read = async (name) => Buffer.from(await (await fetch(`${site}bundle/${name}`)).arrayBuffer()), manifest = JSON.parse(await read('manifest.json')), files = {};
+  const first = async ({ path, bytes }) => {
+    files[path] = (await read(path)).subarray(0, bytes / manifest.bank.rows * rows);
+    return { path, bytes: files[path].length, sha256: createHash('sha256').update(files[path]).digest('hex') };
+  };
+  const part = async (entry) => entry && { ...entry, file: await first(entry.file) }, { bank, labels, map } = manifest;
+  files['manifest.json'] = JSON.stringify({ ...manifest, bank: { ...await part(bank), rows }, labels: await part(labels), map: await part(map), thumbnails: null });
+  return (context) => context.route('**/bundle/*', (route) => { const body = files[new URL(route.request().url()).pathname.split('/').pop()]; return body ? route.fulfill({ body }) : route.continue(); });
+}
+
+export async function a_bank_that_fits_on_one_shelf_stands_there_in_order(browser, site) {
+  const opened = await open(browser, site, { prepare: await cut(site, 20), serviceWorkers: 'block' }), { page, context } = opened;
+  assert.deepEqual(await page.$$eval('#shelf button', (all) => all.map(({ dataset }) => Number(dataset.row))), Array.from({ length: 20 }, (_, row) => row));
+  assert.equal(await text(page, '#shelf-where'), '1 to 20 of 20');
+  for (const id of ['#shelf-back', '#shelf-on', '#shelf-random']) assert.equal(await page.locator(id).isDisabled(), true, `${id} leads nowhere`);
+  quiet(opened);
+  await context.close();
+}
+
 export async function several_pictures_join_the_bank_for_the_session(browser, site) {
   const opened = await open(browser, site), { page, context } = opened, rowsBefore = await page.evaluate(() => laState.bundle.manifest.bank.rows);
   const files = await Promise.all([10, 120, 240].map(async (hue) => ({ name: `${hue}.png`, type: 'image/png', bytes: await picture(page, hue) })));
