@@ -59,8 +59,9 @@ impl Rows {
     /// How the embeddings were made, in a sentence.
     pub fn made(&self) -> String {
         format!(
-            "{} images of {}, embedded by {} with la-cli {}",
+            "{} {} of {}, embedded by {} with la-cli {}",
             self.len(),
+            if self.len() == 1 { "image" } else { "images" },
             self.title,
             self.encoder.describe_to_others(),
             env!("CARGO_PKG_VERSION")
