@@ -35,6 +35,7 @@ const guarded = (work) => (...args) => Promise.resolve().then(() => work(...args
 const total = () => state.bundle.manifest.bank.rows + state.added.size;
 const nameOf = (row) => state.added.get(row)?.name ?? (state.bundle.names[row] || `row ${row}`);
 const labelOf = (row) => state.added.has(row) ? 'added by you' : state.bundle.labels ? state.bundle.manifest.labels.classes[state.bundle.labels[row]] ?? '' : '';
+const counted = (n, what) => `${n.toLocaleString('en')} ${what}${n === 1 ? '' : 's'}`;
 const itemOf = (row, score) => ({ row, name: nameOf(row), label: labelOf(row), score });
 
 function bundleBase(params) {
@@ -92,8 +93,8 @@ async function index(files) {
   const others = files.length - pictures.length, few = `${broken.slice(0, 5).join(', ')}${broken.length > 5 ? ' and more' : ''}`;
   state.status = '';
   if (broken.length === pictures.length) throw new Error(`expected pictures that this browser can open, got none: ${few}`);
-  state.status = [`${run.stopped ? 'Stopped: ' : ''}${run.done - broken.length} pictures added to the bank, until this page is closed`,
-    others ? `${others} other files left out` : '', broken.length ? `could not be opened: ${few}` : ''].filter(Boolean).join('; ');
+  state.status = [`${run.stopped ? 'Stopped: ' : ''}${counted(run.done - broken.length, 'picture')} added to the bank, until this page is closed`,
+    others ? `${counted(others, 'other file')} left out` : '', broken.length ? `could not be opened: ${few}` : ''].filter(Boolean).join('; ');
   render();
 }
 
@@ -155,9 +156,16 @@ async function seek(query = state.query) {
   const result = await ask('search', { ...(query.drop ? { embedding: query.embedding } : { row: query.row }), k, min });
   if (mine !== latest) return;
   Object.assign(state, { query, result });
-  const best = result.neighbours[0];
-  if (!state.indexing) state.status = best ? `${result.neighbours.length} neighbours of ${query.name}; the nearest is ${nameOf(best.row)}, at ${best.score.toFixed(3)}.` : `No neighbour of ${query.name} has a score of ${min.toFixed(2)} or more: lower the least score.`;
+  if (!state.indexing) state.status = outcome(query, result.neighbours, min);
   render();
+}
+
+const isAlone = ({ row }) => row !== undefined && total() === 1;
+function outcome(query, neighbours, min) {
+  if (isAlone(query)) return `The bank has no picture but ${query.name}.`;
+  if (!neighbours.length) return `No neighbour of ${query.name} has a score of ${min.toFixed(2)} or more: lower the least score.`;
+  const [{ row, score }] = neighbours;
+  return `${counted(neighbours.length, 'neighbour')} of ${query.name}; the nearest is ${nameOf(row)}, at ${score.toFixed(3)}.`;
 }
 
 function showProgress() {
@@ -169,7 +177,7 @@ function showProgress() {
 
 function showFacts() {
   const { loaded, kept } = state.progress;
-  $('facts').textContent = `${total().toLocaleString('en')} pictures · ${megabytes(loaded)} loaded${kept ? `, ${megabytes(kept)} of it kept from before` : ''}`;
+  $('facts').textContent = `${counted(total(), 'picture')} · ${megabytes(loaded)} loaded${kept ? `, ${megabytes(kept)} of it kept from before` : ''}`;
 }
 
 function render() {
@@ -215,7 +223,7 @@ function paintOf(row, thumb = state.added.get(row)?.thumb) {
 let shown = null;
 function renderResult(query, result) {
   $('empty').hidden = !(state.empty || (result && !result.neighbours.length));
-  $('empty').textContent = state.empty || 'No neighbour has that score.';
+  $('empty').textContent = state.empty || (query && isAlone(query) ? 'The bank has no other picture.' : 'No neighbour has that score.');
   $('timing').textContent = result ? `${query.ms === undefined ? 'Searched' : `Embedded in ${query.ms.toFixed(1)} ms, searched`} in ${result.ms.toFixed(2)} ms` : '';
   shelf.fill(total(), (row) => `${nameOf(row)} ${labelOf(row)}`);
   if (shown === result) return;
@@ -300,7 +308,7 @@ async function keep(files) {
   const answered = new Promise((resolve) => { channel.port1.onmessage = ({ data }) => resolve(data.missing); });
   active.postMessage({ keep: files }, [channel.port2]);
   const missing = await answered;
-  state.offline = kept && !missing.length ? 'Ready: this page now works without a network.' : `This page could not be kept for visits without a network${missing.length ? `: ${missing.length} files are missing` : ': the browser’s storage is full'}.`;
+  state.offline = kept && !missing.length ? 'Ready: this page now works without a network.' : `This page could not be kept for visits without a network${missing.length ? `: ${counted(missing.length, 'file')} missing` : ': the browser’s storage is full'}.`;
   render();
 }
 

@@ -229,12 +229,23 @@ export async function a_bank_that_fits_on_one_shelf_stands_there_in_order(browse
   await context.close();
 }
 
+export async function a_bank_of_one_picture_says_that_there_is_no_other(browser, site) {
+  const opened = await open(browser, site, { prepare: await cut(site, 1), serviceWorkers: 'block', until: '#empty:not([hidden])' }), { page, context } = opened;
+  assert.equal(await text(page, '#empty'), 'The bank has no other picture.');
+  assert.match(await text(page, '#status'), /^The bank has no picture but /);
+  assert.match(await text(page, '#facts'), /^1 picture · /);
+  await hand(page, 'drop', [{ name: 'mine.png', type: 'image/png', bytes: await picture(page, 30) }]);
+  await settle(page, () => /^1 neighbour of mine\.png; /.test(document.querySelector('#status').textContent));
+  quiet(opened);
+  await context.close();
+}
+
 export async function several_pictures_join_the_bank_for_the_session(browser, site) {
   const opened = await open(browser, site), { page, context } = opened, rowsBefore = await page.evaluate(() => laState.bundle.manifest.bank.rows);
   const files = await Promise.all([10, 120, 240].map(async (hue) => ({ name: `${hue}.png`, type: 'image/png', bytes: await picture(page, hue) })));
   await page.evaluate(() => scrollTo(0, document.body.scrollHeight));
   await hand(page, 'drop', [...files, { name: 'notes.txt', type: 'text/plain', bytes: Buffer.from('no picture') }]);
-  await settle(page, () => laState.added.size === 3 && /3 pictures added.*1 other files left out/.test(laState.status));
+  await settle(page, () => laState.added.size === 3 && /3 pictures added.*1 other file left out/.test(laState.status));
   const { y } = await page.locator('#results').boundingBox();
   assert.ok(y > -1, `the neighbours of the first begin ${-y} pixels above the window`);
   assert.equal(params(page).get('row'), String(rowsBefore));
@@ -262,7 +273,7 @@ export async function a_folder_of_pictures_is_indexed_on_the_spot(browser, site)
   await writeFile(join(folder, 'broken.png'), 'no picture either');
   await page.setInputFiles('#folder', folder);
   await settle(page, () => !laState.indexing && laState.added.size === 4);
-  await settle(page, () => /^4 pictures added.*1 other files left out; could not be opened: broken.png$/.test(document.querySelector('#status').textContent));
+  await settle(page, () => /^4 pictures added.*1 other file left out; could not be opened: broken.png$/.test(document.querySelector('#status').textContent));
   assert.equal(await page.locator('#cancel').isVisible(), false);
   await hand(page, 'drop', ['a.png', 'b.png'].map((name) => ({ name, type: 'image/png', bytes: Buffer.from('no picture') })));
   await page.waitForSelector('#error:not([hidden])');
