@@ -17,14 +17,19 @@ export function createCamera({ dialog, video, shoot, cancel }, onPicture, onErro
   shoot.onclick = () => picture().catch(onError);
   return async () => {
     if (!navigator.mediaDevices) throw new Error('the camera could not be opened: browsers lend it to pages on https or on this machine only');
+    shoot.disabled = true;
     dialog.showModal();
     try {
-      const opened = await navigator.mediaDevices.getUserMedia({ video: true });
+      // The one that looks away from the visitor, where there are two.
+      const opened = await navigator.mediaDevices.getUserMedia({ video: { facingMode: { ideal: 'environment' } } });
       // Closed while the browser was still asking.
       if (!dialog.open) return opened.getTracks().forEach((track) => track.stop());
       stream = video.srcObject = opened;
       await video.play();
+      shoot.disabled = false;
+      shoot.focus();
     } catch (error) {
+      if (!dialog.open) return;
       off();
       throw new Error(`the camera could not be opened: ${error.message}: allow it in the browser, or choose a picture instead`);
     }

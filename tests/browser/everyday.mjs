@@ -66,7 +66,13 @@ export async function a_picture_that_takes_long_replaces_nothing_chosen_later(br
 
 export async function the_camera_gives_a_picture_and_can_be_cancelled(browser, site) {
   const opened = await open(browser, site, { permissions: ['camera'] }), { page, context } = opened;
+  await page.evaluate(() => {
+    const { mediaDevices } = navigator, ask = mediaDevices.getUserMedia.bind(mediaDevices), held = new Promise((resolve) => { window.letGo = resolve; });
+    mediaDevices.getUserMedia = (wanted) => held.then(() => ask(wanted));
+  });
   await page.click('#camera');
+  assert.equal(await page.locator('#shoot').isDisabled(), true, 'a picture can be taken before there is one');
+  await page.evaluate(() => letGo());
   await settle(page, () => document.querySelector('#video').videoWidth > 0);
   await page.click('#camera-off');
   await settle(page, () => !document.querySelector('#camera-view').open && !document.querySelector('#video').srcObject);
