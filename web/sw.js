@@ -1,7 +1,7 @@
 // Keeps the page for visits without a network; the network goes first, so that a new export is seen. The bundle's files
 // are kept by bundle.js, which knows their digests.
 const MINE = 'la-page ', CACHE = `${MINE}2 ${self.registration.scope}`;
-const PAGE = ['./', 'style.css', 'main.js', 'view.js', 'pictures.js', 'browse.js', 'camera.js', 'map.js', 'gestures.js', 'worker.js', 'threads.js', 'helper.js', 'bundle.js', 'pkg/la_wasm.js'];
+const PAGE = ['./', 'style.css', 'guard.js', 'main.js', 'view.js', 'pictures.js', 'browse.js', 'camera.js', 'map.js', 'gestures.js', 'worker.js', 'threads.js', 'helper.js', 'bundle.js', 'pkg/la_wasm.js'];
 const address = (path) => new URL(path, self.registration.scope).href;
 
 self.addEventListener('install', () => self.skipWaiting());

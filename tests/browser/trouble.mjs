@@ -197,6 +197,18 @@ export async function a_bundle_that_is_not_there_is_said_so(browser, site) {
   await context.close();
 }
 
+export async function a_script_that_is_missing_or_broken_is_said_so(browser, site) {
+  for (const body of [null, Buffer.from('export const cards = ;')]) for (const script of ['/main.js', '/view.js']) {
+    await through(site, { change: (path, whole) => (path === script ? body : whole) }, async (address) => {
+      const { page, context } = await open(browser, address, { until: '#error:not([hidden])', serviceWorkers: 'block' });
+      assert.match(await wrong(page), /A script of this page is missing or broken/);
+      assert.equal(await page.locator('#loading').isVisible(), false, 'the page still seems to load');
+      assert.equal(await page.locator('#retry').isVisible(), true);
+      await context.close();
+    });
+  }
+}
+
 export async function a_lost_network_is_said_so(browser, site) {
   const prepare = (context) => context.route('**/bundle/**', (route) => route.abort());
   const { page, context } = await open(browser, site, { until: '#error:not([hidden])', prepare, serviceWorkers: 'block' });

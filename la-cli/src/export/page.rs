@@ -16,6 +16,7 @@ static FILES: &[(&str, &[u8])] = &files![
     "bundle.js",
     "camera.js",
     "gestures.js",
+    "guard.js",
     "helper.js",
     "main.js",
     "map.js",
