@@ -243,6 +243,13 @@ const shelf = createShelf({ list: $('shelf'), where: $('shelf-where'), find: $('
   (list, rows) => showCards(list, rows.map((row) => itemOf(row)), (row) => paintOf(row), pickCard, () => $('find')));
 const openCamera = createCamera({ dialog: $('camera-view'), video: $('video'), shoot: $('shoot'), cancel: $('camera-off') }, (file) => take([file]), fail);
 
+// No more neighbours than there are: a row is none of its own.
+function setCount({ target }) {
+  const most = Math.min(target.max, total() - (state.query?.row === undefined ? 0 : 1));
+  target.value = Math.round(clamped(target.value, 1, Math.max(1, most), state.k));
+  return go({ k: target.value });
+}
+
 function listen() {
   $('own').href = location.pathname;
   $('folder').parentElement.hidden = !('webkitdirectory' in $('folder'));
@@ -255,7 +262,7 @@ function listen() {
   $('cancel').onclick = () => { if (state.indexing) state.indexing.stopped = true; };
   $('retry').onclick = () => location.reload();
   $('dismiss').onclick = () => { state.error = ''; render(); };
-  $('k').onchange = guarded((event) => go({ k: event.target.value }));
+  $('k').onchange = guarded(setCount);
   $('min').oninput = guarded((event) => { state.min = Number(event.target.value); return seek(); });
   $('min').onchange = guarded((event) => go({ min: event.target.value }, true));
   $('zoom-in').onclick = () => map.zoom(1.5);

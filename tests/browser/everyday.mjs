@@ -110,6 +110,13 @@ export async function count_and_least_score_change_what_is_shown(browser, site) 
   await page.fill('#min', String(middle));
   await settle(page, (count) => document.querySelectorAll('#neighbours li').length === count, expected);
   assert.equal(params(page).get('k'), '4');
+  const most = await page.evaluate(() => Math.min(200, laState.bundle.manifest.bank.rows - 1));
+  for (const [typed, taken] of [['500', most], ['0', 1], ['', 1], ['2.6', 3]]) {
+    await page.fill('#k', typed);
+    await page.press('#k', 'Enter');
+    await settle(page, (k) => laState.result.neighbours.length <= k && laState.k === k, taken);
+    assert.deepEqual([await page.inputValue('#k'), params(page).get('k')], [String(taken), String(taken)], `of ${typed}`);
+  }
   await page.goto(`${site}?row=0&k=7&min=-1`);
   await settle(page, () => document.querySelectorAll('#neighbours li').length === 7);
   await page.goto(`${site}?row=0&min=1`);
