@@ -138,11 +138,12 @@ async function follow() {
   state.min = clamped(params.get('min'), -1, 1, -1);
   state.error = state.empty = '';
   state.address = location.search;
-  if (drop ? !state.dropped.has(drop) : row >= total()) return lose(drop ? 'The picture of this address' : `Row ${row}`);
+  if (drop ? !state.dropped.has(drop) : row >= total()) return lose(drop ? 'The picture of this address' : `Row ${row} is not in this bank of ${total()}. If it was a picture you brought, it`);
   if (!drop && !(row >= 0 && Number.isInteger(row))) throw new Error(`?row=: expected a row of the bank, 0 to ${total() - 1}, got ${params.get('row')}`);
   await seek(drop ? { drop, ...state.dropped.get(drop) } : { row, thumb: state.added.get(row)?.thumb, name: nameOf(row) });
 }
 
+// `what` begins the sentence.
 function lose(what) {
   Object.assign(state, { query: null, result: null, status: '' });
   state.empty = `${what} is gone: what visitors bring never leaves this machine and is forgotten when the page is closed or loaded anew. Drop or choose it again, or pick a picture of the bank.`;

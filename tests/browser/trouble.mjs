@@ -254,6 +254,9 @@ export async function a_picture_lost_by_a_reload_is_explained(browser, site) {
   await page.waitForSelector('#empty:not([hidden])');
   assert.match(await text(page, '#empty'), /The picture of this address is gone.*Drop or choose it again/);
   assert.deepEqual(await rows(page), []);
+  await page.goto(`${site}?row=99999999`);
+  await page.waitForSelector('#empty:not([hidden])');
+  assert.match(await text(page, '#empty'), /^Row 99999999 is not in this bank of \d+\. If it was a picture you brought, it is gone: /);
   await page.click('#shelf button');
   await page.waitForSelector('#neighbours li');
   assert.deepEqual(errors, []);
