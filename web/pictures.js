@@ -3,12 +3,15 @@ const MAX_PIXELS = 100e6, MAX_SHEETS = 4, THUMB = 128;
 
 export const looksLikePicture = ({ type, name }) => type ? type.startsWith('image/') : /\.(jpe?g|png|webp|gif|bmp|avif|heic)$/i.test(name);
 
+const unopened = ({ type }) => /^image\/(jpeg|png|webp|gif)$/.test(type)
+  ? `expected a picture that this browser can open, got ${type} whose content is damaged, too large or no picture`
+  : `expected a picture that this browser can open (JPEG, PNG, WebP, GIF), got ${type || 'a file of unknown type'}`;
+
 export async function decode(file) {
   const name = file.name || 'the pasted file';
+  if (!file.size) throw new Error(`${name}: expected a picture, got an empty file`);
   // Values as they lie in the file: no colour management, no multiplying by alpha.
-  const bitmap = await createImageBitmap(file, { colorSpaceConversion: 'none', premultiplyAlpha: 'none' }).catch(() => {
-    throw new Error(`${name}: expected a picture that this browser can open (JPEG, PNG, WebP, GIF), got ${file.type || 'a file of unknown type'}`);
-  });
+  const bitmap = await createImageBitmap(file, { colorSpaceConversion: 'none', premultiplyAlpha: 'none' }).catch(() => { throw new Error(`${name}: ${unopened(file)}`); });
   const { width, height } = bitmap;
   if (width * height > MAX_PIXELS) { bitmap.close(); throw new Error(`${name}: expected at most 100 megapixels, got ${width} × ${height}`); }
   const context = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true });

@@ -240,8 +240,10 @@ export async function a_text_file_dropped_as_a_picture_is_refused_in_words(brows
   assert.equal(await page.locator('#error').isVisible(), false);
   await hand(page, 'drop', [{ name: 'broken.png', type: 'image/png', bytes: Buffer.from('not a picture either') }]);
   await page.waitForSelector('#error:not([hidden])');
-  assert.match(await wrong(page), /broken\.png: expected a picture/);
+  assert.match(await wrong(page), /broken\.png: expected a picture .* got image\/png whose content is damaged/);
   assert.equal(await text(page, '#status'), '');
+  await hand(page, 'drop', [{ name: 'empty.png', type: 'image/png', bytes: Buffer.alloc(0) }]);
+  await settle(page, () => /empty\.png: expected a picture, got an empty file/.test(document.querySelector('#error-text').textContent));
   assert.deepEqual(errors, []);
   await context.close();
 }
