@@ -1,5 +1,6 @@
 // Pictures: files to pixels, and thumbnails of the bank from its sheets.
-const MAX_PIXELS = 100e6, MAX_SHEETS = 4, THUMB = 128;
+// As many pixels as la-core's data::decode opens.
+const MAX_PIXELS = 64 * 2 ** 20, MAX_SHEETS = 4, THUMB = 128;
 
 export const looksLikePicture = ({ type, name }) => type ? type.startsWith('image/') : /\.(jpe?g|png|webp|gif|bmp|avif|heic)$/i.test(name);
 
@@ -13,7 +14,7 @@ export async function decode(file) {
   // Values as they lie in the file: no colour management, no multiplying by alpha.
   const bitmap = await createImageBitmap(file, { colorSpaceConversion: 'none', premultiplyAlpha: 'none' }).catch(() => { throw new Error(`${name}: ${unopened(file)}`); });
   const { width, height } = bitmap;
-  if (width * height > MAX_PIXELS) { bitmap.close(); throw new Error(`${name}: expected at most 100 megapixels, got ${width} × ${height}`); }
+  if (width * height > MAX_PIXELS) { bitmap.close(); throw new Error(`${name}: expected at most ${MAX_PIXELS / 2 ** 20} megapixels, got ${width} × ${height}`); }
   const context = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true });
   context.drawImage(bitmap, 0, 0);
   const side = Math.min(width, height);

@@ -244,6 +244,9 @@ export async function a_text_file_dropped_as_a_picture_is_refused_in_words(brows
   assert.equal(await text(page, '#status'), '');
   await hand(page, 'drop', [{ name: 'empty.png', type: 'image/png', bytes: Buffer.alloc(0) }]);
   await settle(page, () => /empty\.png: expected a picture, got an empty file/.test(document.querySelector('#error-text').textContent));
+  await page.evaluate(() => { window.createImageBitmap = async () => ({ width: 8192, height: 8193, close() {} }); });
+  await hand(page, 'drop', [{ name: 'huge.png', type: 'image/png', bytes: Buffer.from('as though it were large') }]);
+  await settle(page, () => /huge\.png: expected at most 64 megapixels, got 8192 × 8193/.test(document.querySelector('#error-text').textContent));
   assert.deepEqual(errors, []);
   await context.close();
 }
