@@ -1,4 +1,4 @@
-// How the page looks: no sideways scrolling on a phone, controls that stand out, dark where the visitor likes it
+// How the page looks: no sideways scrolling on a phone, no word in letters, controls that stand out, dark where the visitor likes it
 // dark, pictures of both to be looked at.
 import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
@@ -16,7 +16,7 @@ const contrast = (page, selector) => page.evaluate((selector) => {
 
 export async function looks(browser, site, folder, check) {
   if (folder) await mkdir(folder, { recursive: true });
-  for (const width of [1280, 390]) for (const colorScheme of ['light', 'dark']) {
+  for (const width of [1280, 390, 320]) for (const colorScheme of ['light', 'dark']) {
     const phone = width < 800;
     await check(`at ${width} pixels the ${colorScheme} page fits its width`, async () => {
       const { page, context, errors } = await open(browser, site, { viewport: { width, height: phone ? 844 : 900 }, colorScheme, isMobile: phone, hasTouch: phone });
@@ -25,6 +25,8 @@ export async function looks(browser, site, folder, check) {
       const light = await brightness(page);
       assert.ok(colorScheme === 'dark' ? light < 60 : light > 200, `the background's brightness is ${light}`);
       for (const control of ['#k', '#find', '#camera']) assert.ok(await contrast(page, control) >= 3, `the border of ${control} has a contrast of ${await contrast(page, control)}`);
+      const { height } = await page.locator('label[for=min]').boundingBox();
+      assert.ok(height < 50, `the label of the least score is ${height} pixels high`);
       if (folder) await page.screenshot({ path: `${folder}/page-${width}-${colorScheme}.png`, fullPage: true });
       assert.deepEqual(errors, []);
       await context.close();
