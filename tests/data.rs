@@ -230,7 +230,10 @@ fn an_empty_folder_a_missing_one_and_a_single_image_say_what_is_expected() {
     assert!(refused(&empty.path().join("no")).contains("expected sample, fashion-mnist, cifar10, cifar100, hf:owner/name"));
     write(empty.path(), "phone/x.HEIC", b"ftypheic");
     let error = refused(empty.path());
-    assert!(error.ends_with("found none but 1 that cannot be read, such as phone/x.HEIC: HEIC is not read; convert it to JPEG or PNG"), "{error}");
+    assert!(
+        error.ends_with("found none but 1 that cannot be read, such as phone/x.HEIC: HEIC is not read; convert it to JPEG or PNG"),
+        "{error}"
+    );
     write(empty.path(), "x.png", &image("rgb.png"));
     let listed = open(empty.path().to_str().unwrap(), &OpenConfig::default()).unwrap().unreadable;
     assert_eq!(listed.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), ["phone/x.HEIC"]);

@@ -299,7 +299,10 @@ fn images_that_are_not_where_a_run_says_are_asked_for() {
     let refused: [&[&str]; 3] =
         [&["eval", text(&run), "--leave-one-out"], &["export", text(&run), "--out", "site"], &["serve", text(&run)]];
     for args in refused {
-        assert_holds(&la(elsewhere.path(), args).error(), &["run: the images that it was trained on, looked for from this folder; --data says where", "data:"]);
+        assert_holds(
+            &la(elsewhere.path(), args).error(),
+            &["run: the images that it was trained on, looked for from this folder; --data says where", "data:"],
+        );
     }
 }
 

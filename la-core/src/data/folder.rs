@@ -119,7 +119,9 @@ impl Listing {
         if self.paths.is_empty() {
             let others = match self.unreadable.first() {
                 None => String::new(),
-                Some(Unreadable { name, reason }) => format!(" but {} that cannot be read, such as {name}: {reason}", self.unreadable.len()),
+                Some(Unreadable { name, reason }) => {
+                    format!(" but {} that cannot be read, such as {name}: {reason}", self.unreadable.len())
+                }
             };
             bail!("{}: expected images (JPEG, PNG, WebP, GIF, BMP or TIFF) in it or below, found none{others}", self.dir.display());
         }
