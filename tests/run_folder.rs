@@ -236,7 +236,11 @@ fn damaged_metrics_name_their_file() {
 #[test]
 fn an_unreadable_file_is_one_line_whatever_its_name() {
     let (_folder, run) = new_run();
-    run.write_unreadable(&[Unreadable { name: "a\tb\n.jpg".into(), reason: "cut off".into() }]).unwrap();
+    let file = |name: &str| Unreadable { name: name.into(), reason: "cut off".into() };
+    assert_eq!(run.unreadable_beside(&[]), []);
+    run.write_unreadable(&[file("a\tb\n.jpg"), file("c.jpg")]).unwrap();
+    assert_eq!(run.unreadable_beside(&[file("a\tb\n.jpg")]), [file("c.jpg")]);
+    run.write_unreadable(&[file("a\tb\n.jpg")]).unwrap();
     assert_eq!(fs::read_to_string(run.file("unreadable.tsv")).unwrap(), "name\treason\na b .jpg\tcut off\n");
 }
 

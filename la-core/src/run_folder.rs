@@ -176,6 +176,14 @@ impl RunFolder {
         write_atomically(&self.file("unreadable.tsv"), |file| file.write_all(text.as_bytes()))
     }
 
+    /// What `unreadable.tsv` lists beside the files that are `known`: an earlier sitting met it on its way.
+    pub fn unreadable_beside(&self, known: &[Unreadable]) -> Vec<Unreadable> {
+        let text = fs::read_to_string(self.file("unreadable.tsv")).unwrap_or_default();
+        let listed = text.lines().skip(1).filter_map(|line| line.split_once('\t'));
+        let others = listed.filter(|(name, _)| !known.iter().any(|file| one_field(&file.name) == *name));
+        others.map(|(name, reason)| Unreadable { name: name.into(), reason: reason.into() }).collect()
+    }
+
     /// Writes `baseline.json`.
     pub fn write_baseline(&self, baseline: &Baseline) -> Result<()> {
         self.write_json("baseline.json", baseline)

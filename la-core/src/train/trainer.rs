@@ -84,7 +84,8 @@ impl<'a> Trainer<'a> {
             }
         };
         let monitor = Monitor::new(&fit.config, splits, &batches);
-        let unreadable = splits.unreadable.clone();
+        let mut unreadable = splits.unreadable.clone();
+        unreadable.extend(run.unreadable_beside(&splits.unreadable));
         let now = Instant::now();
         let pending = Pending::default();
         let mut trainer = Self {
