@@ -148,6 +148,8 @@ fn other_pictures_where_a_run_found_its_own_are_noticed() {
     let eval = |place: &std::path::Path| la(place, &["eval", text(&here.join("run")), "--leave-one-out"]);
     assert!(!eval(&here).stderr.contains("note"));
     assert_holds(&eval(&there).stderr, &["note: set holds 6 training images", "run learned from 8", "--data"]);
+    let export = la(&there, &["export", text(&here.join("run")), "--out", "site"]);
+    assert_holds(&export.stderr, &["note: set holds 6 training images"]);
     assert_holds(&eval(folder.path()).error(), &["looked for from this folder", "--data says where they are now"]);
     let resumed = la(&there, &["train", "--resume", text(&here.join("run"))]);
     assert_holds(&resumed.error(), &["--resume", "it learns from 8 images, and set holds 6", "--data"]);

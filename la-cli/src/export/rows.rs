@@ -31,6 +31,9 @@ impl Rows {
     pub fn embed(encoder: Encoder, (data, split, limit): (&str, Split, Option<usize>), thumb: Option<usize>) -> anyhow::Result<Self> {
         let splits = source::open(data, None, &encoder.open_config(limit))?;
         source::warn_unreadable(&splits);
+        if (encoder.recorded_data().0, encoder.recorded_limit()) == (Some(data), limit) {
+            source::note_other_number(splits.train.len(), &encoder.name, encoder.run.as_ref());
+        }
         let images = source::join(split.parts(&splits)?);
         let embeddings = encoder.embed(&images, "embedding")?;
         let dim = embeddings.dim(1)?;
