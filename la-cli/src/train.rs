@@ -7,13 +7,13 @@ mod trunk;
 
 pub use flags::TrainArgs;
 
-use crate::output::{command, remark, say, thousands};
+use crate::output::{command, remark, say};
 use crate::progress::duration;
 use crate::{eval, origin, output, source};
 use anyhow::{bail, Context};
 use candle_core::Device;
 use flags::Recipe;
-use la_core::checkpoint;
+use la_core::checkpoint::{self, Position, TrainImages};
 use la_core::config::{Monitor, TrainConfig};
 use la_core::data::{OpenConfig, Splits};
 use la_core::eval::knn::KnnConfig;
@@ -113,31 +113,29 @@ fn resume(args: &TrainArgs, path: &Path) -> anyhow::Result<Plan> {
     let run = RunFolder::open(path).context("--resume")?;
     // Taken for the run itself later on; here, so that no way out is told that is none.
     drop(run.lock().context("--resume")?);
-    check_checkpoint(&run)?;
+    let position = last_position(&run)?;
     let mut config = run.read_config()?.train;
     args.move_data(&mut config);
     let splits = open(&config)
         .with_context(|| format!("--resume {}: the images it began with; --data and --test say where they are now", path.display()))?;
-    let recorded = run.read_config()?.num_images;
-    if run.checkpoint_path().exists() && recorded != splits.train.len() {
+    if let Some(difference) = position.and_then(|position| TrainImages::of(&*splits.train).difference(&position)) {
         bail!(
-            "--resume {}: it learns from {} images, and {} holds {}; --data says where its own are",
+            "--resume {}: {} does not hold the images that it learns from: {difference}; --data says where they are",
             path.display(),
-            thousands(recorded),
-            config.data,
-            thousands(splits.train.len())
+            config.data
         );
     }
     show("as the run began", &config, &splits, &run)?;
     Ok(Plan { config, run, splits, origin: Origin::Resumed })
 }
 
-fn check_checkpoint(run: &RunFolder) -> anyhow::Result<()> {
+/// Where the run's last checkpoint stands, if it has one.
+fn last_position(run: &RunFolder) -> anyhow::Result<Option<Position>> {
     let path = run.checkpoint_path();
     if !path.exists() {
-        return Ok(());
+        return Ok(None);
     }
-    checkpoint::check(&path).with_context(|| {
+    checkpoint::position(&path).map(Some).with_context(|| {
         let beginning = output::command(&["train", "--init", &run.path().to_string_lossy()]);
         format!("--resume: the run cannot go on from its last checkpoint; `{beginning}` begins a new one from its weights")
     })

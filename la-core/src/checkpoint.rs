@@ -66,7 +66,7 @@ impl TrainImages {
     }
 
     /// What is not as `position` has it, in words.
-    fn difference(&self, position: &Position) -> Option<String> {
+    pub fn difference(&self, position: &Position) -> Option<String> {
         if position.num_images != self.count {
             return Some(format!("{} training images there, {} here", position.num_images, self.count));
         }
@@ -160,9 +160,9 @@ fn prefixed(prefix: &str, tensors: Vec<(String, Tensor)>) -> Vec<(String, Tensor
     tensors.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect()
 }
 
-/// Fails where `path` is no whole checkpoint.
-pub fn check(path: &Path) -> Result<()> {
-    read(path).map(|_| ())
+/// How far the checkpoint in `path` has come; fails where that is no whole one.
+pub fn position(path: &Path) -> Result<Position> {
+    Ok(read(path)?.1)
 }
 
 /// Fails where [`TrainState::branch`] would.

@@ -86,7 +86,8 @@ fn a_branch_goes_on_from_another_run_under_settings_of_its_own() {
     let metrics = String::from_utf8(bytes(folder.join("branch/metrics.jsonl"))).unwrap();
     let phases: Vec<bool> = metrics.lines().map(|line| line.contains("\"phase\":\"ir\"")).collect();
     assert_eq!(phases, [true, false, true]);
-    la(folder, &["pack", "branch", "--beside", "trunk", "--out", "packed"]).ok();
+    let packed = la(folder, &["pack", "branch", "--beside", "trunk", "--out", "packed"]);
+    assert_holds(&packed.stderr, &["note: --beside trunk is not on the same budget: epochs 2, not 3\n"]);
     let card = String::from_utf8(bytes(folder.join("packed/README.md"))).unwrap();
     assert_eq!(card.matches("Its first 2 epochs are those of another run").count(), 1, "{card}");
     assert!(said.contains("before training") && folder.join("branch/baseline.json").is_file());
@@ -142,7 +143,7 @@ fn images_that_moved_are_found_again_and_others_are_refused() {
     la(folder, &["train", "--resume", "run"]).ok();
     std::fs::rename(folder.join("new/00.png"), folder.join("new/zero.png")).unwrap();
     let error = la(folder, &["train", "--resume", "run"]).error();
-    assert_holds(&error, &["latest.safetensors", "8 training images of other names or in another order"]);
+    assert_holds(&error, &["--resume run", "8 training images of other names or in another order", "--data"]);
 }
 
 #[test]

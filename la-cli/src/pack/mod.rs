@@ -123,10 +123,7 @@ fn describe(args: &PackArgs, run: &RunFolder, size: Option<usize>) -> anyhow::Re
     }
     let command = command_of(&config, &names)?;
     config.machine = args.machine.clone().or(config.machine);
-    let beside = args.beside.as_deref().map(|path| describe_beside(path, &names)).transpose().context("--beside")?;
-    if let Some(path) = &args.beside {
-        note_other_budget(path, &config)?;
-    }
+    let beside = args.beside.as_deref().map(|path| describe_beside(path, &config, &names)).transpose().context("--beside")?;
     let run = names.settings(&config);
     let size = size.filter(|&size| size != run.train.size);
     Ok(Packed { run, size, epochs: last.epoch, seconds: last.total_seconds, command, beside, figures: None, sample: None })
@@ -144,8 +141,7 @@ fn command_of(config: &RunConfig, names: &Names) -> anyhow::Result<Vec<String>> 
 }
 
 /// Says what makes the run beside no fair comparison.
-fn note_other_budget(beside: &Path, ours: &RunConfig) -> anyhow::Result<()> {
-    let theirs = RunFolder::open(beside)?.read_config()?;
+fn note_other_budget(beside: &Path, theirs: &RunConfig, ours: &RunConfig) {
     let budget = |run: &RunConfig| {
         let train = &run.train;
         [
@@ -156,19 +152,19 @@ fn note_other_budget(beside: &Path, ours: &RunConfig) -> anyhow::Result<()> {
             ("views", train.views.to_string()),
         ]
     };
-    let differing: Vec<String> = std::iter::zip(budget(ours), budget(&theirs))
+    let differing: Vec<String> = std::iter::zip(budget(ours), budget(theirs))
         .filter(|(ours, theirs)| ours != theirs)
         .map(|((name, ours), (_, theirs))| format!("{name} {theirs}, not {ours}"))
         .collect();
     if !differing.is_empty() {
         remark!("note: --beside {} is not on the same budget: {}", beside.display(), differing.join("; "));
     }
-    Ok(())
 }
 
-fn describe_beside(path: &Path, names: &Names) -> anyhow::Result<Beside> {
+fn describe_beside(path: &Path, ours: &RunConfig, names: &Names) -> anyhow::Result<Beside> {
     let run = RunFolder::open(path)?;
     let config = run.read_config()?;
+    note_other_budget(path, &config, ours);
     let is_recognition = run.read_metrics()?.iter().all(|epoch| epoch.phase == Phase::Ir);
     let folder = path.file_name().unwrap_or_default().to_string_lossy();
     let name = if is_recognition { "instance recognition".to_string() } else { format!("run {folder}") };
