@@ -49,7 +49,8 @@ pub fn describe(splits: &Splits) -> String {
     text
 }
 
-fn images(n: usize, kind: &str) -> String {
+/// `1 image`, `9,000 images`, with their kind between.
+pub fn images(n: usize, kind: &str) -> String {
     format!("{} {kind}{}", thousands(n), if n == 1 { "image" } else { "images" })
 }
 

@@ -62,9 +62,8 @@ impl Rows {
     /// How the embeddings were made, in a sentence.
     pub fn made(&self) -> String {
         format!(
-            "{} {} of {}, embedded by {} with la-cli {}",
-            self.len(),
-            if self.len() == 1 { "image" } else { "images" },
+            "{} of {}, embedded by {} with la-cli {}",
+            source::images(self.len(), ""),
             self.title,
             self.encoder.describe_to_others(),
             env!("CARGO_PKG_VERSION")
