@@ -9,6 +9,7 @@ pub use flags::TrainArgs;
 
 use crate::output::{command, remark, say};
 use crate::progress::duration;
+use crate::weights::{readout, Encoder};
 use crate::{eval, origin, output, source};
 use anyhow::{bail, Context};
 use candle_core::Device;
@@ -216,12 +217,15 @@ fn with_way_out(error: la_core::Error, run: &RunFolder) -> anyhow::Error {
 
 fn finish(plan: &Plan, summary: &Summary, device: &Device) -> anyhow::Result<()> {
     let path = plan.run.path();
+    if let Err(error) = keep_readout(plan, device) {
+        remark!("warning: no read-out was learned, so the network's output gives the embeddings: {error:#}");
+    }
     if let Err(error) = pictures::draw(&plan.run, &plan.splits, device) {
         // The weights are there; pictures are an extra.
         remark!("warning: the pictures of the run are incomplete: {error:#}");
     }
     quiet(say!("{}", outcome(summary, &knn_config(&plan.config, plan.splits.train.len()))))?;
-    let files = ["model.safetensors", "metrics.jsonl", "curves.png", "neighbors.png"];
+    let files = ["model.safetensors", readout::FILE, "metrics.jsonl", "curves.png", "neighbors.png"];
     let written: Vec<&str> = files.into_iter().filter(|name| plan.run.file(name).is_file()).collect();
     quiet(say!("{}: {}", path.display(), written.join(", ")))?;
     let path = path.to_string_lossy();
@@ -230,6 +234,19 @@ fn finish(plan: &Plan, summary: &Summary, device: &Device) -> anyhow::Result<()>
         quiet(say!("           {}", command(&["eval", &path, how])))?;
     }
     quiet(say!("           {}", command(&["search", &path, "--data", &plan.config.data, "--query", "PICTURE"])))
+}
+
+/// Learns the read-out of the finished network, unless the run has it already.
+fn keep_readout(plan: &Plan, device: &Device) -> anyhow::Result<()> {
+    let folder = plan.run.path();
+    let encoder = Encoder::open(&folder.to_string_lossy(), device)?;
+    if encoder.readout().is_some() {
+        return Ok(());
+    }
+    match readout::learn(&encoder, &plan.splits.train)? {
+        Some(map) => readout::write(folder, &map),
+        None => Ok(()),
+    }
 }
 
 /// How `la-cli eval` takes such images, where it does.
