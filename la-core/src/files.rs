@@ -8,6 +8,7 @@ use safetensors::{
 };
 use std::{
     collections::HashMap,
+    env,
     fs::{self, File},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
@@ -29,6 +30,17 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::R
 pub fn temporary_path(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.tmp"))
+}
+
+/// The program's folder among the user's caches: `$LA_CACHE`, or where the system has such folders; none where there is no home.
+pub fn cache_folder() -> Option<PathBuf> {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let caches = || match () {
+        _ if cfg!(windows) => set("LOCALAPPDATA"),
+        _ if cfg!(target_os = "macos") => Some(set("HOME")?.join("Library/Caches")),
+        _ => set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache"))),
+    };
+    set("LA_CACHE").or_else(|| Some(caches()?.join("la-cli")))
 }
 
 fn fill(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
