@@ -3,17 +3,20 @@
 use crate::output::{remark, thousands};
 use crate::pack::{Packed, OUR_KEY};
 use crate::progress::Progress;
+use crate::source::Embedded;
 use anyhow::{bail, Context};
 use candle_core::{DType, Device, Tensor};
 use la_core::data::{BatchConfig, Normalization, OpenConfig, Source};
-use la_core::eval::embed::{embed_source, pooled_features, Rows};
-use la_core::files::{not_finite, read_tensors};
+use la_core::digests::sha256_of;
+use la_core::eval::embed::{batch_size, collect, for_each_part, pooled_features, Part};
+use la_core::files::{not_finite, parse_tensors, read_bytes};
 use la_core::resnet::{ResNet, Stem};
 use la_core::run_folder::{weights_path, RunConfig, RunFolder};
 use la_core::search::Preprocessing;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -82,6 +85,8 @@ pub struct Encoder {
     /// As it was named on the command line.
     pub name: String,
     net: ResNet,
+    /// SHA-256 of the weights' file.
+    digest: String,
     preparation: Preparation,
     /// The settings of the run that made it, where known.
     pub run: Option<RunConfig>,
@@ -93,7 +98,7 @@ impl Encoder {
     /// Opens a run, a weights file, a folder of weights or a model of the Hub.
     pub fn open(name: &str, device: &Device) -> anyhow::Result<Self> {
         let path = weights_path(&local_path(name)?)?;
-        let net = load_net(&path, device)?;
+        let (net, digest) = load_net(&path, device)?;
         let config_path = path.with_file_name("config.json");
         let config = read_config(&config_path)?;
         let packed: Option<Packed> = config.as_ref().and_then(|config| config.get(OUR_KEY)).and_then(read);
@@ -104,7 +109,7 @@ impl Encoder {
             (None, None) => guess(&net),
         };
         check_side(&format!("{}: the side of images", config_path.display()), preparation.size)?;
-        Ok(Self { name: name.to_string(), net, preparation, run, packed })
+        Ok(Self { name: name.to_string(), net, digest, preparation, run, packed })
     }
 
     /// The same for images of another side.
@@ -116,7 +121,8 @@ impl Encoder {
     /// The same network before it learned anything, for the same images.
     pub fn untrained(&self, seed: u64, device: &Device) -> anyhow::Result<Self> {
         let net = ResNet::new(self.net.config(), seed, device)?;
-        Ok(Self { name: "untrained".into(), net, preparation: self.preparation.clone(), run: self.run.clone(), packed: None })
+        let digest = format!("{:?} drawn by {seed}", net.config());
+        Ok(Self { name: "untrained".into(), net, digest, preparation: self.preparation.clone(), run: self.run.clone(), packed: None })
     }
 
     /// One line about the network.
@@ -149,6 +155,12 @@ impl Encoder {
         &self.net
     }
 
+    /// What embeddings depend on beside the pictures: equal where weights and preparation are.
+    pub fn identity(&self) -> String {
+        let Preprocessing { size, crop_fraction, mean, std } = self.preprocessing();
+        sha256_of([self.digest.clone(), format!(" {size} {crop_fraction:?} {mean:?} {std:?}")])
+    }
+
     /// How a bundle's page prepares pictures.
     pub fn preprocessing(&self) -> Preprocessing {
         let Preparation { size, crop_fraction, normalization: Normalization { mean, std }, .. } = self.preparation;
@@ -177,16 +189,26 @@ impl Encoder {
         OpenConfig { size: self.size(), limit, seed, ..OpenConfig::default() }
     }
 
-    /// Unit-length embeddings `(N, D)` of a source.
-    pub fn embed(&self, source: &Arc<dyn Source>, what: &str) -> anyhow::Result<Tensor> {
+    /// Unit-length embeddings `(N, D)` of the images of a source that can be read.
+    pub fn embed(&self, source: &Arc<dyn Source>, what: &str) -> anyhow::Result<Embedded> {
         let mut progress = Progress::new(what, source.len(), "images");
-        Ok(values(embed_source(&self.net, source, &self.batches(), &mut |done| progress.set(done))?))
+        let rows = collect(source, &self.batches(), &mut |done| progress.set(done), |images| self.net.embed(images))?;
+        drop(progress);
+        Embedded::new(source, rows)
     }
 
-    /// Pooled features `(N, F)` of a source.
-    pub fn features(&self, source: &Arc<dyn Source>, what: &str) -> anyhow::Result<Tensor> {
+    /// The same, batch by batch, until `take` breaks; the bits of a row do not depend on the other images of the source.
+    pub fn embed_each(&self, source: &Arc<dyn Source>, take: &mut dyn FnMut(Part) -> ControlFlow<()>) -> anyhow::Result<()> {
+        let full = batch_size(self.size());
+        Ok(for_each_part(source, &self.batches(), |images| in_full_batch(images, full, |images| self.net.embed(images)), take)?)
+    }
+
+    /// Pooled features `(N, F)` of the images of a source that can be read.
+    pub fn features(&self, source: &Arc<dyn Source>, what: &str) -> anyhow::Result<Embedded> {
         let mut progress = Progress::new(what, source.len(), "images");
-        Ok(values(pooled_features(&self.net, source, &self.batches(), &mut |done| progress.set(done))?))
+        let rows = pooled_features(&self.net, source, &self.batches(), &mut |done| progress.set(done))?;
+        drop(progress);
+        Embedded::new(source, rows)
     }
 
     /// The embeddings of images whose [`Encoder::features`] these are.
@@ -200,11 +222,14 @@ impl Encoder {
     }
 }
 
-/// The rows, with a warning where some are those of other images.
-fn values(rows: Rows) -> Tensor {
-    let note = "could not be read any more; the next ones that could stand in for them";
-    crate::source::warn_of_files(&rows.failed, note);
-    rows.values
+/// What `f` makes of a batch that may be short: how a convolution is computed, and so its last bits, depends on the number of images.
+fn in_full_batch(images: &Tensor, full: usize, f: impl Fn(&Tensor) -> la_core::Result<Tensor>) -> la_core::Result<Tensor> {
+    let (count, channels, height, width) = images.dims4()?;
+    if count >= full {
+        return f(images);
+    }
+    let blank = Tensor::zeros((full - count, channels, height, width), images.dtype(), images.device())?;
+    Ok(f(&Tensor::cat(&[images, &blank], 0)?)?.narrow(0, 0, count)?)
 }
 
 /// The path itself, or where the files of `hf:owner/name` were downloaded to.
@@ -216,14 +241,16 @@ pub fn local_path(name: &str) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// The network in a weights file, whichever float type holds it.
-fn load_net(path: &Path, device: &Device) -> anyhow::Result<ResNet> {
-    let (tensors, _) = read_tensors(path, device)?;
+/// The network in a weights file, whichever float type holds it, and the file's SHA-256.
+fn load_net(path: &Path, device: &Device) -> anyhow::Result<(ResNet, String)> {
+    let bytes = read_bytes(path)?;
+    let (tensors, _) = parse_tensors(path, &bytes, device)?;
     let tensors: HashMap<String, Tensor> =
         tensors.into_iter().map(|(name, tensor)| Ok((name, tensor.to_dtype(DType::F32)?))).collect::<anyhow::Result<_>>()?;
     check_finite(&tensors).with_context(|| path.display().to_string())?;
-    ResNet::from_tensors(&tensors, device)
-        .with_context(|| format!("{}: these weights are not of a network that la-cli knows", path.display()))
+    let net = ResNet::from_tensors(&tensors, device)
+        .with_context(|| format!("{}: these weights are not of a network that la-cli knows", path.display()))?;
+    Ok((net, sha256_of([bytes])))
 }
 
 /// Fails with the first name whose tensor holds NaN or infinity: nothing that such a network says means anything.

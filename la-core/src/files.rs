@@ -138,10 +138,19 @@ pub fn not_finite<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>) 
 ///
 /// Fails with the path and what is wrong: a folder, a missing, truncated or foreign file.
 pub fn read_tensors(path: &Path, device: &Device) -> Result<(HashMap<String, Tensor>, HashMap<String, String>)> {
+    parse_tensors(path, &read_bytes(path)?, device)
+}
+
+/// The bytes of a file of tensors.
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     if path.is_dir() {
         bail!("{}: expected a safetensors file, got a folder", path.display());
     }
-    let bytes = fs::read(path).map_err(Error::io(path))?;
+    fs::read(path).map_err(Error::io(path))
+}
+
+/// What [`read_tensors`] gives, from the `bytes` of the file at `path`.
+pub fn parse_tensors(path: &Path, bytes: &[u8], device: &Device) -> Result<(HashMap<String, Tensor>, HashMap<String, String>)> {
     let foreign = |error| {
         Error::invalid(format!(
             "{}: expected a safetensors file, got {} bytes that are cut off or of another format ({error})",
@@ -149,7 +158,7 @@ pub fn read_tensors(path: &Path, device: &Device) -> Result<(HashMap<String, Ten
             bytes.len()
         ))
     };
-    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(foreign)?;
-    let tensors = candle_core::safetensors::load_buffer(&bytes, device)?;
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(foreign)?;
+    let tensors = candle_core::safetensors::load_buffer(bytes, device)?;
     Ok((tensors, metadata.metadata().clone().unwrap_or_default()))
 }

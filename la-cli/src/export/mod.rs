@@ -9,6 +9,7 @@ mod rows;
 mod run_site;
 mod thumbnails;
 
+use crate::index::{CacheArgs, OpenArgs};
 use crate::output::{self, say};
 use crate::source::{self, Split};
 use crate::weights::EncoderArgs;
@@ -52,6 +53,8 @@ pub struct ExportArgs {
     /// Replace an earlier export
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    cache: CacheArgs,
 }
 
 /// What is written.
@@ -71,7 +74,8 @@ pub fn run(args: &ExportArgs, device: &Device) -> anyhow::Result<()> {
         bail!("{}: nothing says which images these weights belong to; name them with --data", encoder.name);
     };
     let limit = args.encoder.limit.or(if args.data.is_none() { encoder.recorded_limit() } else { None });
-    let rows = Rows::embed(encoder, (&data, args.split, limit), args.thumb).map_err(|error| match args.data {
+    let open = OpenArgs { data: &data, limit, use_cache: args.cache.use_cache() };
+    let rows = Rows::embed(encoder, (&open, args.split), args.thumb).map_err(|error| match args.data {
         Some(_) => error,
         None => source::not_where_recorded(error, &name, &data),
     })?;

@@ -2,6 +2,7 @@
 
 use super::rows::Rows;
 use super::{folder, site, PRECISION};
+use crate::index::OpenArgs;
 use crate::output::{self, remark};
 use crate::source::{not_where_recorded, Split};
 use crate::weights::{Encoder, EncoderArgs};
@@ -56,7 +57,8 @@ pub fn site_of_run(run: &Path, data: Option<&str>, device: &Device) -> anyhow::R
         None => {}
     }
     folder::check(&out, true)?;
-    let rows = Rows::embed(encoder, (&origin.data, Split::Train, origin.limit), None).map_err(|error| match data {
+    let open = OpenArgs { data: &origin.data, limit: origin.limit, use_cache: true };
+    let rows = Rows::embed(encoder, (&open, Split::Train), None).map_err(|error| match data {
         Some(_) => error,
         None => not_where_recorded(error, &run.to_string_lossy(), &origin.data),
     })?;

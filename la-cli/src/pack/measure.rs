@@ -76,7 +76,7 @@ pub struct SampleCheck {
 pub fn check_on_sample(shipped: &Encoder) -> anyhow::Result<SampleCheck> {
     let sample = Labelled::new(source::open("sample", None, &shipped.open_config(Some(SAMPLE_LIMIT)))?, "sample")?;
     let knn = sample.usual_knn();
-    Ok(SampleCheck { limit: SAMPLE_LIMIT, knn, knn_top1: sample.knn_top1(shipped, &knn)? })
+    Ok(SampleCheck { limit: SAMPLE_LIMIT, knn, knn_top1: sample.measure(shipped, &knn, false)?.knn_top1 })
 }
 
 /// Measures the shipped weights and their rivals; nothing, with a remark, where the data has no labels.
@@ -110,8 +110,8 @@ fn both(data: &Labelled, shipped: &Encoder, beside: Option<&Encoder>, linear: bo
 }
 
 fn figure(data: &Labelled, encoder: &Encoder, linear: bool) -> anyhow::Result<Figure> {
-    let (knn_top1, linear) = data.measure(encoder, &data.usual_knn(), linear)?;
-    Ok(Figure { knn_top1, linear_top1: linear.map(|linear| linear.top1) })
+    let measured = data.measure(encoder, &data.usual_knn(), linear)?;
+    Ok(Figure { knn_top1: measured.knn_top1, linear_top1: measured.linear.map(|linear| linear.top1) })
 }
 
 /// The images of the run, or those that `--data` names, if every one has a label.

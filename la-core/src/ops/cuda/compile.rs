@@ -2,7 +2,11 @@
 //!
 //! The machine code is kept in the user's cache folder, under a name that changes with all that went into it.
 
-use crate::{error::bail, files::{cache_folder, write_atomically}, Error, Result};
+use crate::{
+    error::bail,
+    files::{cache_folder, write_atomically},
+    Error, Result,
+};
 use candle_core::cuda_backend::cudarc::{
     driver::CudaModule,
     nvrtc::{
