@@ -97,11 +97,6 @@ impl Labelled {
         }
     }
 
-    /// Test images that are not classified, since no training image is of their class.
-    fn num_left_out(&self) -> usize {
-        self.splits.test.as_ref().filter(|_| !self.is_leaving_one_out).map_or(0, |test| test.len() - self.num_images().1)
-    }
-
     /// Images that can vote on one.
     fn num_voters(&self, num_train: usize) -> usize {
         num_train - usize::from(self.is_leaving_one_out)
@@ -205,7 +200,10 @@ pub fn run(args: &EvalArgs, device: &Device) -> anyhow::Result<()> {
             &knn_config,
         )?,
     };
-    let report = Report { args, encoder: &encoder, data: &data, measured, seconds: started.elapsed().as_secs_f64() };
+    if args.data.is_none() && args.encoder.limit.is_none() {
+        source::note_other_number(measured.num_train, &encoder.name, encoder.run.as_ref());
+    }
+    let report = Report { args, encoder: &encoder, splits: &images.splits, measured, seconds: started.elapsed().as_secs_f64() };
     if args.json {
         say!("{}", report.json()?)
     } else {
@@ -223,26 +221,26 @@ fn open(args: &EvalArgs, encoder: &Encoder) -> anyhow::Result<Data> {
     // A run's own data means the images that it learned from, where it did from a part of them.
     let limit = args.encoder.limit.or(if args.data.is_none() { encoder.recorded_limit() } else { None });
     let use_cache = args.cache.use_cache();
-    let open = |data, limit| Data::open(&OpenArgs { data, limit, use_cache }, encoder);
+    let open = |data, limit| {
+        let open = OpenArgs { data, limit, use_cache };
+        if args.linear {
+            Data::open_pictures(&open, encoder).context("--linear")
+        } else {
+            Data::open(&open, encoder)
+        }
+    };
     let images = open(src, limit).and_then(|images| match test {
         Some(test) => images.with_test(open(test, None)?),
         None => Ok(images),
     });
-    let images = images.map_err(|error| match args.data {
+    images.map_err(|error| match args.data {
         Some(_) => error,
         None => source::not_where_recorded(error, &encoder.name, src),
-    })?;
-    if args.data.is_none() && args.encoder.limit.is_none() {
-        source::note_other_number(images.splits.train.len(), &encoder.name, encoder.run.as_ref());
-    }
-    Ok(images)
+    })
 }
 
 fn labelled(args: &EvalArgs, images: &Data) -> anyhow::Result<Labelled> {
     let splits = images.splits.clone();
-    if args.linear && images.is_embeddings() {
-        bail!("--linear: {} holds embeddings, and a linear probe needs the pictures; name their folder with --data", splits.name);
-    }
     if args.leave_one_out {
         if splits.train.len() < 2 {
             bail!("--leave-one-out needs at least 2 images, since each is classified by the others, got 1; name more, or raise --limit");
@@ -268,20 +266,25 @@ fn knn_config(args: &EvalArgs, num_rows: usize) -> anyhow::Result<KnnConfig> {
 struct Report<'a> {
     args: &'a EvalArgs,
     encoder: &'a Encoder,
-    data: &'a Labelled,
+    splits: &'a Splits,
     measured: Measured,
     seconds: f64,
 }
 
 impl Report<'_> {
+    /// Test images that are not classified, since no training image is of their class.
+    fn num_left_out(&self) -> usize {
+        self.splits.test.as_ref().filter(|_| !self.args.leave_one_out).map_or(0, |test| test.len() - self.measured.num_test)
+    }
+
     fn print(&self) -> anyhow::Result<()> {
         let Measured { knn: KnnConfig { k, temperature }, knn_top1, linear, num_train, .. } = self.measured;
         say!("weights       {}", self.encoder.describe())?;
-        let left_out = match self.data.num_left_out() {
+        let left_out = match self.num_left_out() {
             0 => String::new(),
             n => format!(", {} of the test images left out", thousands(n)),
         };
-        say!("data          {}{left_out}", source::describe(&self.data.splits))?;
+        say!("data          {}{left_out}", source::describe(self.splits))?;
         let others = if self.args.leave_one_out { ", each classified by the others" } else { "" };
         say!(
             "kNN top-1     {}   K = {k}, temperature {temperature}; {} images re-embedded un-augmented{others}, batch norm in eval mode",
@@ -305,12 +308,12 @@ impl Report<'_> {
         let linear = self.measured.linear;
         Ok(serde_json::to_string(&Json {
             weights: &self.args.encoder.weights,
-            data: &self.data.splits.name,
+            data: &self.splits.name,
             num_train: self.measured.num_train,
             num_test: self.measured.num_test,
-            num_left_out: self.data.num_left_out(),
+            num_left_out: self.num_left_out(),
             leave_one_out: self.args.leave_one_out,
-            num_classes: self.data.splits.train.class_names().len(),
+            num_classes: self.splits.train.class_names().len(),
             knn_top1: self.measured.knn_top1,
             knn_k: self.measured.knn.k,
             knn_temperature: self.measured.knn.temperature,

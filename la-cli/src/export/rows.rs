@@ -1,6 +1,6 @@
 //! What every format is made of: images, their embeddings, names and classes.
 
-use crate::index::{Data, Indexed, OpenArgs};
+use crate::index::{self, Indexed, OpenArgs};
 use crate::pack::end_of;
 use crate::source::{self, Split};
 use crate::weights::Encoder;
@@ -30,11 +30,10 @@ pub struct Rows {
 impl Rows {
     /// Opens and embeds a data source.
     pub fn embed(encoder: Encoder, (open, split): (&OpenArgs, Split), thumb: Option<usize>) -> anyhow::Result<Self> {
-        let mut data = Data::open(open, &encoder)?;
-        if (encoder.recorded_data().0, encoder.recorded_limit()) == (Some(open.data), open.limit) {
-            source::note_other_number(data.splits.train.len(), &encoder.name, encoder.run.as_ref());
+        let Indexed { name, images, rows } = index::open(open, split, &encoder, &|| false)?;
+        if split == Split::Train && (encoder.recorded_data().0, encoder.recorded_limit()) == (Some(open.data), open.limit) {
+            source::note_other_number(images.len(), &encoder.name, encoder.run.as_ref());
         }
-        let Indexed { name, images, rows } = data.embed(split, &encoder, &|| false)?;
         let dim = rows.dim(1)?;
         let first = images.picture(0)?;
         let thumb = thumb.unwrap_or(first.width.min(first.height).clamp(8, THUMBNAIL));

@@ -171,7 +171,7 @@ impl FolderIndex {
             Ok((count, bytes)) => {
                 self.is_changed = false;
                 if is_told {
-                    remark!("index of {}: {}, {:.1} MB", pictures(count), file.path().display(), bytes as f64 / 1e6);
+                    remark!("index of {}: {}, {:.1} MB", pictures(count), file.path().display(), (bytes as f64 / 1e6).max(0.1));
                 }
             }
             Err(error) => {

@@ -8,6 +8,7 @@ mod stamp;
 
 use crate::source::{self, Embedded, Split};
 use crate::weights::Encoder;
+use anyhow::bail;
 use candle_core::Tensor;
 use folder::FolderIndex;
 use la_core::data::{self, Source, Splits, Unreadable};
@@ -61,6 +62,7 @@ pub struct Indexed {
 
 impl Indexed {
     /// Another one where any image, name or row is.
+    #[allow(dead_code)]
     pub fn digest(&self) -> anyhow::Result<String> {
         let names = (0..self.images.len()).map(|index| (self.images.name(index) + "\0").into_bytes());
         let rows = self.rows.flatten_all()?.to_vec1::<f32>()?;
@@ -70,7 +72,7 @@ impl Indexed {
 
 /// A data source of which nothing is embedded yet.
 pub struct Data {
-    /// Its images; some of a folder may turn out to be unreadable.
+    /// Its images. Some of a folder may turn out to be unreadable: a split that is embedded is left with the others.
     pub splits: Splits,
     rows: Rows,
     /// Where the test images have embeddings of their own: they are of another source.
@@ -100,6 +102,14 @@ impl Data {
         Ok(Self { splits: listing.lazy(&config)?, rows, test_rows: None })
     }
 
+    /// Opens `args.data` for more than embeddings: every picture is looked at, and no embedding known already is used.
+    pub fn open_pictures(args: &OpenArgs, encoder: &Encoder) -> anyhow::Result<Self> {
+        if rows_file::is_one(args.data) {
+            bail!("{} holds embeddings, and this needs the pictures; name their folder with --data", args.data);
+        }
+        Ok(Self { splits: data::open(args.data, &encoder.open_config(args.limit))?, rows: Rows::Network, test_rows: None })
+    }
+
     /// The same with the training images of `other` as test images, classes matched by their names.
     pub fn with_test(self, other: Data) -> anyhow::Result<Self> {
         Ok(Self { splits: self.splits.with_test(other.splits)?, test_rows: Some(other.rows), ..self })
@@ -112,14 +122,19 @@ impl Data {
 
     /// The embeddings of a split; lists the images that cannot be read and have none.
     pub fn embed(&mut self, split: Split, encoder: &Encoder, stop: &dyn Fn() -> bool) -> anyhow::Result<Indexed> {
+        // Fails where there is no such split.
         split.parts(&self.splits)?;
-        let mut parts = Vec::new();
+        let (splits, mut parts) = (&mut self.splits, Vec::new());
         if split != Split::Test {
-            parts.push(embedded(&mut self.rows, &self.splits.train, &mut self.splits.unreadable, (encoder, stop))?);
+            let train = embedded(&mut self.rows, &splits.train, &mut splits.unreadable, (encoder, stop))?;
+            splits.train = train.images.clone();
+            parts.push(train);
         }
-        if let Some(test) = self.splits.test.as_ref().filter(|_| split != Split::Train) {
+        if let Some(test) = splits.test.as_mut().filter(|_| split != Split::Train) {
             let rows = self.test_rows.as_mut().unwrap_or(&mut self.rows);
-            parts.push(embedded(rows, test, &mut self.splits.unreadable, (encoder, stop))?);
+            let embedded = embedded(rows, test, &mut splits.unreadable, (encoder, stop))?;
+            *test = embedded.images.clone();
+            parts.push(embedded);
         }
         source::warn_unreadable(&self.splits);
         // Each is listed once, whatever is embedded after this.
