@@ -1,9 +1,11 @@
 //! Batches: order, determinism, resuming, files that fail late, and threads that end.
 
-use candle_core::{IndexOp, Tensor};
+use candle_core::{Device, IndexOp, Tensor};
 use la_core::data::{
     array::Array, epoch_batches, eval_batches, num_batches, open, Batch, BatchConfig, Normalization, OpenConfig, Picture, Source,
 };
+use la_core::eval::embed::embed_source;
+use la_core::resnet::{ResNet, ResNetConfig, Stem};
 use la_core::{augment::AugmentConfig, Error, Result};
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -139,17 +141,43 @@ fn failing(n: usize, bad: fn(usize) -> bool) -> Arc<Failing> {
 
 #[test]
 fn an_image_that_fails_late_is_replaced_by_the_next_one_and_reported() {
-    let config = BatchConfig { views: 2, normalization: Normalization::identity(), ..config(2) };
-    let batches = collect(eval_batches(failing(8, |i| i == 2 || i == 3), &config, 8));
-    let failed: Vec<&str> = batches[0].failed.iter().map(|u| u.name.as_str()).collect();
-    assert_eq!(failed, ["2.jpg", "3.jpg"]);
-    assert_eq!(batches[0].failed[0].reason, "2.jpg: gone");
-    for (row, shown) in [0, 1, 4, 4, 4, 5, 6, 7].into_iter().enumerate() {
-        let x = values(&batches[0].images.i((row, 0, 0, 0)).unwrap().reshape(1).unwrap())[0];
+    let config = BatchConfig { batch_size: 8, views: 2, augment: untouched(), normalization: Normalization::identity(), ..config(2) };
+    let batch = collect(epoch_batches(failing(8, |i| i == 2 || i == 3), &config, 0, 0)).remove(0);
+    let mut failed: Vec<&str> = batch.failed.iter().map(|u| u.name.as_str()).collect();
+    failed.sort_unstable();
+    assert_eq!(failed, ["2.jpg", "3.jpg"], "each once, for all views");
+    assert!(batch.failed.iter().all(|u| u.reason == format!("{}: gone", u.name)) && batch.missing.is_empty());
+    for (row, &index) in batch.indices.iter().chain(&batch.indices).enumerate() {
+        let shown = if index == 2 || index == 3 { 4 } else { index };
+        let x = values(&batch.images.i((row, 0, 0, 0)).unwrap().reshape(1).unwrap())[0];
         assert!((x * 255.0 - shown as f32).abs() < 1e-3, "row {row} shows {x}");
     }
-    let epoch = collect(epoch_batches(failing(8, |i| i == 2), &config, 0, 0));
-    assert_eq!(epoch.iter().map(|batch| batch.failed.len()).sum::<usize>(), 1);
+}
+
+#[test]
+fn nothing_stands_in_for_an_image_that_is_evaluated() {
+    let config = BatchConfig { normalization: Normalization::identity(), ..config(2) };
+    let batches = collect(eval_batches(failing(8, |i| i == 2 || i == 3 || i == 4), &config, 4));
+    assert_eq!((&batches[0].missing[..], &batches[1].missing[..]), (&[2, 3][..], &[0][..]));
+    let failed: Vec<&str> = batches.iter().flat_map(|batch| &batch.failed).map(|u| u.name.as_str()).collect();
+    assert_eq!(failed, ["2.jpg", "3.jpg", "4.jpg"]);
+    for (row, shown) in [0.0, 1.0, 0.0, 0.0].into_iter().enumerate() {
+        let x = values(&batches[0].images.i((row, 0, 0, 0)).unwrap().reshape(1).unwrap())[0];
+        assert!((x * 255.0 - shown).abs() < 1e-3, "row {row} shows {x}");
+    }
+}
+
+#[test]
+fn an_image_that_cannot_be_read_has_no_row() {
+    let net = ResNet::new(&ResNetConfig { stem: Stem::Small, width: 8, ..ResNetConfig::default() }, 1, &Device::Cpu).unwrap();
+    let rows = |source: Arc<dyn Source>| embed_source(&net, &source, &config(2), &mut |_| ());
+    let (some, all) = (rows(failing(40, |i| i % 3 == 0)).unwrap(), rows(flat(40)).unwrap());
+    assert_eq!(some.indices, (0..40).filter(|i| i % 3 != 0).collect::<Vec<u32>>());
+    assert_eq!(some.unreadable.len(), 14);
+    let kept = Tensor::new(&some.indices[..], &Device::Cpu).unwrap();
+    assert_eq!(values(&some.values), values(&all.values.index_select(&kept, 0).unwrap()), "a row is of another image");
+    let none = rows(failing(3, |_| true)).unwrap_err().to_string();
+    assert_eq!(none, "none of the 3 images could be read; the first, 0.jpg: 0.jpg: gone");
 }
 
 #[test]

@@ -8,10 +8,14 @@ mod bench;
 mod export;
 #[path = "cli/hub.rs"]
 mod hub;
+#[path = "cli/index.rs"]
+mod index;
 #[path = "cli/pack.rs"]
 mod pack;
 #[path = "cli/resume.rs"]
 mod resume;
+#[path = "cli/search.rs"]
+mod search;
 #[path = "cli/serve.rs"]
 mod serve;
 #[path = "cli/support.rs"]

@@ -251,6 +251,38 @@ fn a_folder_of_only_broken_files_names_the_first() {
 }
 
 #[test]
+fn a_listing_opens_no_file_and_gives_the_same_images() {
+    let dir = folder(&[("train/a/1.png", "rgb.png"), ("train/b/2.png", "rgb.png"), ("val/a/3.png", "rgb.png"), ("val/b/4.png", "rgb.png")]);
+    let src = dir.path().to_str().unwrap();
+    let lazy = || data::list(src, &OpenConfig::default()).unwrap().unwrap().lazy(&OpenConfig::default()).unwrap();
+    let (listed, opened) = (lazy(), opened(dir.path()));
+    for (listed, opened) in [(&listed.train, &opened.train), (listed.test.as_ref().unwrap(), opened.test.as_ref().unwrap())] {
+        assert_eq!((names(&**listed), labels(&**listed)), (names(&**opened), labels(&**opened)));
+        assert_eq!(listed.class_names(), ["a", "b"]);
+        assert_eq!(listed.picture(1).unwrap(), opened.picture(1).unwrap());
+    }
+    assert_eq!(listed.train.path(1).unwrap(), dir.path().join("train/b/2.png"));
+    write(dir.path(), "train/a/broken.png", b"garbage");
+    let listed = lazy();
+    assert_eq!((names(&*listed.train)[1].as_str(), listed.unreadable.len()), ("a/broken.png", 0), "it was looked at");
+    assert!(listed.train.picture(1).unwrap_err().to_string().starts_with("a/broken.png: "));
+    assert!(data::list("sample", &OpenConfig::default()).unwrap().is_none());
+}
+
+#[test]
+fn a_limit_draws_the_same_images_from_a_listing() {
+    let dir = tempdir().unwrap();
+    for i in 0..40 {
+        write(dir.path(), &format!("{i:02}.png"), &if i % 4 == 0 { b"garbage".to_vec() } else { image("rgb.png") });
+    }
+    let config = OpenConfig { limit: Some(12), seed: 3, ..OpenConfig::default() };
+    let (src, opened) = (dir.path().to_str().unwrap(), open(dir.path().to_str().unwrap(), &config).unwrap());
+    let listed = data::list(src, &config).unwrap().unwrap().lazy(&config).unwrap();
+    assert_eq!(names(&*listed.train), names(&*opened.train));
+    assert_eq!(listed.unreadable, opened.unreadable);
+}
+
+#[test]
 fn a_limit_draws_readable_images_by_seed_and_leaves_the_test_split() {
     let dir = tempdir().unwrap();
     for i in 0..40 {

@@ -3,7 +3,7 @@
 mod support;
 
 use candle_core::{Device, Tensor};
-use la_core::eval::knn::{classify, knn_accuracy, leave_one_out_accuracy, nearest, KnnConfig, Neighbors};
+use la_core::eval::knn::{classify, knn_accuracy, leave_one_out_accuracy, nearest, without, KnnConfig, Neighbors};
 use la_core::rng::{Rng, Stream};
 use support::clouds::{on_threads, tensor, unit_rows};
 use support::golden;
@@ -169,6 +169,14 @@ fn copies_of_a_row_vote_on_it_where_it_cannot() {
     assert_eq!(leave_one_out_accuracy(&bank, &[4; 10], &config).unwrap(), 1.0);
     // The first three have the other two of them, and are wrong; to the others speak the first two, of which class 0 wins the draw.
     assert_eq!(leave_one_out_accuracy(&bank, &[0, 1, 1, 0, 0, 0, 0, 0, 0, 0], &config).unwrap(), 0.7);
+}
+
+#[test]
+fn a_row_is_left_out_of_its_own_neighbours_wherever_it_lies() {
+    let found = Neighbors { indices: vec![7, 2, 5, 1, 3, 9, 4, 6, 8], scores: vec![0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1], k: 3 };
+    let others = without(&found, &[2, 1, 0]);
+    assert_eq!(others.indices, [7, 5, 3, 9, 4, 6], "the second, the first, and where it is none of them the last");
+    assert_eq!((others.scores, others.k), (vec![0.9, 0.7, 0.5, 0.4, 0.3, 0.2], 2));
 }
 
 #[test]

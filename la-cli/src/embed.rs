@@ -1,14 +1,12 @@
 //! `la-cli embed`: the embeddings of a data source as a safetensors file.
 
-use crate::output::{say, thousands};
+use crate::index::{self, CacheArgs, OpenArgs};
+use crate::output::{self, say, thousands};
+use crate::source::Split;
 use crate::weights::EncoderArgs;
-use crate::{output, source};
 use anyhow::Context;
-use candle_core::{Device, Tensor};
-use la_core::data::Source;
-use la_core::files::write_tensors;
+use candle_core::Device;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// Options of `la-cli embed`.
 #[derive(clap::Args)]
@@ -20,43 +18,25 @@ pub struct EmbedArgs {
     data: String,
     /// Which of them
     #[arg(long, value_name = "train|test|all", default_value = "train")]
-    split: source::Split,
+    split: Split,
     /// File to write: `embeddings` (N, D) f32, `labels` (N,) i64 where known (-1 where one is missing), and in the
-    /// metadata `names`, a JSON array of the N paths
+    /// metadata `images`, JSON with the N `names`, the `class_names` and the identity of the `encoder`
     #[arg(long, value_name = "FILE.safetensors")]
     out: PathBuf,
     /// Replace the file
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    cache: CacheArgs,
 }
 
 /// Runs `la-cli embed`.
 pub fn run(args: &EmbedArgs, device: &Device) -> anyhow::Result<()> {
     output::check_replaceable("--out", &args.out, args.force)?;
     let encoder = args.encoder.load(device)?;
-    let splits = source::open(&args.data, None, &encoder.open_config(args.encoder.limit))?;
-    source::warn_unreadable(&splits);
-    let parts = args.split.parts(&splits)?;
-    let mut embeddings = Vec::new();
-    for part in &parts {
-        embeddings.push(encoder.embed(part, "embedding")?);
-    }
-    let embeddings = Tensor::cat(&embeddings, 0)?;
-    let (num_images, dim) = embeddings.dims2()?;
-    let mut tensors = vec![("embeddings".to_string(), embeddings)];
-    tensors.extend(labels(&parts)?.map(|labels| ("labels".to_string(), labels)));
-    let names: Vec<String> = parts.iter().flat_map(source::names).collect();
-    write_tensors(&args.out, &tensors, Some(("names", serde_json::to_string(&names)?))).context("the embeddings are lost")?;
+    let open = OpenArgs { data: &args.data, limit: args.encoder.limit, use_cache: args.cache.use_cache() };
+    let images = index::open(&open, args.split, &encoder, &|| false)?;
+    let (num_images, dim) = images.rows.dims2()?;
+    index::write(&args.out, &images, &encoder).context("the embeddings are lost")?;
     say!("{}: {} embeddings of dimension {dim}", args.out.display(), thousands(num_images))
-}
-
-/// `(N,)` classes, or nothing where no image has one.
-fn labels(parts: &[Arc<dyn Source>]) -> anyhow::Result<Option<Tensor>> {
-    let all = parts.iter().flat_map(|part| (0..part.len()).map(|index| part.label(index)));
-    let labels: Vec<i64> = all.map(|label| label.map_or(-1, i64::from)).collect();
-    if labels.iter().all(|&label| label < 0) {
-        return Ok(None);
-    }
-    let count = labels.len();
-    Ok(Some(Tensor::from_vec(labels, count, &Device::Cpu)?))
 }

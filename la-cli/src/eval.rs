@@ -1,12 +1,13 @@
 //! `la-cli eval`: what the embeddings are worth, measured with labels that training never saw.
 
+use crate::index::{CacheArgs, Data, Indexed, OpenArgs};
 use crate::output::{percent, remark, say, thousands};
 use crate::progress::duration;
-use crate::source;
+use crate::source::{self, Embedded, Split};
 use crate::weights::{Encoder, EncoderArgs};
 use anyhow::{bail, Context};
 use candle_core::Device;
-use la_core::data::{self, Source, Splits, Subset};
+use la_core::data::{self, Source, Splits};
 use la_core::eval::knn::{self, KnnConfig};
 use la_core::eval::linear::{linear_probe, LabelledFeatures, LinearConfig, LinearResult};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use std::time::Instant;
 pub struct EvalArgs {
     #[command(flatten)]
     encoder: EncoderArgs,
-    /// Images whose embeddings vote [default: what RUN was trained on]
+    /// Images whose embeddings vote, or a file that `la-cli embed` has written [default: what RUN was trained on]
     #[arg(long, value_name = "SRC")]
     data: Option<String>,
     /// Images that are classified [default: the test split of the data]
@@ -38,18 +39,32 @@ pub struct EvalArgs {
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    cache: CacheArgs,
 }
 
 /// Images with labels, and those that they classify.
 pub struct Labelled {
     splits: Splits,
-    train_labels: Vec<u32>,
-    /// `None` where each training image is classified by the others.
-    test: Option<(Arc<dyn Source>, Vec<u32>)>,
-    /// Test images that are not classified, since no training image is of their class.
-    num_left_out: usize,
-    num_classes: usize,
+    is_leaving_one_out: bool,
 }
+
+/// What was measured; accuracies in 0–1.
+pub struct Measured {
+    /// How neighbours voted.
+    pub knn: KnnConfig,
+    /// kNN accuracy of the embeddings.
+    pub knn_top1: f32,
+    /// That of a softmax layer on the pooled features, where wanted.
+    pub linear: Option<LinearResult>,
+    /// Images that voted.
+    pub num_train: usize,
+    /// Images that were classified.
+    pub num_test: usize,
+}
+
+/// Gives the embeddings of images.
+type Embed<'a> = &'a mut dyn FnMut(Split) -> anyhow::Result<Embedded>;
 
 impl Labelled {
     /// Opened data; fails where a training image has no label, or no test image has a class of theirs.
@@ -59,86 +74,94 @@ impl Labelled {
                 "{name} has no test images; name some with --test SRC, or classify each training image by the others with --leave-one-out"
             )
         })?;
-        let train = Self::leaving_one_out(splits)?;
-        let num_test = test.len();
-        let (test, test_labels) = classifiable(test)?;
-        Ok(Self { num_left_out: num_test - test_labels.len(), test: Some((test, test_labels)), ..train })
+        let labelled = Self { is_leaving_one_out: false, ..Self::leaving_one_out(splits)? };
+        check_classifiable(test.as_ref())?;
+        Ok(labelled)
     }
 
     /// Opened data whose training images classify each other; fails where one has no label.
     pub fn leaving_one_out(splits: Splits) -> anyhow::Result<Self> {
-        let train_labels = data::labels(splits.train.as_ref()).with_context(|| {
+        if data::labels(splits.train.as_ref()).is_none() {
             let lack = lack_of_labels(&splits).unwrap_or_default();
-            format!("{lack}; images need labels to be evaluated with: put each class into a sub-folder of its own")
-        })?;
-        let num_classes = splits.train.class_names().len();
-        Ok(Self { splits, train_labels, test: None, num_left_out: 0, num_classes })
+            bail!("{lack}; images need labels to be evaluated with: put each class into a sub-folder of its own");
+        }
+        Ok(Self { splits, is_leaving_one_out: true })
     }
 
     /// Numbers of training images and of those that are classified.
     pub fn num_images(&self) -> (usize, usize) {
-        let num_train = self.train_labels.len();
-        (num_train, self.test.as_ref().map_or(num_train, |(_, labels)| labels.len()))
+        let num_train = self.splits.train.len();
+        match self.splits.test.as_ref().filter(|_| !self.is_leaving_one_out) {
+            Some(test) => (num_train, (0..test.len()).filter(|&index| test.label(index).is_some()).count()),
+            None => (num_train, num_train),
+        }
     }
 
     /// Images that can vote on one.
-    fn num_voters(&self) -> usize {
-        self.train_labels.len() - usize::from(self.test.is_none())
+    fn num_voters(&self, num_train: usize) -> usize {
+        num_train - usize::from(self.is_leaving_one_out)
     }
 
     /// The usual vote: K = 200, or all training images where there are fewer.
     pub fn usual_knn(&self) -> KnnConfig {
         let usual = KnnConfig::default();
-        KnnConfig { k: usual.k.min(self.train_labels.len()), ..usual }
+        KnnConfig { k: usual.k.min(self.splits.train.len()), ..usual }
     }
 
-    /// kNN accuracy of the embeddings.
-    pub fn knn_top1(&self, encoder: &Encoder, config: &KnnConfig) -> anyhow::Result<f32> {
-        let train = encoder.embed(&self.splits.train, "embedding training images")?;
-        let Some((test, test_labels)) = &self.test else {
-            return Ok(knn::leave_one_out_accuracy(&train, &self.train_labels, config)?);
-        };
-        let test = encoder.embed(test, "embedding test images")?;
-        Ok(knn::knn_accuracy(&train, &self.train_labels, &test, test_labels, config)?)
+    /// kNN accuracy of the embeddings that `embed` gives, by at most `config.k` neighbours.
+    fn knn(&self, embed: Embed, config: &KnnConfig) -> anyhow::Result<Measured> {
+        let (train, train_labels) = embed(Split::Train)?.labelled()?;
+        let num_train = train_labels.len();
+        let knn = KnnConfig { k: config.k.min(self.num_voters(num_train)), ..*config };
+        if self.is_leaving_one_out {
+            let knn_top1 = knn::leave_one_out_accuracy(&train, &train_labels, &knn)?;
+            return Ok(Measured { knn, knn_top1, linear: None, num_train, num_test: num_train });
+        }
+        let (test, test_labels) = embed(Split::Test)?.labelled()?;
+        let knn_top1 = knn::knn_accuracy(&train, &train_labels, &test, &test_labels, &knn)?;
+        Ok(Measured { knn, knn_top1, linear: None, num_train, num_test: test_labels.len() })
     }
 
     /// The same, and the accuracy of a softmax layer on the pooled features; each image goes through the network once.
-    fn knn_and_linear(&self, encoder: &Encoder, config: &KnnConfig) -> anyhow::Result<(f32, LinearResult)> {
-        let (test, test_labels) = self.test.as_ref().context("a linear probe needs test images")?;
-        let train = encoder.readout_features(&self.splits.train, "features of training images")?;
-        let test = encoder.readout_features(test, "features of test images")?;
-        let (rows, queries) = (encoder.embed_features(&train)?, encoder.embed_features(&test)?);
-        let knn_top1 = knn::knn_accuracy(&rows, &self.train_labels, &queries, test_labels, config)?;
-        let pooled = |features, labels: &[u32]| -> anyhow::Result<LabelledFeatures> {
-            Ok(LabelledFeatures { features: encoder.pooled(features)?, labels: labels.to_vec() })
+    fn knn_and_linear(&self, encoder: &Encoder, config: &KnnConfig) -> anyhow::Result<Measured> {
+        let mut sets = Vec::new();
+        let mut embed = |split| {
+            let features = self.embed(split, |source, what| encoder.readout_features(source, what))?;
+            let (rows, labels) = features.labelled()?;
+            sets.push(LabelledFeatures { features: encoder.pooled(&rows)?, labels });
+            Ok(Embedded { rows: encoder.embed_features(&features.rows)?, ..features })
         };
-        let (train, test) = (pooled(&train, &self.train_labels)?, pooled(&test, test_labels)?);
-        Ok((knn_top1, linear_probe(&train, &test, self.num_classes, &LinearConfig::default())?))
+        let measured = self.knn(&mut embed, config)?;
+        let [train, test] = &sets[..] else { bail!("a linear probe needs test images") };
+        let linear = linear_probe(train, test, self.splits.train.class_names().len(), &LinearConfig::default())?;
+        Ok(Measured { linear: Some(linear), ..measured })
     }
 
     /// kNN accuracy, and the linear probe's where it is wanted.
-    pub fn measure(&self, encoder: &Encoder, config: &KnnConfig, with_linear: bool) -> anyhow::Result<(f32, Option<LinearResult>)> {
-        if !with_linear {
-            return Ok((self.knn_top1(encoder, config)?, None));
+    pub fn measure(&self, encoder: &Encoder, config: &KnnConfig, with_linear: bool) -> anyhow::Result<Measured> {
+        if with_linear {
+            return self.knn_and_linear(encoder, config);
         }
-        let (knn_top1, linear) = self.knn_and_linear(encoder, config)?;
-        Ok((knn_top1, Some(linear)))
+        self.knn(&mut |split| self.embed(split, |source, what| encoder.embed(source, what)), config)
+    }
+
+    /// What `f` makes of the images of a split.
+    fn embed(&self, split: Split, f: impl FnOnce(&Arc<dyn Source>, &str) -> anyhow::Result<Embedded>) -> anyhow::Result<Embedded> {
+        match split {
+            Split::Test => f(self.splits.test.as_ref().context("there are no test images")?, "embedding test images"),
+            _ => f(&self.splits.train, "embedding training images"),
+        }
     }
 }
 
-/// The test images that have a class of the training images, with it; says how many others are left out, and fails where all are.
-fn classifiable(test: Arc<dyn Source>) -> anyhow::Result<(Arc<dyn Source>, Vec<u32>)> {
-    let Some(lack) = lack_of_classes(test.as_ref()) else {
-        let labels = data::labels(test.as_ref()).unwrap_or_default();
-        return Ok((test, labels));
-    };
-    let kept: Vec<(u32, u32)> = (0..test.len()).filter_map(|index| Some((index as u32, test.label(index)?))).collect();
-    if kept.is_empty() {
+/// Says how many test images are left out for lack of a class of the training images; fails where all are.
+fn check_classifiable(test: &dyn Source) -> anyhow::Result<()> {
+    let Some(lack) = lack_of_classes(test) else { return Ok(()) };
+    if (0..test.len()).all(|index| test.label(index).is_none()) {
         bail!("{lack}; put each class into a sub-folder of its own, named as among the training images");
     }
     remark!("note: {lack}; they are left out of the accuracy");
-    let (indices, labels) = kept.into_iter().unzip();
-    Ok((Arc::new(Subset::new(test, indices)?), labels))
+    Ok(())
 }
 
 /// Which images keep the data from being evaluated as a whole, in words.
@@ -161,10 +184,26 @@ fn lack(source: &dyn Source, what: &str) -> Option<String> {
 pub fn run(args: &EvalArgs, device: &Device) -> anyhow::Result<()> {
     let started = Instant::now();
     let encoder = args.encoder.load(device)?;
-    let data = open(args, &encoder)?;
-    let knn_config = knn_config(args, data.num_voters())?;
-    let (knn_top1, linear) = data.measure(&encoder, &knn_config, args.linear)?;
-    let report = Report { args, encoder: &encoder, data: &data, knn_config, knn_top1, linear, seconds: started.elapsed().as_secs_f64() };
+    let mut images = open(args, &encoder)?;
+    let data = labelled(args, &images)?;
+    let knn_config = knn_config(args, data.num_voters(data.splits.train.len()))?;
+    let measured = match args.linear {
+        true => {
+            source::warn_unreadable(&data.splits);
+            data.measure(&encoder, &knn_config, true)?
+        }
+        false => data.knn(
+            &mut |split| {
+                let Indexed { images, rows, .. } = images.embed(split, &encoder, &|| false)?;
+                Ok(Embedded { images, rows })
+            },
+            &knn_config,
+        )?,
+    };
+    if args.data.is_none() && args.encoder.limit.is_none() {
+        source::note_other_number(measured.num_train, &encoder.name, encoder.run.as_ref());
+    }
+    let report = Report { args, encoder: &encoder, splits: &images.splits, measured, seconds: started.elapsed().as_secs_f64() };
     if args.json {
         say!("{}", report.json()?)
     } else {
@@ -172,7 +211,7 @@ pub fn run(args: &EvalArgs, device: &Device) -> anyhow::Result<()> {
     }
 }
 
-fn open(args: &EvalArgs, encoder: &Encoder) -> anyhow::Result<Labelled> {
+fn open(args: &EvalArgs, encoder: &Encoder) -> anyhow::Result<Data> {
     let (recorded, recorded_test) = encoder.recorded_data();
     let Some(src) = args.data.as_deref().or(recorded) else {
         bail!("{} does not say what it was trained on; name the images with --data SRC", encoder.name);
@@ -181,21 +220,35 @@ fn open(args: &EvalArgs, encoder: &Encoder) -> anyhow::Result<Labelled> {
     let test = args.test.as_deref().or(if args.data.is_none() { recorded_test } else { None });
     // A run's own data means the images that it learned from, where it did from a part of them.
     let limit = args.encoder.limit.or(if args.data.is_none() { encoder.recorded_limit() } else { None });
-    let splits = source::open(src, test, &encoder.open_config(limit)).map_err(|error| match args.data {
+    let use_cache = args.cache.use_cache();
+    let open = |data, limit| {
+        let open = OpenArgs { data, limit, use_cache };
+        if args.linear {
+            Data::open_pictures(&open, encoder).context("--linear")
+        } else {
+            Data::open(&open, encoder)
+        }
+    };
+    let images = open(src, limit).and_then(|images| match test {
+        Some(test) => images.with_test(open(test, None)?),
+        None => Ok(images),
+    });
+    images.map_err(|error| match args.data {
         Some(_) => error,
         None => source::not_where_recorded(error, &encoder.name, src),
-    })?;
-    source::warn_unreadable(&splits);
-    if args.data.is_none() && args.encoder.limit.is_none() {
-        source::note_other_number(splits.train.len(), &encoder.name, encoder.run.as_ref());
-    }
+    })
+}
+
+fn labelled(args: &EvalArgs, images: &Data) -> anyhow::Result<Labelled> {
+    let splits = images.splits.clone();
     if args.leave_one_out {
         if splits.train.len() < 2 {
             bail!("--leave-one-out needs at least 2 images, since each is classified by the others, got 1; name more, or raise --limit");
         }
         return Labelled::leaving_one_out(splits);
     }
-    Labelled::new(splits, src)
+    let name = splits.name.clone();
+    Labelled::new(splits, &name)
 }
 
 fn knn_config(args: &EvalArgs, num_rows: usize) -> anyhow::Result<KnnConfig> {
@@ -213,29 +266,32 @@ fn knn_config(args: &EvalArgs, num_rows: usize) -> anyhow::Result<KnnConfig> {
 struct Report<'a> {
     args: &'a EvalArgs,
     encoder: &'a Encoder,
-    data: &'a Labelled,
-    knn_config: KnnConfig,
-    knn_top1: f32,
-    linear: Option<LinearResult>,
+    splits: &'a Splits,
+    measured: Measured,
     seconds: f64,
 }
 
 impl Report<'_> {
+    /// Test images that are not classified, since no training image is of their class.
+    fn num_left_out(&self) -> usize {
+        self.splits.test.as_ref().filter(|_| !self.args.leave_one_out).map_or(0, |test| test.len() - self.measured.num_test)
+    }
+
     fn print(&self) -> anyhow::Result<()> {
-        let KnnConfig { k, temperature } = self.knn_config;
+        let Measured { knn: KnnConfig { k, temperature }, knn_top1, linear, num_train, .. } = self.measured;
         say!("weights       {}", self.encoder.describe())?;
-        let left_out = match self.data.num_left_out {
+        let left_out = match self.num_left_out() {
             0 => String::new(),
             n => format!(", {} of the test images left out", thousands(n)),
         };
-        say!("data          {}{left_out}", source::describe(&self.data.splits))?;
+        say!("data          {}{left_out}", source::describe(self.splits))?;
         let others = if self.args.leave_one_out { ", each classified by the others" } else { "" };
         say!(
             "kNN top-1     {}   K = {k}, temperature {temperature}; {} images re-embedded un-augmented{others}, batch norm in eval mode",
-            percent(self.knn_top1),
-            thousands(self.data.train_labels.len())
+            percent(knn_top1),
+            thousands(num_train)
         )?;
-        if let Some(linear) = self.linear {
+        if let Some(linear) = linear {
             let config = LinearConfig::default();
             say!(
                 "linear top-1  {}   on the training images {}; pooled features, {} epochs of SGD, lr {}, un-augmented, one crop",
@@ -249,18 +305,18 @@ impl Report<'_> {
     }
 
     fn json(&self) -> anyhow::Result<String> {
-        let linear = self.linear;
+        let linear = self.measured.linear;
         Ok(serde_json::to_string(&Json {
             weights: &self.args.encoder.weights,
-            data: &self.data.splits.name,
-            num_train: self.data.train_labels.len(),
-            num_test: self.data.num_images().1,
-            num_left_out: self.data.num_left_out,
+            data: &self.splits.name,
+            num_train: self.measured.num_train,
+            num_test: self.measured.num_test,
+            num_left_out: self.num_left_out(),
             leave_one_out: self.args.leave_one_out,
-            num_classes: self.data.num_classes,
-            knn_top1: self.knn_top1,
-            knn_k: self.knn_config.k,
-            knn_temperature: self.knn_config.temperature,
+            num_classes: self.splits.train.class_names().len(),
+            knn_top1: self.measured.knn_top1,
+            knn_k: self.measured.knn.k,
+            knn_temperature: self.measured.knn.temperature,
             linear_top1: linear.map(|linear| linear.top1),
             linear_train_top1: linear.map(|linear| linear.train_top1),
             linear_epochs: linear.map(|_| LinearConfig::default().epochs),

@@ -5,6 +5,7 @@ mod device;
 mod embed;
 mod eval;
 mod export;
+mod index;
 mod info;
 mod origin;
 mod output;

@@ -21,8 +21,13 @@ impl std::error::Error for StdoutClosed {}
 
 /// Writes one line to standard output; fails with [`StdoutClosed`] where nobody reads any more.
 pub fn write_line(line: fmt::Arguments) -> anyhow::Result<()> {
+    write_bytes(format!("{line}\n").as_bytes())
+}
+
+/// Writes bytes to standard output; fails with [`StdoutClosed`] where nobody reads any more.
+pub fn write_bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
-    match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(StdoutClosed.into()),
         Err(error) => Err(anyhow::anyhow!("standard output: {error}")),

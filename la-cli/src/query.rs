@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 /// Decoded query pictures.
 pub struct Queries {
-    paths: Vec<PathBuf>,
+    /// Where each is.
+    pub paths: Vec<PathBuf>,
     pictures: Vec<Picture>,
 }
 

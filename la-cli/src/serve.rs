@@ -1,7 +1,8 @@
-//! `la-cli serve`: an exported page on this machine, for this machine alone unless told otherwise.
+//! `la-cli serve`: a search page on this machine, for this machine alone unless told otherwise.
 
-use crate::export::site_of_run;
+use crate::export::{are_weights, made_site};
 use crate::output::{self, remark, say};
+use crate::weights::PHOTOS;
 use anyhow::{bail, Context};
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
@@ -37,11 +38,11 @@ const HEADERS: [(HeaderName, &str); 5] = [
 /// Options of `la-cli serve`.
 #[derive(clap::Args)]
 pub struct ServeArgs {
-    /// Folder that `la-cli export` has written, or that of a run or of packed weights, whose page is then exported into their folder `site`
-    #[arg(value_name = "DIR|RUN")]
-    folder: PathBuf,
-    /// Images to search in, for a run or weights: the page is exported anew [default: those of the run, exported
-    /// when the page there shows others or the weights have changed]
+    /// `photos` (weights inside this program), a run or other weights, whose page is made where it is missing or out of date;
+    /// or a page that `la-cli export` has written
+    #[arg(value_name = "RUN|WEIGHTS|PAGE", default_value = PHOTOS)]
+    what: String,
+    /// Images to search in [default: those of the run]
     #[arg(long, value_name = "SRC")]
     data: Option<String>,
     /// Port [default: the first free one from 8000 on]
@@ -57,16 +58,19 @@ pub struct ServeArgs {
 
 /// Runs `la-cli serve` until it is interrupted.
 pub fn run(args: &ServeArgs, device: &Device) -> anyhow::Result<()> {
-    let is_run = !args.folder.join("index.html").exists() && args.folder.join("config.json").is_file();
-    if let Some(data) = args.data.as_ref().filter(|_| !is_run) {
-        bail!("--data {data}: {} is not the folder of a run or of packed weights, whose images could be chosen", args.folder.display());
+    let is_page = args.what != PHOTOS && Path::new(&args.what).join("index.html").exists();
+    if let Some(data) = args.data.as_ref().filter(|_| is_page) {
+        bail!("--data {data}: {} is a page already; leave --data out, or name a run or weights in its place", args.what);
     }
-    let root = root(&if is_run { site_of_run(&args.folder, args.data.as_deref(), device)? } else { args.folder.clone() })?;
+    let folder =
+        if !is_page && are_weights(&args.what) { made_site(&args.what, args.data.as_deref(), device)? } else { (&args.what).into() };
+    let root = root(&folder, args.data.as_deref())?;
+    let shown = args.data.as_deref().unwrap_or(&args.what);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the server does not start")?;
     runtime.block_on(async {
         let listener = listen(args.host, args.port).await?;
         let address = format!("http://{}/", listener.local_addr()?);
-        say!("serving {} at {address} (Ctrl-C ends it)", args.folder.display())?;
+        say!("serving {shown} at {address} (Ctrl-C ends it)")?;
         if !args.host.is_loopback() {
             remark!("warning: every machine that reaches {} can see this page", args.host);
         }
@@ -89,19 +93,15 @@ async fn interrupted() {
     }
 }
 
-fn root(folder: &Path) -> anyhow::Result<PathBuf> {
+fn root(folder: &Path, data: Option<&str>) -> anyhow::Result<PathBuf> {
     let shown = folder.display();
-    let name = folder.to_string_lossy();
-    if folder.is_file() || name.starts_with("hf:") {
-        let export = output::command(&["export", &name, "--data", "SRC", "--out", "FOLDER"]);
-        bail!("{shown}: expected a folder; `{export}` writes a page of these weights");
-    }
+    let serve = output::command(&["serve", "--data", data.unwrap_or("FOLDER")]);
     if !folder.is_dir() {
-        let export = output::command(&["export", "RUN", "--data", "SRC", "--out", &name]);
-        bail!("{shown}: there is no such folder; `{export}` writes one");
+        bail!("{shown}: there is no such folder; expected photos, a run, weights, or a page that `la-cli export` has written; `{serve}` shows a folder of pictures");
     }
     if !folder.join("index.html").is_file() {
-        bail!("{shown}: expected a folder with index.html; `la-cli export RUN --data SRC --out FOLDER` writes one");
+        let serve = if data.is_some() { serve } else { output::command(&["serve", "--data", &folder.to_string_lossy()]) };
+        bail!("{shown}: expected a run, weights, or a page with index.html; for a folder of pictures, `{serve}`");
     }
     folder.canonicalize().with_context(|| shown.to_string())
 }

@@ -1,11 +1,50 @@
 //! Data sources on the command line.
 
 use crate::output::{remark, thousands};
-use la_core::data::{self, OpenConfig, Picture, Source, Splits, Unreadable};
+use candle_core::Tensor;
+use la_core::data::{self, OpenConfig, Picture, Source, Splits, Subset, Unreadable};
+use la_core::eval::embed::Rows;
 use la_core::run_folder::RunConfig;
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
+
+/// Images with what a network makes of them.
+#[derive(Clone)]
+pub struct Embedded {
+    /// The images: those of a source that could be read.
+    pub images: Arc<dyn Source>,
+    /// `(N, D)`, a row for each.
+    pub rows: Tensor,
+}
+
+impl Embedded {
+    /// The rows of `source` with their images; lists those that have none.
+    pub fn new(source: &Arc<dyn Source>, rows: Rows) -> anyhow::Result<Self> {
+        warn_of_files(&rows.unreadable, "could not be read any more and are left out");
+        Self::of(source, rows.indices, rows.values)
+    }
+
+    /// The images at `indices` of `source` with their rows.
+    pub fn of(source: &Arc<dyn Source>, indices: Vec<u32>, rows: Tensor) -> anyhow::Result<Self> {
+        let images = match indices.len() == source.len() {
+            true => source.clone(),
+            false => Arc::new(Subset::new(source.clone(), indices)?),
+        };
+        Ok(Self { images, rows })
+    }
+
+    /// Those that have a label, with the labels.
+    pub fn labelled(&self) -> anyhow::Result<(Tensor, Vec<u32>)> {
+        let labels = (0..self.images.len()).map(|index| self.images.label(index));
+        let (kept, labels): (Vec<u32>, Vec<u32>) = (0..).zip(labels).filter_map(|(index, label)| Some((index, label?))).unzip();
+        if kept.len() == self.images.len() {
+            return Ok((self.rows.clone(), labels));
+        }
+        let count = kept.len();
+        Ok((self.rows.index_select(&Tensor::from_vec(kept, count, self.rows.device())?, 0)?, labels))
+    }
+}
 
 /// Opens `data`, with `test` as its test images where given.
 pub fn open(data: &str, test: Option<&str>, config: &OpenConfig) -> anyhow::Result<Splits> {
@@ -153,5 +192,10 @@ impl Source for Joined {
 
     fn class_names(&self) -> &[String] {
         self.0[0].class_names()
+    }
+
+    fn path(&self, index: usize) -> Option<&Path> {
+        let (part, index) = self.locate(index);
+        part.path(index)
     }
 }

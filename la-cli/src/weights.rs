@@ -9,11 +9,13 @@ pub use files::{local_path, PHOTOS};
 use crate::output::{remark, thousands};
 use crate::pack::{Packed, OUR_KEY};
 use crate::progress::Progress;
+use crate::source::Embedded;
 use anyhow::{bail, Context};
 use candle_core::{Device, Tensor};
 use files::WeightFiles;
 use la_core::data::{BatchConfig, Normalization, OpenConfig, Source};
-use la_core::eval::embed::{embed_source, readout_features, Rows};
+use la_core::digests::sha256_of;
+use la_core::eval::embed::{batch_size, collect, for_each_part, readout_features, Part};
 use la_core::files::not_finite;
 use la_core::pca::Whitening;
 use la_core::resnet::{decode, ResNet, Stem};
@@ -22,6 +24,7 @@ use la_core::search::{Precision, Preprocessing};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -114,6 +117,8 @@ pub struct Encoder {
     readout: Option<Whitening>,
     /// How the weights are stored.
     precision: Precision,
+    /// SHA-256 of the weights' file.
+    digest: String,
     preparation: Preparation,
     /// The settings of the run that made it, where known.
     pub run: Option<RunConfig>,
@@ -125,12 +130,18 @@ impl Encoder {
     /// Opens the embedded weights, a run, a weights file, a folder of weights or a model of the Hub.
     pub fn open(name: &str, device: &Device) -> anyhow::Result<Self> {
         let files = WeightFiles::open(name)?;
+        let digest = sha256_of([&files.model]);
         let mut tensors = decode(&files.model, device).with_context(|| files.shown.clone())?;
         check_finite(&tensors).with_context(|| files.shown.clone())?;
         let (inside, tensors): (HashMap<_, _>, HashMap<_, _>) = tensors.drain().partition(|(name, _)| name.starts_with(readout::PREFIX));
         let net = ResNet::from_tensors(&tensors, device)
             .with_context(|| format!("{}: these weights are not of a network that la-cli knows", files.shown))?;
-        let readout = read_out(&files, &inside, &net)?;
+        let num_features = net.config().num_readout_features();
+        let readout = match &files.readout_path {
+            _ if !inside.is_empty() => Some(Whitening::from_tensors(&inside, num_features).with_context(|| files.shown.clone())?),
+            Some(path) => readout::read(path, &digest, num_features)?,
+            None => None,
+        };
         let config = &files.config;
         let packed: Option<Packed> = config.as_ref().and_then(|config| config.get(OUR_KEY)).and_then(read);
         let run = packed.as_ref().map(|packed| packed.run.clone()).or_else(|| config.as_ref().and_then(read));
@@ -140,7 +151,7 @@ impl Encoder {
             (None, None) => guess(&net),
         };
         check_side(&format!("{}: the side of images in its config.json", files.shown), preparation.size)?;
-        Ok(Self { name: name.to_string(), net, readout, precision: files.precision(), preparation, run, packed })
+        Ok(Self { name: name.to_string(), net, readout, precision: files.precision(), digest, preparation, run, packed })
     }
 
     /// The same for images of another side.
@@ -152,8 +163,9 @@ impl Encoder {
     /// The same network before it learned anything, for the same images.
     pub fn untrained(&self, seed: u64, device: &Device) -> anyhow::Result<Self> {
         let net = ResNet::new(self.net.config(), seed, device)?;
+        let digest = format!("{:?} drawn by {seed}", net.config());
         let (preparation, run) = (self.preparation.clone(), self.run.clone());
-        Ok(Self { name: "untrained".into(), net, readout: None, precision: Precision::F32, preparation, run, packed: None })
+        Ok(Self { name: "untrained".into(), net, readout: None, precision: Precision::F32, digest, preparation, run, packed: None })
     }
 
     /// One line about the network.
@@ -201,6 +213,13 @@ impl Encoder {
         self.precision
     }
 
+    /// What embeddings depend on apart from the pictures: equal where weights, read-out and preparation are.
+    pub fn identity(&self) -> String {
+        let Preprocessing { size, crop_fraction, mean, std } = self.preprocessing();
+        let readout = self.readout.as_ref().map_or(String::new(), Whitening::digest);
+        sha256_of([self.digest.clone(), format!(" {size} {crop_fraction:?} {mean:?} {std:?} {readout}")])
+    }
+
     /// How a bundle's page prepares pictures.
     pub fn preprocessing(&self) -> Preprocessing {
         let Preparation { size, crop_fraction, normalization: Normalization { mean, std }, .. } = self.preparation;
@@ -229,21 +248,33 @@ impl Encoder {
         OpenConfig { size: self.size(), limit, seed, ..OpenConfig::default() }
     }
 
-    /// Unit-length embeddings `(N, D)` of a source.
-    pub fn embed(&self, source: &Arc<dyn Source>, what: &str) -> anyhow::Result<Tensor> {
+    /// Unit-length embeddings `(N, D)` of the images of a source that can be read.
+    pub fn embed(&self, source: &Arc<dyn Source>, what: &str) -> anyhow::Result<Embedded> {
+        let mut progress = Progress::new(what, source.len(), "images");
+        let rows = collect(source, &self.batches(), &mut |done| progress.set(done), |images| self.forward(images))?;
+        drop(progress);
+        Embedded::new(source, rows)
+    }
+
+    /// The same, batch by batch, until `take` breaks; the bits of a row do not depend on the other images of the source.
+    pub fn embed_each(&self, source: &Arc<dyn Source>, take: &mut dyn FnMut(Part) -> ControlFlow<()>) -> anyhow::Result<()> {
+        let full = batch_size(self.size());
+        Ok(for_each_part(source, &self.batches(), |images| in_full_batch(images, full, |images| self.forward(images)), take)?)
+    }
+
+    fn forward(&self, images: &Tensor) -> la_core::Result<Tensor> {
         match &self.readout {
-            Some(readout) => Ok(readout.apply(&self.readout_features(source, what)?)?),
-            None => {
-                let mut progress = Progress::new(what, source.len(), "images");
-                Ok(values(embed_source(&self.net, source, &self.batches(), &mut |done| progress.set(done))?))
-            }
+            Some(readout) => readout.apply(&self.net.readout_features(images)?),
+            None => self.net.embed(images),
         }
     }
 
-    /// What a read-out maps, `(N, F)`, of a source: means of the last two stages, the pooled features last.
-    pub fn readout_features(&self, source: &Arc<dyn Source>, what: &str) -> anyhow::Result<Tensor> {
+    /// What a read-out maps, `(N, F)`, of the images of a source that can be read: means of the last two stages.
+    pub fn readout_features(&self, source: &Arc<dyn Source>, what: &str) -> anyhow::Result<Embedded> {
         let mut progress = Progress::new(what, source.len(), "images");
-        Ok(values(readout_features(&self.net, source, &self.batches(), &mut |done| progress.set(done))?))
+        let rows = readout_features(&self.net, source, &self.batches(), &mut |done| progress.set(done))?;
+        drop(progress);
+        Embedded::new(source, rows)
     }
 
     /// The pooled features `(N, C)` among [`Encoder::readout_features`]: what a linear probe sees.
@@ -267,21 +298,14 @@ impl Encoder {
     }
 }
 
-/// The rows, with a warning where some are those of other images.
-fn values(rows: Rows) -> Tensor {
-    let note = "could not be read any more; the next ones that could stand in for them";
-    crate::source::warn_of_files(&rows.failed, note);
-    rows.values
-}
-
-/// The read-out among a weights file's own tensors, or in the file beside it.
-fn read_out(files: &WeightFiles, inside: &HashMap<String, Tensor>, net: &ResNet) -> anyhow::Result<Option<Whitening>> {
-    let num_features = net.config().num_readout_features();
-    match &files.readout_path {
-        _ if !inside.is_empty() => Ok(Some(Whitening::from_tensors(inside, num_features).with_context(|| files.shown.clone())?)),
-        Some(path) => readout::read_beside(path, &files.model, num_features),
-        None => Ok(None),
+/// What `f` makes of a batch that may be short: how a convolution is computed, and so its last bits, depends on the number of images.
+fn in_full_batch(images: &Tensor, full: usize, f: impl Fn(&Tensor) -> la_core::Result<Tensor>) -> la_core::Result<Tensor> {
+    let (count, channels, height, width) = images.dims4()?;
+    if count >= full {
+        return f(images);
     }
+    let blank = Tensor::zeros((full - count, channels, height, width), images.dtype(), images.device())?;
+    Ok(f(&Tensor::cat(&[images, &blank], 0)?)?.narrow(0, 0, count)?)
 }
 
 /// Fails with the first name whose tensor holds NaN or infinity: nothing that such a network says means anything.

@@ -19,9 +19,9 @@ pub fn sha256(path: &Path) -> Result<String> {
     Ok(hexadecimal(&hash.finalize()))
 }
 
-/// SHA-256 of texts, one after the other, in lower-case hexadecimal.
-pub(crate) fn sha256_of(texts: impl Iterator<Item = String>) -> String {
-    let hash = texts.fold(Sha256::new(), |hash, text| hash.chain_update(text));
+/// SHA-256 of several pieces, one after the other, in lower-case hexadecimal.
+pub fn sha256_of(pieces: impl IntoIterator<Item = impl AsRef<[u8]>>) -> String {
+    let hash = pieces.into_iter().fold(Sha256::new(), |hash, piece| hash.chain_update(piece));
     hexadecimal(&hash.finalize())
 }
 

@@ -8,6 +8,7 @@ use safetensors::{
 };
 use std::{
     collections::HashMap,
+    env,
     fs::{self, File},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
@@ -29,6 +30,17 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::R
 pub fn temporary_path(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.tmp"))
+}
+
+/// The program's folder among the user's caches: `$LA_CACHE`, or where the system has such folders; none where there is no home.
+pub fn cache_folder() -> Option<PathBuf> {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let caches = || match () {
+        _ if cfg!(windows) => set("LOCALAPPDATA"),
+        _ if cfg!(target_os = "macos") => Some(set("HOME")?.join("Library/Caches")),
+        _ => set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache"))),
+    };
+    set("LA_CACHE").or_else(|| Some(caches()?.join("la-cli")))
 }
 
 fn fill(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
@@ -126,10 +138,19 @@ pub fn not_finite<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>) 
 ///
 /// Fails with the path and what is wrong: a folder, a missing, truncated or foreign file.
 pub fn read_tensors(path: &Path, device: &Device) -> Result<(HashMap<String, Tensor>, HashMap<String, String>)> {
+    parse_tensors(path, &read_bytes(path)?, device)
+}
+
+/// The bytes of a file of tensors.
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     if path.is_dir() {
         bail!("{}: expected a safetensors file, got a folder", path.display());
     }
-    let bytes = fs::read(path).map_err(Error::io(path))?;
+    fs::read(path).map_err(Error::io(path))
+}
+
+/// What [`read_tensors`] gives, from the `bytes` of the file at `path`.
+pub fn parse_tensors(path: &Path, bytes: &[u8], device: &Device) -> Result<(HashMap<String, Tensor>, HashMap<String, String>)> {
     let foreign = |error| {
         Error::invalid(format!(
             "{}: expected a safetensors file, got {} bytes that are cut off or of another format ({error})",
@@ -137,7 +158,7 @@ pub fn read_tensors(path: &Path, device: &Device) -> Result<(HashMap<String, Ten
             bytes.len()
         ))
     };
-    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(foreign)?;
-    let tensors = candle_core::safetensors::load_buffer(&bytes, device)?;
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(foreign)?;
+    let tensors = candle_core::safetensors::load_buffer(bytes, device)?;
     Ok((tensors, metadata.metadata().clone().unwrap_or_default()))
 }

@@ -4,6 +4,7 @@
 //! decide every cosine similarity. Whitening divides each principal component by its deviation.
 
 use crate::{
+    digests::sha256_of,
     error::bail,
     ops::{host, normalize::normalize},
     Error, Result,
@@ -88,6 +89,12 @@ impl Whitening {
     pub fn apply(&self, features: &Tensor) -> Result<Tensor> {
         let rows = host::local(features)?.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?;
         Ok(normalize(&rows)?.0)
+    }
+
+    /// SHA-256 of its values, in lower-case hexadecimal.
+    pub fn digest(&self) -> String {
+        let bytes = |tensor: &Tensor| host::read(tensor, |values| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>());
+        sha256_of([&self.weight, &self.bias].map(|tensor| bytes(tensor).unwrap_or_default()))
     }
 
     /// The tensors of a file: `readout.weight` `(D, F)` and `readout.bias` `(D,)`.

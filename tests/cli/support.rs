@@ -18,8 +18,14 @@ pub struct Ended {
 /// The program, to be run in `folder`.
 pub fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_la-cli"));
-    command.current_dir(folder).env_remove("RUST_BACKTRACE").env_remove("CARGO");
+    command.current_dir(folder).env_remove("RUST_BACKTRACE").env_remove("CARGO").env("LA_CACHE", shared_cache());
     command
+}
+
+/// Where these tests keep embeddings: not among the user's.
+fn shared_cache() -> &'static Path {
+    static CACHE: OnceLock<TempDir> = OnceLock::new();
+    CACHE.get_or_init(folder).path()
 }
 
 /// Runs the program with `args` in `folder`.
@@ -31,6 +37,7 @@ pub fn la(folder: &Path, args: &[&str]) -> Ended {
 pub fn bash(folder: &Path, line: &str) -> Ended {
     let mut command = Command::new("bash");
     command.args(["-c", line]).current_dir(folder).env("LA", env!("CARGO_BIN_EXE_la-cli")).env_remove("RUST_BACKTRACE").env_remove("CARGO");
+    command.env("LA_CACHE", shared_cache());
     ended(command.output().expect("these tests need bash"))
 }
 

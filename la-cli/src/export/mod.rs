@@ -3,12 +3,13 @@
 mod atlas;
 mod bundle;
 pub mod folder;
+mod made_site;
 mod page;
 mod projector;
 mod rows;
-mod run_site;
 mod thumbnails;
 
+use crate::index::{CacheArgs, OpenArgs};
 use crate::output::{self, say};
 use crate::source::{self, Split};
 use crate::weights::EncoderArgs;
@@ -16,8 +17,8 @@ use anyhow::{bail, Context};
 use candle_core::Device;
 use folder::NewFolder;
 use la_core::search::Precision;
+pub use made_site::{are_weights, made_site};
 use rows::Rows;
-pub use run_site::site_of_run;
 use std::path::{Path, PathBuf};
 
 /// How a page's weights and bank are stored where nothing is asked for.
@@ -53,6 +54,8 @@ pub struct ExportArgs {
     /// Replace an earlier export
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    cache: CacheArgs,
 }
 
 /// What is written.
@@ -72,7 +75,8 @@ pub fn run(args: &ExportArgs, device: &Device) -> anyhow::Result<()> {
         bail!("{}: nothing says which images these weights belong to; name them with --data", encoder.name);
     };
     let limit = args.encoder.limit.or(if args.data.is_none() { encoder.recorded_limit() } else { None });
-    let rows = Rows::embed(encoder, (&data, args.split, limit), args.thumb).map_err(|error| match args.data {
+    let open = OpenArgs { data: &data, limit, use_cache: args.cache.use_cache() };
+    let rows = Rows::embed(encoder, (&open, args.split), args.thumb).map_err(|error| match args.data {
         Some(_) => error,
         None => source::not_where_recorded(error, &name, &data),
     })?;
@@ -117,14 +121,19 @@ fn check(args: &ExportArgs) -> anyhow::Result<()> {
     }
 }
 
-fn site(rows: &Rows, (weights, bank): (Precision, Precision), out: &Path, force: bool) -> anyhow::Result<()> {
-    let folder = NewFolder::create(out, force)?;
-    page::write(folder.path())?;
-    let sizes = bundle::write(rows, (weights, bank), &folder.path().join("bundle")).context("the export is not written")?;
-    folder.finish()?;
-    for (what, bytes) in [("page", page::num_bytes())].into_iter().chain(sizes) {
+fn site(rows: &Rows, precisions: (Precision, Precision), out: &Path, force: bool) -> anyhow::Result<()> {
+    for (what, bytes) in write_site(rows, precisions, out, force)? {
         say!("{what:<11} {:>9.2} MB", bytes as f64 / 1e6)?;
     }
     let next = output::command(&["serve", &out.to_string_lossy(), "--open"]);
     say!("{}: a static site for any web server; next: {next}", out.display())
+}
+
+/// Writes page and bundle into the folder `out`; gives the bytes of each part.
+fn write_site(rows: &Rows, (weights, bank): (Precision, Precision), out: &Path, force: bool) -> anyhow::Result<Vec<(&'static str, usize)>> {
+    let folder = NewFolder::create(out, force)?;
+    page::write(folder.path())?;
+    let sizes = bundle::write(rows, (weights, bank), &folder.path().join("bundle")).context("the export is not written")?;
+    folder.finish()?;
+    Ok([("page", page::num_bytes())].into_iter().chain(sizes).collect())
 }

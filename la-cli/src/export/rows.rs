@@ -1,5 +1,6 @@
 //! What every format is made of: images, their embeddings, names and classes.
 
+use crate::index::{self, Indexed, OpenArgs};
 use crate::pack::end_of;
 use crate::source::{self, Split};
 use crate::weights::Encoder;
@@ -28,19 +29,21 @@ pub struct Rows {
 
 impl Rows {
     /// Opens and embeds a data source.
-    pub fn embed(encoder: Encoder, (data, split, limit): (&str, Split, Option<usize>), thumb: Option<usize>) -> anyhow::Result<Self> {
-        let splits = source::open(data, None, &encoder.open_config(limit))?;
-        source::warn_unreadable(&splits);
-        if (encoder.recorded_data().0, encoder.recorded_limit()) == (Some(data), limit) {
-            source::note_other_number(splits.train.len(), &encoder.name, encoder.run.as_ref());
+    pub fn embed(encoder: Encoder, (open, split): (&OpenArgs, Split), thumb: Option<usize>) -> anyhow::Result<Self> {
+        let indexed = index::open(open, split, &encoder, &|| false)?;
+        if split == Split::Train && (encoder.recorded_data().0, encoder.recorded_limit()) == (Some(open.data), open.limit) {
+            source::note_other_number(indexed.images.len(), &encoder.name, encoder.run.as_ref());
         }
-        let images = source::join(split.parts(&splits)?);
-        let embeddings = encoder.embed(&images, "embedding")?;
-        let dim = embeddings.dim(1)?;
+        Self::new(encoder, indexed, thumb)
+    }
+
+    /// Images that are embedded already.
+    pub fn new(encoder: Encoder, Indexed { name, images, rows }: Indexed, thumb: Option<usize>) -> anyhow::Result<Self> {
+        let dim = rows.dim(1)?;
         let first = images.picture(0)?;
         let thumb = thumb.unwrap_or(first.width.min(first.height).clamp(8, THUMBNAIL));
-        let title = title(&splits.name);
-        Ok(Self { embeddings: embeddings.flatten_all()?.to_vec1()?, dim, thumb, title, images: images.clone(), encoder })
+        let title = title(&name);
+        Ok(Self { embeddings: rows.flatten_all()?.to_vec1()?, dim, thumb, title, images, encoder })
     }
 
     /// Number of images.

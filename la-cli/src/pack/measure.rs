@@ -76,7 +76,7 @@ pub struct SampleCheck {
 pub fn check_on_sample(shipped: &Encoder) -> anyhow::Result<SampleCheck> {
     let sample = Labelled::new(source::open("sample", None, &shipped.open_config(Some(SAMPLE_LIMIT)))?, "sample")?;
     let knn = sample.usual_knn();
-    Ok(SampleCheck { limit: SAMPLE_LIMIT, knn, knn_top1: sample.knn_top1(shipped, &knn)? })
+    Ok(SampleCheck { limit: SAMPLE_LIMIT, knn, knn_top1: sample.measure(shipped, &knn, false)?.knn_top1 })
 }
 
 /// Measures the shipped weights and their rivals; nothing, with a remark, where the data has no labels.
@@ -110,8 +110,8 @@ fn both(data: &Labelled, shipped: &Encoder, beside: Option<&Encoder>, linear: bo
 }
 
 fn figure(data: &Labelled, encoder: &Encoder, linear: bool) -> anyhow::Result<Figure> {
-    let (knn_top1, linear) = data.measure(encoder, &data.usual_knn(), linear)?;
-    Ok(Figure { knn_top1, linear_top1: linear.map(|linear| linear.top1) })
+    let measured = data.measure(encoder, &data.usual_knn(), linear)?;
+    Ok(Figure { knn_top1: measured.knn_top1, linear_top1: measured.linear.map(|linear| linear.top1) })
 }
 
 fn source_name<'a>(args: &'a PackArgs, run: &'a RunConfig) -> &'a str {
@@ -122,9 +122,8 @@ fn source_name<'a>(args: &'a PackArgs, run: &'a RunConfig) -> &'a str {
 pub fn open(args: &PackArgs, run: &RunConfig, shipped: &Encoder) -> anyhow::Result<Splits> {
     let src = source_name(args, run);
     let test = args.test.as_deref().or(if args.data.is_none() { run.train.test.as_deref() } else { None });
-    source::open(src, test, &shipped.open_config(run.train.limit)).with_context(|| {
-        format!("{src}: the weights are packed and measured with the images of the run; --data says where they are now")
-    })
+    source::open(src, test, &shipped.open_config(run.train.limit))
+        .with_context(|| format!("{src}: the weights are packed and measured with the images of the run; --data says where they are now"))
 }
 
 /// The images of the run, or those that `--data` names, if every one has a label.

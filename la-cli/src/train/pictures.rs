@@ -1,7 +1,7 @@
 //! The pictures of a run, drawn from what its folder holds.
 
 use crate::weights::Encoder;
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use la_core::data::{Source, Splits, Subset};
 use la_core::eval::knn;
 use la_core::eval::report::{draw_curves, draw_neighbors, neighbor_panel, CurvePoint, Curves, PanelConfig};
@@ -54,19 +54,29 @@ fn point(epoch: &EpochMetrics) -> CurvePoint {
 fn draw_found(run: &RunFolder, splits: &Splits, device: &Device) -> anyhow::Result<()> {
     let encoder = Encoder::open(&run.path().to_string_lossy(), device)?;
     let seed = run.read_config()?.train.seed;
-    let queries = splits.test.clone().unwrap_or_else(|| splits.train.clone());
-    let asked: Arc<dyn Source> = Arc::new(Subset::new(queries.clone(), chosen_queries(queries.as_ref(), seed))?);
     let bank = encoder.embed(&splits.train, "neighbors.png")?;
-    // Without a test split the queries are in the bank, and each one's nearest is itself.
-    let k = PANEL_NEIGHBORS.min(splits.train.len());
-    let neighbors = knn::nearest(&bank, &encoder.embed(&asked, "neighbors.png")?, k)?;
+    let (asked, neighbors) = match &splits.test {
+        Some(test) => {
+            let asked: Arc<dyn Source> = Arc::new(Subset::new(test.clone(), chosen_queries(test.as_ref(), seed))?);
+            let asked = encoder.embed(&asked, "neighbors.png")?;
+            (asked.images, knn::nearest(&bank.rows, &asked.rows, PANEL_NEIGHBORS.min(bank.images.len()))?)
+        }
+        // The queries are in the bank: each one's nearest is itself, and is left out.
+        None => {
+            let own = chosen_queries(bank.images.as_ref(), seed);
+            let rows = bank.rows.index_select(&Tensor::new(&own[..], &Device::Cpu)?, 0)?;
+            let found = knn::nearest(&bank.rows, &rows, (PANEL_NEIGHBORS + 1).min(bank.images.len()))?;
+            let neighbors = knn::without(&found, &own);
+            (Arc::new(Subset::new(bank.images.clone(), own)?) as Arc<dyn Source>, neighbors)
+        }
+    };
     let kind = if splits.test.is_some() { "unseen pictures (left)" } else { "pictures (left)" };
     let config = PanelConfig {
         title: format!("{}: {kind} and their nearest neighbours, with cosine similarities", splits.name),
         queries: (0..asked.len()).map(|row| (row, row)).collect(),
-        num_neighbors: k,
+        num_neighbors: neighbors.k,
     };
-    let panel = neighbor_panel(splits.train.as_ref(), asked.as_ref(), &neighbors, &config)?;
+    let panel = neighbor_panel(bank.images.as_ref(), asked.as_ref(), &neighbors, &config)?;
     Ok(draw_neighbors(&panel, &run.file("neighbors.png"))?)
 }
 

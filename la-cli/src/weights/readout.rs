@@ -7,10 +7,9 @@ use anyhow::Context;
 use candle_core::Device;
 use la_core::data::Source;
 use la_core::digests::sha256;
-use la_core::files::{read_tensors, write_tensors};
 use la_core::eval::readout;
+use la_core::files::{read_tensors, write_tensors};
 use la_core::pca::Whitening;
-use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,14 +32,13 @@ pub fn write(folder: &Path, readout: &Whitening) -> anyhow::Result<()> {
     Ok(write_tensors(&folder.join(FILE), &readout.tensors(), Some((WEIGHTS_KEY, digest)))?)
 }
 
-/// The read-out at `path`, where it belongs to `model`: a run that has trained on since has outgrown it.
-pub fn read_beside(path: &Path, model: &[u8], num_features: usize) -> anyhow::Result<Option<Whitening>> {
+/// The read-out at `path`, where it belongs to weights of this digest: a run that has trained on since has outgrown it.
+pub fn read(path: &Path, digest: &str, num_features: usize) -> anyhow::Result<Option<Whitening>> {
     if !path.is_file() {
         return Ok(None);
     }
     let (tensors, metadata) = read_tensors(path, &Device::Cpu)?;
-    let digest: String = Sha256::digest(model).iter().map(|byte| format!("{byte:02x}")).collect();
-    if metadata.get(WEIGHTS_KEY) != Some(&digest) {
+    if metadata.get(WEIGHTS_KEY).map(String::as_str) != Some(digest) {
         remark!("note: {} was learned for other weights and is not used", path.display());
         return Ok(None);
     }

@@ -90,8 +90,11 @@ pub struct Batch {
     pub indices: Vec<u32>,
     /// How long the consumer waited for this batch.
     pub waited: Duration,
-    /// Images that could not be read any more; the next readable ones of the source stand in for them.
+    /// Images that could not be read any more. In an epoch the next readable ones of the source stand in for them; among
+    /// un-augmented images nothing does, and their values are 0.
     pub failed: Vec<Unreadable>,
+    /// Un-augmented: the place in the batch of each of [`Batch::failed`].
+    pub missing: Vec<usize>,
 }
 
 /// Batches an epoch of `num_images` has: a last short one is left out, unless it is the only one.
@@ -232,21 +235,33 @@ impl Job {
         });
         let failed = problems.into_inner().unwrap_or_else(PoisonError::into_inner).into_failed()?;
         let images = host::tensor(images, (views * n, size, size, 3)).permute((0, 3, 1, 2))?;
-        Ok(Batch { images, indices: indices.to_vec(), waited: Duration::ZERO, failed })
+        let (missing, failed) = match self.epoch {
+            Some(_) => (vec![], each_once(failed)),
+            None => failed.into_iter().unzip(),
+        };
+        Ok(Batch { images, indices: indices.to_vec(), waited: Duration::ZERO, failed, missing })
     }
 
-    /// Writes view `view` of the image at `index`; says whether another stood in for it.
+    /// Writes view `view` of the image at `index`; says so where it cannot be read.
     fn view(&self, index: u32, view: u64, out: &mut [f32]) -> Result<Option<Unreadable>> {
+        let Some(epoch) = self.epoch else { return self.middle(index as usize, out) };
         let (picture, failed) = readable(&*self.source, index as usize)?;
-        let BatchConfig { size, augment, normalization, crop_fraction, seed, .. } = &self.config;
-        match self.epoch {
-            Some(epoch) => {
-                let mut rng = Rng::new(Stream::Augment, &[*seed, epoch, u64::from(index), view]);
-                augment_normalized(&picture, (augment, normalization), *size, &mut rng, out)?;
-            }
-            None => center_normalized(&picture, (*crop_fraction, normalization), *size, out)?,
-        }
+        let BatchConfig { size, augment, normalization, seed, .. } = &self.config;
+        let mut rng = Rng::new(Stream::Augment, &[*seed, epoch, u64::from(index), view]);
+        augment_normalized(&picture, (augment, normalization), *size, &mut rng, out)?;
         Ok(failed)
+    }
+
+    /// Writes the image at `index` un-augmented, or nothing but 0 where it cannot be read.
+    fn middle(&self, index: usize, out: &mut [f32]) -> Result<Option<Unreadable>> {
+        let BatchConfig { size, normalization, crop_fraction, .. } = &self.config;
+        match self.source.picture(index) {
+            Ok(picture) => center_normalized(&picture, (*crop_fraction, normalization), *size, out).map(|()| None),
+            Err(err) => {
+                out.fill(0.0);
+                Ok(Some(Unreadable { name: self.source.name(index), reason: err.to_string() }))
+            }
+        }
     }
 }
 
@@ -281,18 +296,23 @@ impl Problems {
         }
     }
 
-    /// The stand-ins in the order of the batch, each image once; or the first error.
-    fn into_failed(mut self) -> Result<Vec<Unreadable>> {
+    /// What could not be read, in the order of the batch; or the first error.
+    fn into_failed(mut self) -> Result<Vec<(usize, Unreadable)>> {
         if let Some((_, err)) = self.error {
             return Err(err);
         }
         self.failed.sort_by_key(|(at, _)| *at);
-        let mut failed: Vec<Unreadable> = vec![];
-        for (_, unreadable) in self.failed {
-            if !failed.contains(&unreadable) {
-                failed.push(unreadable);
-            }
-        }
-        Ok(failed)
+        Ok(self.failed)
     }
+}
+
+/// The images that failed in one view or several.
+fn each_once(failed: Vec<(usize, Unreadable)>) -> Vec<Unreadable> {
+    let mut once: Vec<Unreadable> = vec![];
+    for (_, unreadable) in failed {
+        if !once.contains(&unreadable) {
+            once.push(unreadable);
+        }
+    }
+    once
 }

@@ -113,7 +113,7 @@ impl Files {
     /// Where the pixels of all fit in `config.cache_bytes` they are decoded here and kept. The others are returned with
     /// the reason. Fails where not one is left.
     pub fn open(items: Vec<Item>, class_names: Vec<String>, config: &OpenConfig, limit: Option<usize>) -> Result<(Self, Vec<Unreadable>)> {
-        let (num_items, first) = (items.len(), items.first().map(|item| item.name.clone()).unwrap_or_default());
+        let num_items = items.len();
         let mut unreadable = vec![];
         let checked = check_items(items, config, limit, &mut unreadable);
         let bytes: usize = checked.iter().map(|(_, probe)| decoded_bytes(probe, config.size)).sum();
@@ -122,11 +122,27 @@ impl Files {
         if bytes <= config.cache_bytes {
             files.decode_all(&mut unreadable);
         }
-        if files.items.is_empty() {
-            let (name, reason) = unreadable.first().map_or((first.as_str(), "no images"), |u| (&u.name, &u.reason));
-            bail!("none of the {num_items} images could be read; the first, {name}: {reason}");
+        files.checked(num_items, unreadable)
+    }
+
+    /// Keeps every item without a look at it: each is read when it is asked for.
+    ///
+    /// Only where `limit` asks for a part are the files looked at that are drawn, so that the same images are drawn as by
+    /// [`Files::open`].
+    pub fn lazy(items: Vec<Item>, class_names: Vec<String>, config: &OpenConfig, limit: Option<usize>) -> Result<(Self, Vec<Unreadable>)> {
+        let (num_items, mut unreadable) = (items.len(), vec![]);
+        let items = match limit.is_some_and(|limit| limit < num_items) {
+            true => check_items(items, config, limit, &mut unreadable).into_iter().map(|(item, _)| item).collect(),
+            false => items,
+        };
+        Self { items, class_names, size: config.size, decoded: None }.checked(num_items, unreadable)
+    }
+
+    fn checked(self, num_items: usize, unreadable: Vec<Unreadable>) -> Result<(Self, Vec<Unreadable>)> {
+        match self.items.is_empty() {
+            true => Err(none_readable(num_items, &unreadable)),
+            false => Ok((self, unreadable)),
         }
-        Ok((files, unreadable))
     }
 
     fn decode_all(&mut self, unreadable: &mut Vec<Unreadable>) {
@@ -148,6 +164,19 @@ impl Files {
     fn decode(&self, index: usize) -> Result<Picture> {
         decode::decode(&self.items[index].origin.bytes()?, self.size)
     }
+}
+
+/// The error of `num_items` images of which not one can be read.
+pub fn none_readable(num_items: usize, unreadable: &[Unreadable]) -> Error {
+    let (name, reason) = unreadable.first().map_or(("", "no images"), |u| (&u.name, &u.reason));
+    Error::invalid(format!("none of the {num_items} images could be read; the first, {name}: {reason}"))
+}
+
+/// The picture in the file at `path`, reduced as [`decode::decode`] does, after a look at its header.
+pub fn read(path: &Path, size: usize) -> Result<Picture> {
+    let origin = Origin::File(path.to_path_buf());
+    origin.probe()?;
+    decode::decode(&origin.bytes()?, size)
 }
 
 /// The items whose header and end are as they should be, or which decode all the same, in their order.
@@ -208,5 +237,11 @@ impl Source for Files {
     }
     fn class_names(&self) -> &[String] {
         &self.class_names
+    }
+    fn path(&self, index: usize) -> Option<&Path> {
+        match &self.items[index].origin {
+            Origin::File(path) => Some(path),
+            Origin::Slice { .. } => None,
+        }
     }
 }

@@ -12,50 +12,90 @@ use std::sync::Arc;
 
 const TEST_DIRS: [&str; 4] = ["test", "val", "validation", "valid"];
 
-/// Opens the folder.
+/// The images of a folder by their names: no file has been opened.
 ///
 /// With a `train` folder in it, that is what is learned from, and the first of `test`, `val`, `validation` and `valid`
 /// that has classes (or else that exists) is the test split; without one, every image below it is for training. The
 /// folders right below a split are its classes where there are at least two; an image beside them has no label.
 /// Files are taken in the order of their paths. Links are followed, each folder once.
-pub fn open(dir: &Path, config: &OpenConfig) -> Result<Splits> {
-    let train_dir = dir.join("train");
-    let (train_dir, test) = match train_dir.is_dir() {
-        true => (train_dir, find_test(dir)?),
-        false => (dir.to_path_buf(), None),
-    };
-    let train = Listing::of(&train_dir)?;
-    let mut class_names = train.classes();
-    if let Some(test) = &test {
-        let extra: Vec<String> = test.classes().into_iter().filter(|name| !class_names.contains(name)).collect();
-        class_names.extend(extra);
-    }
-    let (train, mut unreadable) = train.into_source(&class_names, config, config.limit)?;
-    let test = match test {
-        Some(test) => {
-            let (source, left_out) = test.into_source(&class_names, config, None)?;
-            unreadable.extend(left_out);
-            Some(source)
-        }
-        None => None,
-    };
-    Ok(Splits { name: dir.display().to_string(), train, test, unreadable })
+pub struct Listing {
+    name: String,
+    class_names: Vec<String>,
+    train: Below,
+    test: Option<Below>,
 }
 
-fn find_test(dir: &Path) -> Result<Option<Listing>> {
+/// How the images of a split are opened: [`Files::open`] or [`Files::lazy`].
+type Open = fn(Vec<Item>, Vec<String>, &OpenConfig, Option<usize>) -> Result<(Files, Vec<Unreadable>)>;
+
+impl Listing {
+    /// Lists the folder; fails where a split of it cannot be listed or holds no image.
+    pub fn of(dir: &Path) -> Result<Self> {
+        let train_dir = dir.join("train");
+        let (train_dir, test) = match train_dir.is_dir() {
+            true => (train_dir, find_test(dir)?),
+            false => (dir.to_path_buf(), None),
+        };
+        let train = Below::of(&train_dir)?;
+        let mut class_names = train.classes();
+        if let Some(test) = &test {
+            let extra: Vec<String> = test.classes().into_iter().filter(|name| !class_names.contains(name)).collect();
+            class_names.extend(extra);
+        }
+        let listing = Self { name: dir.display().to_string(), class_names, train, test };
+        listing.splits().try_for_each(Below::check)?;
+        Ok(listing)
+    }
+
+    /// Where each image is, those of the training split first.
+    pub fn paths(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        self.splits().flat_map(|split| split.paths.iter().map(|path| split.dir.join(path)))
+    }
+
+    /// Looks at every file and keeps those that can be read, as [`Files::open`] does.
+    pub fn open(self, config: &OpenConfig) -> Result<Splits> {
+        self.into_splits(config, Files::open)
+    }
+
+    /// Splits whose images are read when they are asked for, as [`Files::lazy`] gives them: some may turn out to be unreadable.
+    pub fn lazy(self, config: &OpenConfig) -> Result<Splits> {
+        self.into_splits(config, Files::lazy)
+    }
+
+    fn splits(&self) -> impl Iterator<Item = &Below> {
+        std::iter::once(&self.train).chain(&self.test)
+    }
+
+    fn into_splits(self, config: &OpenConfig, open: Open) -> Result<Splits> {
+        let (train, mut unreadable) = self.train.into_source(&self.class_names, config, (config.limit, open))?;
+        let test = self.test.map(|test| test.into_source(&self.class_names, config, (None, open))).transpose()?;
+        let test = test.map(|(source, left_out)| {
+            unreadable.extend(left_out);
+            source
+        });
+        Ok(Splits { name: self.name, train, test, unreadable })
+    }
+}
+
+/// Opens the folder that [`Listing`] describes.
+pub fn open(dir: &Path, config: &OpenConfig) -> Result<Splits> {
+    Listing::of(dir)?.open(config)
+}
+
+fn find_test(dir: &Path) -> Result<Option<Below>> {
     let mut first = None;
     for name in TEST_DIRS.iter().map(|name| dir.join(name)).filter(|path| path.is_dir()) {
-        let listing = Listing::of(&name)?;
-        if !listing.classes().is_empty() {
-            return Ok(Some(listing));
+        let below = Below::of(&name)?;
+        if !below.classes().is_empty() {
+            return Ok(Some(below));
         }
-        first = first.or(Some(listing).filter(|listing| !listing.paths.is_empty()));
+        first = first.or(Some(below).filter(|below| !below.paths.is_empty()));
     }
     Ok(first)
 }
 
 /// The images below one folder.
-struct Listing {
+struct Below {
     dir: PathBuf,
     /// Relative to `dir`, sorted.
     paths: Vec<PathBuf>,
@@ -63,21 +103,21 @@ struct Listing {
     unreadable: Vec<Unreadable>,
 }
 
-impl Listing {
+impl Below {
     fn of(dir: &Path) -> Result<Self> {
-        let mut listing = Self { dir: dir.to_path_buf(), paths: vec![], unreadable: vec![] };
+        let mut below = Self { dir: dir.to_path_buf(), paths: vec![], unreadable: vec![] };
         std::fs::read_dir(dir).map_err(Error::io(dir))?;
         let mut seen = HashSet::from([dir.canonicalize().map_err(Error::io(dir))?]);
         let mut waiting = vec![PathBuf::new()];
         while let Some(folder) = waiting.pop() {
-            match listing.add_folder(&folder, &mut seen) {
-                Ok(below) => waiting.extend(below),
-                Err(err) => listing.unreadable.push(Unreadable { name: slashed(&folder), reason: err.to_string() }),
+            match below.add_folder(&folder, &mut seen) {
+                Ok(inside) => waiting.extend(inside),
+                Err(err) => below.unreadable.push(Unreadable { name: slashed(&folder), reason: err.to_string() }),
             }
         }
-        listing.paths.sort();
-        listing.unreadable.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(listing)
+        below.paths.sort();
+        below.unreadable.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(below)
     }
 
     /// Adds the images right in `folder`; returns the folders in it that were not seen before, the last first.
@@ -115,16 +155,23 @@ impl Listing {
         }
     }
 
-    fn into_source(self, class_names: &[String], config: &OpenConfig, limit: Option<usize>) -> Result<(Arc<dyn Source>, Vec<Unreadable>)> {
-        if self.paths.is_empty() {
-            let others = match self.unreadable.first() {
-                None => String::new(),
-                Some(Unreadable { name, reason }) => {
-                    format!(" but {} that cannot be read, such as {name}: {reason}", self.unreadable.len())
-                }
-            };
-            bail!("{}: expected images (JPEG, PNG, WebP, GIF, BMP or TIFF) in it or below, found none{others}", self.dir.display());
+    fn check(&self) -> Result<()> {
+        if !self.paths.is_empty() {
+            return Ok(());
         }
+        let others = match self.unreadable.first() {
+            None => String::new(),
+            Some(Unreadable { name, reason }) => format!(" but {} that cannot be read, such as {name}: {reason}", self.unreadable.len()),
+        };
+        bail!("{}: expected images (JPEG, PNG, WebP, GIF, BMP or TIFF) in it or below, found none{others}", self.dir.display());
+    }
+
+    fn into_source(
+        self,
+        class_names: &[String],
+        config: &OpenConfig,
+        (limit, open): (Option<usize>, Open),
+    ) -> Result<(Arc<dyn Source>, Vec<Unreadable>)> {
         let index: BTreeMap<&str, u32> = class_names.iter().enumerate().map(|(i, name)| (name.as_str(), i as u32)).collect();
         let item = |path: &PathBuf| Item {
             name: slashed(path),
@@ -132,7 +179,7 @@ impl Listing {
             label: class_of(path).and_then(|name| index.get(name.as_str()).copied()),
         };
         let items = self.paths.iter().map(item).collect();
-        let opened = Files::open(items, class_names.to_vec(), config, limit);
+        let opened = open(items, class_names.to_vec(), config, limit);
         let (files, left_out) = opened.map_err(|err| Error::invalid(format!("{}: {err}", self.dir.display())))?;
         Ok((Arc::new(files), self.unreadable.into_iter().chain(left_out).collect()))
     }

@@ -64,6 +64,10 @@ pub trait Source: Send + Sync {
     fn name(&self, index: usize) -> String;
     /// The classes in order of their index; empty where there are no labels.
     fn class_names(&self) -> &[String];
+    /// Where its file is; none where the image has no file of its own.
+    fn path(&self, _index: usize) -> Option<&Path> {
+        None
+    }
 }
 
 /// The labels of all images, or none where any is unknown.
@@ -99,17 +103,24 @@ impl Default for OpenConfig {
     }
 }
 
+impl OpenConfig {
+    fn check(&self) -> Result<()> {
+        if self.size == 0 {
+            bail!("image size must be at least 1, got 0");
+        }
+        if self.limit == Some(0) {
+            bail!("limit must be at least 1 image, got 0");
+        }
+        Ok(())
+    }
+}
+
 /// Opens `sample`, `fashion-mnist`, `cifar10`, `cifar100`, `hf:owner/name[:split]` or a path.
 ///
 /// A path is a folder of images, of idx, CIFAR or Parquet files, or one such file. Fails, with a way out, where the
 /// source does not exist, holds no image, or holds none that can be read.
 pub fn open(src: &str, config: &OpenConfig) -> Result<Splits> {
-    if config.size == 0 {
-        bail!("image size must be at least 1, got 0");
-    }
-    if config.limit == Some(0) {
-        bail!("limit must be at least 1 image, got 0");
-    }
+    config.check()?;
     let splits = match src {
         "sample" => named::sample()?,
         "fashion-mnist" => named::fashion_mnist()?,
@@ -121,6 +132,17 @@ pub fn open(src: &str, config: &OpenConfig) -> Result<Splits> {
         },
     };
     Ok(splits.limited(config))
+}
+
+/// The images of `src` by their names, without a look at any, where `src` is a folder of pictures; none for every other source.
+pub fn list(src: &str, config: &OpenConfig) -> Result<Option<folder::Listing>> {
+    let dir = Path::new(src);
+    let is_named = matches!(src, "sample" | "fashion-mnist" | "cifar10" | "cifar100") || src.starts_with("hf:");
+    if is_named || !dir.is_dir() || idx::is_idx_dir(dir) || cifar::find_dir(dir).is_some() || parquet::holds_parquet(dir) {
+        return Ok(None);
+    }
+    config.check()?;
+    folder::Listing::of(dir).map(Some)
 }
 
 fn open_path(path: &Path, config: &OpenConfig) -> Result<Splits> {

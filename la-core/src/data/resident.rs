@@ -70,6 +70,6 @@ impl ResidentViews {
             Drawn { index: index as usize, crop, plan }
         });
         let images = self.pictures.views(&drawn, &self.config.normalization)?.permute((0, 3, 1, 2))?;
-        Ok(Batch { images, indices, waited: started.elapsed(), failed: self.failed.clone() })
+        Ok(Batch { images, indices, waited: started.elapsed(), failed: self.failed.clone(), missing: vec![] })
     }
 }

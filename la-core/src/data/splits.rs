@@ -7,6 +7,7 @@ use crate::{
     Result,
 };
 use std::borrow::Cow;
+use std::path::Path;
 use std::sync::Arc;
 
 /// The parts of an opened data source.
@@ -92,6 +93,9 @@ impl Source for Subset {
     fn class_names(&self) -> &[String] {
         self.source.class_names()
     }
+    fn path(&self, index: usize) -> Option<&Path> {
+        self.source.path(self.indices[index] as usize)
+    }
 }
 
 /// A source whose classes are numbered as another one's; an image of a class unknown there has no label.
@@ -116,5 +120,8 @@ impl Source for Relabeled {
     }
     fn class_names(&self) -> &[String] {
         &self.class_names
+    }
+    fn path(&self, index: usize) -> Option<&Path> {
+        self.source.path(index)
     }
 }

@@ -138,19 +138,20 @@ pub fn leave_one_out_accuracy(bank: &Tensor, labels: &[u32], config: &KnnConfig)
         bail!("k must be in 1..{num_rows}, the number of rows, where each has the others for neighbours, got {}", config.k);
     }
     let num_classes = labels.iter().max().map_or(1, |&label| label as usize + 1);
-    let others = without_self(&nearest(bank, bank, config.k + 1)?);
+    let own: Vec<u32> = (0..num_rows as u32).collect();
+    let others = without(&nearest(bank, bank, config.k + 1)?, &own);
     Ok(fraction_right(&classify(&others, labels, num_classes, config.temperature)?, labels))
 }
 
-/// The neighbours of a bank's own rows without the rows themselves.
-fn without_self(found: &Neighbors) -> Neighbors {
+/// The neighbours of queries that are rows of the bank themselves, each without its `own` row: one fewer.
+pub fn without(found: &Neighbors, own: &[u32]) -> Neighbors {
     let k = found.k - 1;
     let mut others = Neighbors { indices: Vec::new(), scores: Vec::new(), k };
-    for (row, (indices, scores)) in found.indices.chunks_exact(found.k).zip(found.scores.chunks_exact(found.k)).enumerate() {
+    for (row, (indices, scores)) in own.iter().zip(found.indices.chunks_exact(found.k).zip(found.scores.chunks_exact(found.k))) {
         // Among more copies of a row than neighbours it may not be one of them: then the last goes.
-        let own = indices.iter().position(|&index| index as usize == row).unwrap_or(k);
-        others.indices.extend(indices[..own].iter().chain(&indices[own + 1..]));
-        others.scores.extend(scores[..own].iter().chain(&scores[own + 1..]));
+        let at = indices.iter().position(|index| index == row).unwrap_or(k);
+        others.indices.extend(indices[..at].iter().chain(&indices[at + 1..]));
+        others.scores.extend(scores[..at].iter().chain(&scores[at + 1..]));
     }
     others
 }

@@ -5,7 +5,11 @@ use super::{
     layers::{Kind, Parameter, Unit},
     ResNet,
 };
-use crate::{error::bail, ops::host, Result};
+use crate::{
+    error::bail,
+    ops::{host, parallel},
+    Result,
+};
 use candle_core::{DType, Device, Tensor};
 use std::collections::HashMap;
 
@@ -37,11 +41,11 @@ impl ResNet {
     /// Fails with the first tensor that is missing, misshapen or unknown, before any is overwritten.
     pub fn load_tensors(&mut self, tensors: &HashMap<String, Tensor>) -> Result<()> {
         let entries = self.entries();
-        let mut values = Vec::with_capacity(entries.len());
-        for entry in &entries {
-            let Some(tensor) = tensors.get(entry.name) else { bail!("weights: tensor {} is missing", entry.name) };
-            values.push(from_file(tensor, entry)?);
-        }
+        let values = parallel::map(entries.len(), |i| match tensors.get(entries[i].name) {
+            Some(tensor) => from_file(tensor, &entries[i]),
+            None => bail!("weights: tensor {} is missing", entries[i].name),
+        });
+        let values = values.into_iter().collect::<Result<Vec<_>>>()?;
         if let Some(name) = tensors.keys().filter(|n| !n.ends_with("num_batches_tracked")).find(|n| entries.iter().all(|e| e.name != *n)) {
             bail!("weights: unexpected tensor {name} for a {} of width {}", self.config.arch, self.config.width);
         }
@@ -77,25 +81,49 @@ fn parameter_entry(parameter: &Parameter) -> Entry<'_> {
 fn to_file(value: &Tensor, kind: Kind) -> Result<Tensor> {
     let value = value.to_device(&Device::Cpu)?;
     Ok(match kind {
-        Kind::Conv => value.permute((3, 2, 0, 1))?.contiguous()?,
-        Kind::Linear => value.squeeze(0)?.squeeze(0)?.t()?.contiguous()?,
+        Kind::Conv | Kind::Linear => in_file_order(&value, kind)?.contiguous()?,
         _ => value.copy()?,
+    })
+}
+
+/// A tensor of this crate's layout with its dimensions in the file's order.
+fn in_file_order(value: &Tensor, kind: Kind) -> Result<Tensor> {
+    Ok(match kind {
+        Kind::Conv => value.permute((3, 2, 0, 1))?,
+        Kind::Linear => value.squeeze(0)?.squeeze(0)?.t()?,
+        _ => value.clone(),
     })
 }
 
 /// From the file's layout to this crate's values, shape checked.
 fn from_file(tensor: &Tensor, entry: &Entry) -> Result<Vec<f32>> {
-    let expected = to_file(entry.value, entry.kind)?;
+    let expected = in_file_order(entry.value, entry.kind)?;
     if tensor.dims() != expected.dims() {
         bail!("weights: tensor {} has shape {:?}, expected {:?}", entry.name, tensor.dims(), expected.dims());
     }
-    let tensor = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
-    let tensor = match entry.kind {
-        Kind::Conv => tensor.permute((2, 3, 1, 0))?,
-        Kind::Linear => tensor.t()?,
-        _ => tensor,
-    };
-    Ok(tensor.contiguous()?.flatten_all()?.to_vec1()?)
+    let tensor = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.contiguous()?;
+    host::read(&tensor, |values| match entry.kind {
+        Kind::Conv | Kind::Linear => outputs_last(values, tensor.dims()[0], tensor.dims()[1]),
+        _ => values.to_vec(),
+    })
+}
+
+/// `(O, C, taps)` to `(taps, C, O)`, some outputs at a time: each value is fetched from memory once.
+fn outputs_last(values: &[f32], outputs: usize, channels: usize) -> Vec<f32> {
+    const OUTPUTS: usize = 16;
+    let row = values.len() / outputs;
+    let taps = row / channels;
+    let mut out = vec![0f32; values.len()];
+    for first in (0..outputs).step_by(OUTPUTS) {
+        let count = OUTPUTS.min(outputs - first);
+        for i in 0..row {
+            let to = (i % taps * channels + i / taps) * outputs + first;
+            for (o, value) in out[to..to + count].iter_mut().enumerate() {
+                *value = values[(first + o) * row + i];
+            }
+        }
+    }
+    out
 }
 
 /// Depth, stem, width and embedding size from names and shapes.

@@ -82,7 +82,7 @@ impl Monitor {
             return Ok(None);
         }
         let rows = |images: &Tensor| Ok(normalize(&images.narrow(1, 0, channels)?.contiguous()?.flatten_from(1)?)?.0);
-        let pixels = |source| Ok::<_, Error>(collect(source, &batches, &mut |_| (), rows)?.values);
+        let pixels = |source| collect(source, &batches, &mut |_| (), rows)?.with_stand_ins(source.len());
         Ok(Some(self.vote(&pixels(&self.train)?, &pixels(&self.test)?)?))
     }
 
@@ -91,9 +91,10 @@ impl Monitor {
     }
 }
 
-/// Unit-length embeddings `(N, D)` of every image of a source, un-augmented and in order, on the CPU.
+/// Unit-length embeddings `(N, D)` of every image of a source, un-augmented and in order, on the CPU; the next image that
+/// can be read stands in for one that cannot.
 pub(super) fn embeddings(net: &ResNet, source: &Arc<dyn Source>, batches: &BatchConfig) -> Result<Tensor> {
-    Ok(embed_source(net, source, batches, &mut |_| ())?.values)
+    embed_source(net, source, batches, &mut |_| ())?.with_stand_ins(source.len())
 }
 
 /// Whether the first images have three equal channels: one then says it all, in a third of the memory.

@@ -2,7 +2,11 @@
 //!
 //! The machine code is kept in the user's cache folder, under a name that changes with all that went into it.
 
-use crate::{error::bail, files::write_atomically, Error, Result};
+use crate::{
+    error::bail,
+    files::{cache_folder, write_atomically},
+    Error, Result,
+};
 use candle_core::cuda_backend::cudarc::{
     driver::CudaModule,
     nvrtc::{
@@ -13,15 +17,11 @@ use candle_core::cuda_backend::cudarc::{
 use candle_core::cuda_backend::CudaDevice;
 use sha2::{Digest, Sha256};
 use std::{
-    env,
     ffi::{c_char, CString},
     fs,
     path::PathBuf,
     sync::Arc,
 };
-
-/// The program's folder among the user's caches.
-const FOLDER: &str = "local-aggregation";
 
 /// A program of NVRTC's, destroyed at the end.
 struct Program(sys::nvrtcProgram);
@@ -53,8 +53,7 @@ pub(super) fn load(device: &CudaDevice, source: &str, value: &str) -> Result<Arc
 
 /// Where the machine code is kept, if there is a folder for caches.
 fn cached(source: &str, options: &[String]) -> Option<PathBuf> {
-    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let caches = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?;
+    let caches = cache_folder()?;
     let (mut major, mut minor) = (0, 0);
     // SAFETY: both numbers are written.
     unsafe { sys::nvrtcVersion(&mut major, &mut minor) }.result().ok()?;
@@ -62,7 +61,7 @@ fn cached(source: &str, options: &[String]) -> Option<PathBuf> {
     hash.update(source);
     hash.update(format!("{options:?} {major}.{minor}"));
     let name: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    Some(caches.join(FOLDER).join(format!("kernels-{name}.cubin")))
+    Some(caches.join(format!("kernels-{name}.cubin")))
 }
 
 fn compile(source: &str, options: &[String]) -> Result<Vec<u8>> {

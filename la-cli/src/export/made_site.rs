@@ -1,0 +1,147 @@
+//! The page that `la-cli serve` makes of weights and images, and makes again when either has changed.
+
+use super::rows::Rows;
+use super::{folder, page_precision, write_site, PRECISION};
+use crate::index::{Data, OpenArgs};
+use crate::output::{self, remark};
+use crate::source::{images, not_where_recorded, Split};
+use crate::weights::{self, Encoder, EncoderArgs, PHOTOS};
+use anyhow::{bail, Context};
+use candle_core::Device;
+use la_core::digests::{sha256, sha256_of};
+use la_core::files::{cache_folder, write_atomically};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What a page was made of: `site.json` next to its folder, so that publishing the page does not publish this.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Origin {
+    /// Identity of the weights: equal where embeddings are.
+    weights: String,
+    /// The images.
+    data: String,
+    /// How many of them, where that was a part.
+    limit: Option<usize>,
+    /// Digest of the names and embeddings of a folder's pictures.
+    #[serde(default)]
+    pictures: Option<String>,
+}
+
+/// An [`Origin`] with the page that it is of.
+#[derive(Serialize, Deserialize)]
+struct Note {
+    #[serde(flatten)]
+    origin: Origin,
+    /// SHA-256 of the page's `manifest.json`.
+    manifest: String,
+}
+
+/// Where a page and its note are.
+struct Place {
+    site: PathBuf,
+    note: PathBuf,
+}
+
+/// The page of a run or of weights: with the images that a run records or with `data`, made where none of them is there yet.
+pub fn made_site(name: &str, data: Option<&str>, device: &Device) -> anyhow::Result<PathBuf> {
+    let beside = Place::beside(name);
+    if let Some(place) = beside.as_ref().filter(|place| data.is_none() && place.has_page() && place.read().is_none()) {
+        remark!(
+            "note: nothing says what {0} was made of, so it is shown as it is; to make it again, remove it or name --data",
+            place.site.display()
+        );
+        return Ok(place.site.clone());
+    }
+    let encoder = EncoderArgs { weights: name.to_string(), size: None, limit: None, embedding: None }.load(device)?;
+    let (src, limit) = chosen_images(&encoder, data)?;
+    let place = beside.map_or_else(|| Place::in_cache(&src), Ok)?;
+    let recorded = |error| if data.is_some() { error } else { not_where_recorded(error, name, &src) };
+    let mut images = Data::open(&OpenArgs { data: &src, limit, use_cache: true }, &encoder).map_err(recorded)?;
+    let split = if data.is_some() { Split::All } else { Split::Train };
+    // A folder's embeddings are kept, so looking for new pictures is quick; others are embedded where the page is made.
+    let known = if images.is_folder() { Some(images.embed(split, &encoder, &|| false)?) } else { None };
+    let pictures = known.as_ref().map(|indexed| indexed.digest()).transpose()?;
+    let origin = Origin { weights: encoder.identity(), data: src, limit, pictures };
+    match place.read().filter(|_| place.has_page()) {
+        Some(earlier) if earlier == origin => return Ok(place.site),
+        Some(earlier) => remark!("note: {} is made again: {}", place.site.display(), difference(&earlier, &origin)),
+        None => {}
+    }
+    folder::check(&place.site, true)?;
+    let indexed = known.map_or_else(|| images.embed(split, &encoder, &|| false), Ok)?;
+    place.make(&Rows::new(encoder, indexed, None)?, origin)?;
+    Ok(place.site)
+}
+
+/// The images of a page: `data`, or those that the run records.
+fn chosen_images(encoder: &Encoder, data: Option<&str>) -> anyhow::Result<(String, Option<usize>)> {
+    match (data, encoder.recorded_data().0) {
+        (Some(data), _) => Ok((data.to_string(), None)),
+        (None, Some(recorded)) if encoder.name != PHOTOS => Ok((recorded.to_string(), encoder.recorded_limit())),
+        _ => {
+            let serve = match encoder.name.as_str() {
+                PHOTOS => output::command(&["serve", "--data", "FOLDER"]),
+                name => output::command(&["serve", name, "--data", "FOLDER"]),
+            };
+            bail!("nothing says which pictures to show; `{serve}` names them")
+        }
+    }
+}
+
+fn difference(earlier: &Origin, now: &Origin) -> String {
+    match () {
+        () if earlier.data != now.data => format!("it showed {}, not {}", earlier.data, now.data),
+        () if earlier.weights != now.weights => "the weights have changed since".into(),
+        () => "the pictures have changed since".into(),
+    }
+}
+
+impl Place {
+    /// In the folder of a run or of weights that were packed.
+    fn beside(name: &str) -> Option<Self> {
+        let folder = Path::new(name);
+        (name != PHOTOS && folder.join("config.json").is_file()).then(|| Self { site: folder.join("site"), note: folder.join("site.json") })
+    }
+
+    /// Among the user's caches, for the images at `src`.
+    fn in_cache(src: &str) -> anyhow::Result<Self> {
+        let real = Path::new(src).canonicalize().map_or_else(|_| src.to_string(), |path| path.to_string_lossy().into_owned());
+        let caches = cache_folder().context("there is no folder for the page: set LA_CACHE to one, or HOME")?;
+        let folder = caches.join("pages").join(&sha256_of([real])[..16]);
+        fs::create_dir_all(&folder).with_context(|| format!("{}: LA_CACHE names another folder for pages", folder.display()))?;
+        Ok(Self { site: folder.join("site"), note: folder.join("site.json") })
+    }
+
+    fn has_page(&self) -> bool {
+        self.site.join("index.html").is_file()
+    }
+
+    fn manifest(&self) -> PathBuf {
+        self.site.join("bundle/manifest.json")
+    }
+
+    /// What the page here was made of; nothing where there is none, or another than the note is of.
+    fn read(&self) -> Option<Origin> {
+        let note: Note = serde_json::from_slice(&fs::read(&self.note).ok()?).ok()?;
+        (sha256(&self.manifest()).ok()? == note.manifest).then_some(note.origin)
+    }
+
+    fn make(&self, rows: &Rows, origin: Origin) -> anyhow::Result<()> {
+        let sizes = write_site(rows, (page_precision(rows), PRECISION), &self.site, true).with_context(|| {
+            let export = output::command(&["export", &rows.encoder.name, "--data", &origin.data, "--out", "FOLDER"]);
+            format!("{}: the page is not written; `{export}` writes one elsewhere", self.site.display())
+        })?;
+        let bytes: usize = sizes.iter().map(|(_, bytes)| bytes).sum();
+        remark!("page of {}: {}, {:.1} MB", images(rows.len(), ""), self.site.display(), bytes as f64 / 1e6);
+        let note = serde_json::to_vec_pretty(&Note { origin, manifest: sha256(&self.manifest())? })?;
+        Ok(write_atomically(&self.note, |file| file.write_all(&note))?)
+    }
+}
+
+/// Whether `name` means weights, of whichever place, and no page.
+pub fn are_weights(name: &str) -> bool {
+    let path = Path::new(name);
+    let is_file = path.extension().is_some_and(|extension| extension == "safetensors") && path.is_file();
+    name == PHOTOS || name.starts_with("hf:") || is_file || path.join("model.safetensors").is_file() || weights::is_run(path)
+}

@@ -1,0 +1,258 @@
+//! The pictures of a folder with their embeddings: those that are new or have changed are embedded, the others are known.
+
+use super::kept::{Entry, IndexFile, Known};
+use super::stamp::Stamp;
+use crate::output::remark;
+use crate::progress::Progress;
+use crate::source::{images, Embedded};
+use crate::weights::Encoder;
+use anyhow::{bail, Context};
+use candle_core::{Device, Tensor};
+use la_core::data::files::{self, none_readable};
+use la_core::data::folder::Listing;
+use la_core::data::{Picture, Source, Unreadable};
+use la_core::digests::sha256;
+use la_core::eval::embed::Part;
+use rayon::prelude::*;
+use std::borrow::Cow;
+use std::fs::File;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+/// What is embedded is kept after this time at first, then after twice as long each time up to [`LONGEST`].
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// An index of a folder's pictures.
+pub struct FolderIndex {
+    folder: PathBuf,
+    /// Every picture of the folder by its path below it, embedded or not.
+    names: Vec<String>,
+    /// None where nothing is kept.
+    file: Option<IndexFile>,
+    known: Known,
+    /// Whether the file does not hold what is known.
+    is_changed: bool,
+}
+
+/// What a picture's file says of what is known of it.
+enum Look {
+    Known,
+    /// The content is the same, and from now on its stamp proves it.
+    Settled,
+    New,
+    /// There is no file to be opened.
+    Missing(String),
+}
+
+impl FolderIndex {
+    /// The index of `folder`, which `listing` lists, as `encoder` sees it.
+    pub fn open(folder: &Path, listing: &Listing, encoder: &Encoder, is_kept: bool) -> Self {
+        let canonical = if is_kept { folder.canonicalize().ok() } else { None };
+        let mut file = canonical.and_then(|canonical| IndexFile::of(&canonical, &encoder.identity()));
+        let known = file.as_mut().map(IndexFile::read).unwrap_or_default();
+        let names: Vec<String> = listing.paths().map(|path| name_below(folder, &path)).collect();
+        // Each name is listed once: as many entries as names that have one means that no picture is gone.
+        let is_changed = names.iter().filter(|name| known.entries.contains_key(*name)).count() != known.entries.len();
+        Self { folder: folder.to_path_buf(), names, file, known, is_changed }
+    }
+
+    /// The embeddings of those images of `source` that can be read, and why the others cannot.
+    ///
+    /// Asks `stop` after each batch; where it says so, keeps what is done and fails.
+    pub fn embed(
+        &mut self,
+        encoder: &Encoder,
+        source: &Arc<dyn Source>,
+        stop: &dyn Fn() -> bool,
+    ) -> anyhow::Result<(Embedded, Vec<Unreadable>)> {
+        let names: Vec<String> = (0..source.len()).map(|index| self.name(source.as_ref(), index)).collect();
+        let new = self.look(source.as_ref(), &names);
+        let num_new = new.len();
+        let added = if new.is_empty() { Ok(()) } else { self.add((encoder, source), (new, &names), stop) };
+        if self.is_changed {
+            self.save(num_new > 0 && added.is_ok());
+        }
+        added?;
+        self.rows_of(source, &names)
+    }
+
+    /// Compares every image of `source` with what is known of it; gives those that are to be embedded.
+    fn look(&mut self, source: &dyn Source, names: &[String]) -> Vec<u32> {
+        let looks: Vec<Look> = (0..source.len()).into_par_iter().map(|index| self.look_at(source.path(index), &names[index])).collect();
+        let mut new = Vec::new();
+        for ((index, name), look) in (0..).zip(names).zip(looks) {
+            match look {
+                Look::Known => (),
+                Look::Settled => {
+                    self.is_changed = true;
+                    self.known.entries.entry(name.clone()).and_modify(|entry| entry.sha256 = None);
+                }
+                Look::New => new.push(index),
+                Look::Missing(reason) => {
+                    self.known.entries.insert(name.clone(), Entry { stamp: None, sha256: None, row: Err(reason) });
+                }
+            }
+        }
+        new
+    }
+
+    fn look_at(&self, path: Option<&Path>, name: &str) -> Look {
+        let Some(path) = path else { return Look::New };
+        let stamp = match Stamp::of(path) {
+            Ok(stamp) => stamp,
+            Err(error) => return Look::Missing(error.to_string()),
+        };
+        match self.known.entries.get(name).filter(|entry| entry.stamp == Some(stamp)) {
+            None => Look::New,
+            Some(Entry { sha256: None, .. }) => Look::Known,
+            Some(Entry { sha256: Some(expected), .. }) => match sha256(path) {
+                Ok(found) if found == *expected && stamp.is_fresh() => Look::Known,
+                Ok(found) if found == *expected => Look::Settled,
+                _ => Look::New,
+            },
+        }
+    }
+
+    /// Embeds the images at `new` of `source`, and keeps them now and then.
+    fn add(
+        &mut self,
+        (encoder, source): (&Encoder, &Arc<dyn Source>),
+        (new, names): (Vec<u32>, &[String]),
+        stop: &dyn Fn() -> bool,
+    ) -> anyhow::Result<()> {
+        let num_new = new.len();
+        let seen = new.iter().map(|_| OnceLock::new()).collect();
+        let new = Arc::new(NewPictures { source: source.clone(), indices: new, size: encoder.size(), seen });
+        let mut progress = Progress::new("embedding", num_new, "images");
+        let (mut num_done, mut is_stopped, mut last_saved, mut interval) = (0, false, Instant::now(), FIRST);
+        encoder.embed_each(&(new.clone() as Arc<dyn Source>), &mut |part| {
+            num_done += part.indices.len() + part.unreadable.len();
+            self.take(part, &new, names);
+            progress.set(num_done);
+            is_stopped = num_done < num_new && stop();
+            if last_saved.elapsed() >= interval && num_done < num_new {
+                progress.suspend(|| self.save(false));
+                (last_saved, interval) = (Instant::now(), (2 * interval).min(LONGEST));
+            }
+            if is_stopped {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })?;
+        drop(progress);
+        if is_stopped {
+            let kept = if self.file.is_some() { "they are kept, and the same command goes on with the others" } else { "nothing is kept" };
+            bail!("stopped after {} of {num_new}: {kept}", images(num_done, ""));
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, part: Part, new: &NewPictures, names: &[String]) {
+        let dim = part.values.len() / part.indices.len().max(1);
+        let rows = part.indices.iter().zip(part.values.chunks_exact(dim.max(1)));
+        let rows: Vec<(u32, Result<usize, String>)> = rows.map(|(&index, row)| (index, Ok(self.known.push(row)))).collect();
+        let failed = part.unreadable.into_iter().map(|(index, file)| (index, Err(file.reason)));
+        for (index, row) in rows.into_iter().chain(failed) {
+            let (stamp, sha256) = new.seen[index as usize].get().cloned().unzip();
+            let name = &names[new.indices[index as usize] as usize];
+            self.known.entries.insert(name.clone(), Entry { stamp, sha256: sha256.flatten(), row });
+        }
+        self.is_changed = true;
+    }
+
+    /// Writes the file, if there is one; `is_told` says where it is and how large. A cache that cannot be written fails nothing.
+    fn save(&mut self, is_told: bool) {
+        let Some(file) = &mut self.file else { return };
+        match file.write(&mut self.known, &self.names) {
+            Ok((count, bytes)) => {
+                self.is_changed = false;
+                if is_told {
+                    remark!("index of {}: {}, {:.1} MB", pictures(count), file.path().display(), (bytes as f64 / 1e6).max(0.1));
+                }
+            }
+            Err(error) => {
+                remark!("warning: the embeddings are not kept for the next time: {error}; LA_CACHE names another folder for them");
+                self.file = None;
+            }
+        }
+    }
+
+    /// The rows of the images of `source`, all of which are known now.
+    fn rows_of(&self, source: &Arc<dyn Source>, names: &[String]) -> anyhow::Result<(Embedded, Vec<Unreadable>)> {
+        let (mut indices, mut unreadable, mut values) = (Vec::new(), Vec::new(), Vec::with_capacity(source.len() * self.known.dim()));
+        for (index, name) in names.iter().enumerate() {
+            let entry = self.known.entries.get(name).context("a picture of the index was not looked at")?;
+            match &entry.row {
+                Ok(row) => {
+                    indices.push(index as u32);
+                    values.extend_from_slice(self.known.row(*row));
+                }
+                Err(reason) => unreadable.push(Unreadable { name: source.name(index), reason: reason.clone() }),
+            }
+        }
+        if indices.is_empty() {
+            return Err(none_readable(source.len(), &unreadable)).with_context(|| self.folder.display().to_string());
+        }
+        let rows = Tensor::from_vec(values, (indices.len(), self.known.dim()), &Device::Cpu)?;
+        Ok((Embedded::of(source, indices, rows)?, unreadable))
+    }
+
+    fn name(&self, source: &dyn Source, index: usize) -> String {
+        source.path(index).map_or_else(|| source.name(index), |path| name_below(&self.folder, path))
+    }
+}
+
+/// Pictures as they are embedded: what each file was like when it was read is noted.
+struct NewPictures {
+    source: Arc<dyn Source>,
+    indices: Vec<u32>,
+    size: usize,
+    /// Stamp, and SHA-256 where the stamp is too fresh to prove anything.
+    seen: Vec<OnceLock<(Stamp, Option<String>)>>,
+}
+
+impl Source for NewPictures {
+    fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    fn picture(&self, index: usize) -> la_core::Result<Cow<'_, Picture>> {
+        let said = |error: std::io::Error| la_core::Error::invalid(error.to_string());
+        let from = self.indices[index] as usize;
+        let Some(path) = self.source.path(from) else { return self.source.picture(from) };
+        // Before the picture is read: if the file changes in between, it is not the one that was seen.
+        let stamp = Stamp::of(path).map_err(said)?;
+        File::open(path).map_err(said)?;
+        let digest = if stamp.is_fresh() { Some(sha256(path)?) } else { None };
+        // Each image is asked for once.
+        let _ = self.seen[index].set((stamp, digest));
+        files::read(path, self.size).map(Cow::Owned)
+    }
+
+    fn label(&self, _index: usize) -> Option<u32> {
+        None
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.source.name(self.indices[index] as usize)
+    }
+
+    fn class_names(&self) -> &[String] {
+        &[]
+    }
+}
+
+/// The path below the folder, with slashes.
+fn name_below(folder: &Path, path: &Path) -> String {
+    let below = path.strip_prefix(folder).unwrap_or(path);
+    let parts: Vec<_> = below.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+    parts.join("/")
+}
+
+fn pictures(count: usize) -> String {
+    images(count, "").replace("image", "picture")
+}
