@@ -259,7 +259,7 @@ impl Job {
             Ok(picture) => center_normalized(&picture, (*crop_fraction, normalization), *size, out).map(|()| None),
             Err(err) => {
                 out.fill(0.0);
-                Ok(Some(Unreadable { name: self.source.name(index), reason: err.to_string() }))
+                Ok(Some(unreadable(&*self.source, index, &err.to_string())))
             }
         }
     }
@@ -274,9 +274,16 @@ pub(crate) fn readable(source: &dyn Source, index: usize) -> Result<(Cow<'_, Pic
     let n = source.len();
     let stand_in = (1..=STAND_INS.min(n - 1)).find_map(|i| source.picture((index + i) % n).ok());
     match stand_in {
-        Some(picture) => Ok((picture, Some(Unreadable { name: source.name(index), reason }))),
+        Some(picture) => Ok((picture, Some(unreadable(source, index, &reason)))),
         None => bail!("{reason}; nor could any of the {STAND_INS} images after it be read"),
     }
+}
+
+/// The image at `index` with what its source says of it, where the name need not stand twice.
+fn unreadable(source: &dyn Source, index: usize, said: &str) -> Unreadable {
+    let name = source.name(index);
+    let reason = said.strip_prefix(&name).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(said).to_string();
+    Unreadable { name, reason }
 }
 
 /// What went wrong while a batch was made, each at its place in the batch.
