@@ -5,7 +5,7 @@ use super::trunk::Trunk;
 use candle_core::Device;
 use la_core::config::{BankInit, Beginning, Ir, Monitor, Preset, ScheduleKind, TrainConfig, PRESETS};
 use la_core::ops::device::Precision;
-use la_core::resnet::{Arch, Stem};
+use la_core::resnet::{Arch, ResNetConfig, Stem};
 use std::path::PathBuf;
 
 /// Options of `la-cli train`. Each flag that is left out takes its value from the preset; config.json in the run folder
@@ -47,7 +47,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["preset", "resume", "init"])]
     pub branch: Option<PathBuf>,
     /// Begin a new run from these weights; with a last layer of its own where they have another --embedding-dim
-    /// [default: photos for one's own images without --preset, else random ones]
+    /// [default: photos for one's own images without --preset, unless --arch, --stem or --width ask for another network]
     #[arg(long, value_name = "WEIGHTS", help_heading = "Run")]
     init: Option<String>,
     /// Begin a new run from random weights
@@ -186,9 +186,16 @@ macro_rules! overrides {
 impl TrainArgs {
     /// The weights to begin from, where that is neither random ones nor a checkpoint.
     pub fn weights(&self, device: &Device) -> anyhow::Result<Option<Weights>> {
-        let is_adapted = self.branch.is_none() && !self.from_scratch && self.fitting_preset()?.is_none();
-        let name = self.init.as_deref().or(is_adapted.then_some(PHOTOS));
-        name.map(|name| Weights::open(name, device)).transpose()
+        if let Some(name) = &self.init {
+            return Weights::open(name, device).map(Some);
+        }
+        if self.branch.is_some() || self.from_scratch || self.fitting_preset()?.is_some() {
+            return Ok(None);
+        }
+        let photos = Weights::open(PHOTOS, device)?;
+        let ResNetConfig { arch, stem, width, .. } = *photos.net().config();
+        let is_of_them = self.arch.unwrap_or(arch) == arch && self.stem.unwrap_or(stem) == stem && self.width.unwrap_or(width) == width;
+        Ok(is_of_them.then_some(photos))
     }
 
     /// The preset's settings, or the branch's, or those for `num_images` pictures of one's own, with the given flags in them.

@@ -42,7 +42,7 @@ pub fn levels(baseline: &Baseline, config: &TrainConfig) -> Vec<Level> {
     let untrained = command(&["serve", "--data", &config.data]);
     let (start, better) = match &config.init {
         Some(_) => ("the weights it begins from", format!("they are better here; use `{untrained}`, or train with a lower --lr")),
-        None => ("the untrained network", format!("train with a lower --lr or more --epochs, or use `{untrained}`")),
+        None => ("before training", format!("train with a lower --lr or more --epochs, or use `{untrained}`")),
     };
     let pixels = format!("the network has not learned these images yet; train for more --epochs, or use `{untrained}`");
     let all = [
