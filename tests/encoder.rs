@@ -3,8 +3,9 @@
 use candle_core::{DType, Device, Tensor};
 use la_core::augment::center;
 use la_core::data::{Normalization, Picture};
+use la_core::pca::whitening;
 use la_core::preprocess::preprocess;
-use la_core::resnet::{encode, Arch, Encoder, ResNet, ResNetConfig, Stem};
+use la_core::resnet::{decode, encode, Arch, Encoder, ResNet, ResNetConfig, Stem};
 use la_core::search::{Precision, Preprocessing};
 
 const CASES: [(Arch, Stem, usize, usize); 4] = [
@@ -53,6 +54,55 @@ fn embeddings_are_the_trained_networks_as_closely_as_the_weights_allow() {
             assert!(cosine >= least, "{case:?} {precision}: cosine {cosine}");
         }
     }
+}
+
+#[test]
+fn a_read_out_gives_the_embeddings_in_place_of_the_output() {
+    for (arch, stem, width, size) in CASES {
+        let config = ResNetConfig { arch, stem, width, embedding_dim: 12 };
+        let net = net(&config);
+        let features = net.readout_features(&images(40, size, 5)).unwrap();
+        assert_eq!(features.dims(), [40, config.num_readout_features()]);
+        let map = whitening(&features, 6).unwrap();
+        let tensors = [net.tensors().unwrap(), map.tensors()].concat();
+        let images = images(3, size, 1);
+        let expected: Vec<Vec<f32>> = map.apply(&net.readout_features(&images).unwrap()).unwrap().to_vec2().unwrap();
+        for (precision, least) in [(Precision::F32, 0.9999), (Precision::F16, 0.999), (Precision::I8, 0.9)] {
+            let encoder = Encoder::read(&config, &encode(&tensors, precision).unwrap()).unwrap();
+            assert_eq!(encoder.dim(), 6);
+            let got = encoder.embed(&channels_last(&images), 3, size, size).unwrap();
+            for (a, b) in expected.iter().zip(got.chunks_exact(6)) {
+                let cosine: f32 = a.iter().zip(b).map(|(a, b)| a * b).sum();
+                assert!(cosine >= least, "{config:?} {precision}: cosine {cosine}");
+            }
+        }
+    }
+}
+
+#[test]
+fn stored_weights_are_read_back_as_they_were_rounded() {
+    let config = ResNetConfig { arch: Arch::Resnet18, stem: Stem::Small, width: 8, embedding_dim: 4 };
+    let tensors = net(&config).tensors().unwrap();
+    for precision in [Precision::F32, Precision::F16, Precision::I8] {
+        let file = encode(&tensors, precision).unwrap();
+        let read = decode(&file, &Device::Cpu).unwrap();
+        let again: Vec<(String, Tensor)> = tensors.iter().map(|(name, _)| (name.clone(), read[name].clone())).collect();
+        // What was rounded once is stored again without loss.
+        assert!(encode(&again, precision).unwrap() == file, "{precision}");
+        for (name, tensor) in &tensors {
+            let of = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let (before, after) = (of(tensor), of(&read[name]));
+            let largest = before.iter().fold(0f32, |m, x| m.max(x.abs()));
+            assert!(before.iter().zip(&after).all(|(a, b)| (a - b).abs() <= largest / 253.0), "{name} {precision}");
+        }
+    }
+    let broken = encode(&tensors, Precision::I8).unwrap();
+    let text = String::from_utf8_lossy(&broken[..400]).into_owned();
+    assert!(text.contains("conv1.weight.scale"));
+    let mut broken = broken;
+    let at = broken.windows(18).position(|w| w == b"conv1.weight.scale").unwrap();
+    broken[at + 13] = b'S';
+    assert!(decode(&broken, &Device::Cpu).unwrap_err().to_string().contains("conv1.weight.scale"));
 }
 
 #[test]

@@ -105,13 +105,14 @@ impl Labelled {
     /// The same, and the accuracy of a softmax layer on the pooled features; each image goes through the network once.
     fn knn_and_linear(&self, encoder: &Encoder, config: &KnnConfig) -> anyhow::Result<(f32, LinearResult)> {
         let (test, test_labels) = self.test.as_ref().context("a linear probe needs test images")?;
-        let features = |source: &Arc<dyn Source>, labels: &[u32], what: &str| -> anyhow::Result<LabelledFeatures> {
-            Ok(LabelledFeatures { features: encoder.features(source, what)?, labels: labels.to_vec() })
-        };
-        let train = features(&self.splits.train, &self.train_labels, "features of training images")?;
-        let test = features(test, test_labels, "features of test images")?;
-        let (rows, queries) = (encoder.embed_features(&train.features)?, encoder.embed_features(&test.features)?);
+        let train = encoder.readout_features(&self.splits.train, "features of training images")?;
+        let test = encoder.readout_features(test, "features of test images")?;
+        let (rows, queries) = (encoder.embed_features(&train)?, encoder.embed_features(&test)?);
         let knn_top1 = knn::knn_accuracy(&rows, &self.train_labels, &queries, test_labels, config)?;
+        let pooled = |features, labels: &[u32]| -> anyhow::Result<LabelledFeatures> {
+            Ok(LabelledFeatures { features: encoder.pooled(features)?, labels: labels.to_vec() })
+        };
+        let (train, test) = (pooled(&train, &self.train_labels)?, pooled(&test, test_labels)?);
         Ok((knn_top1, linear_probe(&train, &test, self.num_classes, &LinearConfig::default())?))
     }
 

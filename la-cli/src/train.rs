@@ -11,6 +11,8 @@ mod warnings;
 pub use flags::TrainArgs;
 
 use crate::output::{command, remark, say};
+use crate::eval::Labelled;
+use crate::weights::{readout, Encoder};
 use crate::{eval, origin, output, source};
 use anyhow::{bail, Context};
 use beginning::Weights;
@@ -21,6 +23,7 @@ use la_core::data::{OpenConfig, Splits};
 use la_core::eval::knn::KnnConfig;
 use la_core::run_folder::RunFolder;
 use la_core::train::{check_start, train, Start, Summary};
+use outcome::Used;
 use reporter::Reporter;
 use std::path::{Path, PathBuf};
 
@@ -232,14 +235,21 @@ fn with_way_out(error: la_core::Error, run: &RunFolder) -> anyhow::Error {
 
 fn finish(plan: &Plan, summary: &Summary, device: &Device) -> anyhow::Result<()> {
     let path = plan.run.path();
+    if let Err(error) = keep_readout(plan, device) {
+        remark!("warning: no read-out was learned, so the network's output gives the embeddings: {error:#}");
+    }
     if let Err(error) = pictures::draw(&plan.run, &plan.splits, device) {
         // The weights are there; pictures are an extra.
         remark!("warning: the pictures of the run are incomplete: {error:#}");
     }
-    for line in outcome::lines(&plan.config, summary, &plan.splits) {
+    let used = as_used(plan, device).unwrap_or_else(|error| {
+        remark!("warning: what search finds by these weights is not measured: {error:#}");
+        None
+    });
+    for line in outcome::lines(&plan.config, summary, &plan.splits, used.as_ref()) {
         quiet(say!("{line}"))?;
     }
-    let files = ["model.safetensors", "metrics.jsonl", "curves.png", "neighbors.png"];
+    let files = ["model.safetensors", readout::FILE, "metrics.jsonl", "curves.png", "neighbors.png"];
     let written: Vec<&str> = files.into_iter().filter(|name| plan.run.file(name).is_file()).collect();
     quiet(say!("{}: {}", path.display(), written.join(", ")))?;
     let path = path.to_string_lossy();
@@ -248,6 +258,31 @@ fn finish(plan: &Plan, summary: &Summary, device: &Device) -> anyhow::Result<()>
         quiet(say!("           {}", command(&["eval", &path, how])))?;
     }
     quiet(say!("           {}", command(&["search", &path, "--data", &plan.config.data, "--query", "PICTURE"])))
+}
+
+/// Measures what search finds by the run and by the weights that it began from, where there are such, and labels to measure by.
+fn as_used(plan: &Plan, device: &Device) -> anyhow::Result<Option<Used>> {
+    let Some(init) = plan.config.init.as_ref().filter(|_| plan.config.monitor != Monitor::None) else { return Ok(None) };
+    if plan.splits.test.is_none() || eval::lack_of_labels(&plan.splits).is_some() {
+        return Ok(None);
+    }
+    let images = Labelled::new(plan.splits.clone(), &plan.config.data)?;
+    let knn = knn_config(&plan.config, plan.splits.train.len());
+    let top1 = |name: &Path| images.knn_top1(&Encoder::open(&name.to_string_lossy(), device)?, &knn);
+    Ok(Some(Used { run: top1(plan.run.path())?, weights: top1(init)? }))
+}
+
+/// Learns the read-out of the finished network, unless the run has it already.
+fn keep_readout(plan: &Plan, device: &Device) -> anyhow::Result<()> {
+    let folder = plan.run.path();
+    let encoder = Encoder::open(&folder.to_string_lossy(), device)?;
+    if encoder.readout().is_some() {
+        return Ok(());
+    }
+    match readout::learn(&encoder, &plan.splits.train)? {
+        Some(map) => readout::write(folder, &map),
+        None => Ok(()),
+    }
 }
 
 /// How `la-cli eval` takes such images, where it does.

@@ -1,27 +1,35 @@
-//! Weights on the command line: a run, a file, a folder or a model of the Hub, with the way its images are prepared.
+//! Weights on the command line: the embedded ones, a run, a file, a folder or a model of the Hub, with the way images are
+//! prepared for them.
+
+mod files;
+pub mod readout;
+
+pub use files::{local_path, PHOTOS};
 
 use crate::output::{remark, thousands};
 use crate::pack::{Packed, OUR_KEY};
 use crate::progress::Progress;
 use anyhow::{bail, Context};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
+use files::WeightFiles;
 use la_core::data::{BatchConfig, Normalization, OpenConfig, Source};
-use la_core::eval::embed::{embed_source, pooled_features, Rows};
-use la_core::files::{not_finite, read_tensors};
-use la_core::resnet::{ResNet, Stem};
-use la_core::run_folder::{weights_path, RunConfig, RunFolder};
-use la_core::search::Preprocessing;
+use la_core::eval::embed::{embed_source, readout_features, Rows};
+use la_core::files::not_finite;
+use la_core::pca::Whitening;
+use la_core::resnet::{decode, ResNet, Stem};
+use la_core::run_folder::{RunConfig, RunFolder};
+use la_core::search::{Precision, Preprocessing};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Which weights a command uses, and how its images are prepared.
 #[derive(clap::Args)]
 pub struct EncoderArgs {
-    /// A run folder, a .safetensors file, a folder with model.safetensors, or hf:owner/name
-    #[arg(value_name = "RUN|WEIGHTS")]
+    /// `photos` (inside this program), a run folder, a .safetensors file, a folder with model.safetensors, or hf:owner/name
+    #[arg(value_name = "RUN|WEIGHTS", default_value = PHOTOS)]
     pub weights: String,
     /// Side of the square images that the network sees [default: as the weights say, or were trained]
     #[arg(long, value_name = "PX")]
@@ -29,6 +37,19 @@ pub struct EncoderArgs {
     /// Use this many images of the data, drawn at random
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
+    /// The embedding: the whitened read-out of the last two stages, or the output that training compares [default: readout
+    /// where the weights have one]
+    #[arg(long, value_name = "readout|output")]
+    pub embedding: Option<Embedding>,
+}
+
+/// Which values of a network are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Embedding {
+    /// Means of the last two stages, whitened.
+    Readout,
+    /// The last layer's output, which the loss sees.
+    Output,
 }
 
 impl EncoderArgs {
@@ -38,6 +59,14 @@ impl EncoderArgs {
         match self.size {
             Some(size) => encoder = encoder.at(check_size(size)?),
             None => encoder.preparation.remark(&encoder.name),
+        }
+        match self.embedding {
+            Some(Embedding::Output) => encoder.readout = None,
+            Some(Embedding::Readout) if encoder.readout.is_none() => bail!(
+                "--embedding readout: {} has no readout.safetensors that belongs to it; leave --embedding out to use its output",
+                encoder.name
+            ),
+            _ => {}
         }
         Ok(encoder)
     }
@@ -82,6 +111,9 @@ pub struct Encoder {
     /// As it was named on the command line.
     pub name: String,
     net: ResNet,
+    readout: Option<Whitening>,
+    /// How the weights are stored.
+    precision: Precision,
     preparation: Preparation,
     /// The settings of the run that made it, where known.
     pub run: Option<RunConfig>,
@@ -90,21 +122,25 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Opens a run, a weights file, a folder of weights or a model of the Hub.
+    /// Opens the embedded weights, a run, a weights file, a folder of weights or a model of the Hub.
     pub fn open(name: &str, device: &Device) -> anyhow::Result<Self> {
-        let path = weights_path(&local_path(name)?)?;
-        let net = load_net(&path, device)?;
-        let config_path = path.with_file_name("config.json");
-        let config = read_config(&config_path)?;
+        let files = WeightFiles::open(name)?;
+        let mut tensors = decode(&files.model, device).with_context(|| files.shown.clone())?;
+        check_finite(&tensors).with_context(|| files.shown.clone())?;
+        let (inside, tensors): (HashMap<_, _>, HashMap<_, _>) = tensors.drain().partition(|(name, _)| name.starts_with(readout::PREFIX));
+        let net = ResNet::from_tensors(&tensors, device)
+            .with_context(|| format!("{}: these weights are not of a network that la-cli knows", files.shown))?;
+        let readout = read_out(&files, &inside, &net)?;
+        let config = &files.config;
         let packed: Option<Packed> = config.as_ref().and_then(|config| config.get(OUR_KEY)).and_then(read);
         let run = packed.as_ref().map(|packed| packed.run.clone()).or_else(|| config.as_ref().and_then(read));
-        let preparation = match (&run, &config) {
+        let preparation = match (&run, config) {
             (Some(run), _) => of_run(run, packed.as_ref().and_then(|packed| packed.size)),
             (None, Some(config)) => of_timm(config, &net),
             (None, None) => guess(&net),
         };
-        check_side(&format!("{}: the side of images", config_path.display()), preparation.size)?;
-        Ok(Self { name: name.to_string(), net, preparation, run, packed })
+        check_side(&format!("{}: the side of images in its config.json", files.shown), preparation.size)?;
+        Ok(Self { name: name.to_string(), net, readout, precision: files.precision(), preparation, run, packed })
     }
 
     /// The same for images of another side.
@@ -116,7 +152,8 @@ impl Encoder {
     /// The same network before it learned anything, for the same images.
     pub fn untrained(&self, seed: u64, device: &Device) -> anyhow::Result<Self> {
         let net = ResNet::new(self.net.config(), seed, device)?;
-        Ok(Self { name: "untrained".into(), net, preparation: self.preparation.clone(), run: self.run.clone(), packed: None })
+        let (preparation, run) = (self.preparation.clone(), self.run.clone());
+        Ok(Self { name: "untrained".into(), net, readout: None, precision: Precision::F32, preparation, run, packed: None })
     }
 
     /// One line about the network.
@@ -138,7 +175,7 @@ impl Encoder {
             config.arch,
             config.stem,
             config.width,
-            config.embedding_dim,
+            self.dim(),
             thousands(num_values),
             self.preparation.size
         )
@@ -147,6 +184,21 @@ impl Encoder {
     /// The network.
     pub fn net(&self) -> &ResNet {
         &self.net
+    }
+
+    /// The read-out, where it gives the embeddings.
+    pub fn readout(&self) -> Option<&Whitening> {
+        self.readout.as_ref()
+    }
+
+    /// Length of the embeddings.
+    pub fn dim(&self) -> usize {
+        self.readout.as_ref().map_or(self.net.config().embedding_dim, Whitening::dim)
+    }
+
+    /// How the weights are stored where they came from.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// How a bundle's page prepares pictures.
@@ -179,22 +231,37 @@ impl Encoder {
 
     /// Unit-length embeddings `(N, D)` of a source.
     pub fn embed(&self, source: &Arc<dyn Source>, what: &str) -> anyhow::Result<Tensor> {
-        let mut progress = Progress::new(what, source.len(), "images");
-        Ok(values(embed_source(&self.net, source, &self.batches(), &mut |done| progress.set(done))?))
+        match &self.readout {
+            Some(readout) => Ok(readout.apply(&self.readout_features(source, what)?)?),
+            None => {
+                let mut progress = Progress::new(what, source.len(), "images");
+                Ok(values(embed_source(&self.net, source, &self.batches(), &mut |done| progress.set(done))?))
+            }
+        }
     }
 
-    /// Pooled features `(N, F)` of a source.
-    pub fn features(&self, source: &Arc<dyn Source>, what: &str) -> anyhow::Result<Tensor> {
+    /// What a read-out maps, `(N, F)`, of a source: means of the last two stages, the pooled features last.
+    pub fn readout_features(&self, source: &Arc<dyn Source>, what: &str) -> anyhow::Result<Tensor> {
         let mut progress = Progress::new(what, source.len(), "images");
-        Ok(values(pooled_features(&self.net, source, &self.batches(), &mut |done| progress.set(done))?))
+        Ok(values(readout_features(&self.net, source, &self.batches(), &mut |done| progress.set(done))?))
     }
 
-    /// The embeddings of images whose [`Encoder::features`] these are.
+    /// The pooled features `(N, C)` among [`Encoder::readout_features`]: what a linear probe sees.
+    pub fn pooled(&self, features: &Tensor) -> anyhow::Result<Tensor> {
+        let count = self.net.config().num_features();
+        Ok(features.narrow(1, features.dim(1)? - count, count)?.contiguous()?)
+    }
+
+    /// The embeddings of images whose [`Encoder::readout_features`] these are.
     pub fn embed_features(&self, features: &Tensor) -> anyhow::Result<Tensor> {
-        Ok(self.net.embed_pooled(features)?.to_device(&Device::Cpu)?)
+        match &self.readout {
+            Some(readout) => Ok(readout.apply(features)?),
+            None => Ok(self.net.embed_pooled(&self.pooled(features)?)?.to_device(&Device::Cpu)?),
+        }
     }
 
-    fn batches(&self) -> BatchConfig {
+    /// How its images are prepared.
+    pub fn batches(&self) -> BatchConfig {
         let Preparation { size, crop_fraction, normalization, .. } = self.preparation;
         BatchConfig { size, normalization, crop_fraction, threads: rayon::current_num_threads(), ..BatchConfig::default() }
     }
@@ -207,23 +274,14 @@ fn values(rows: Rows) -> Tensor {
     rows.values
 }
 
-/// The path itself, or where the files of `hf:owner/name` were downloaded to.
-pub fn local_path(name: &str) -> anyhow::Result<PathBuf> {
-    match name.strip_prefix("hf:") {
-        Some(id) => Ok(la_core::hub::download_weights(id)?),
-        None if Path::new(name).exists() => Ok(PathBuf::from(name)),
-        None => bail!("{name}: there is no such file or folder; expected a run, a .safetensors file, a folder with model.safetensors, or hf:owner/name"),
+/// The read-out among a weights file's own tensors, or in the file beside it.
+fn read_out(files: &WeightFiles, inside: &HashMap<String, Tensor>, net: &ResNet) -> anyhow::Result<Option<Whitening>> {
+    let num_features = net.config().num_readout_features();
+    match &files.readout_path {
+        _ if !inside.is_empty() => Ok(Some(Whitening::from_tensors(inside, num_features).with_context(|| files.shown.clone())?)),
+        Some(path) => readout::read_beside(path, &files.model, num_features),
+        None => Ok(None),
     }
-}
-
-/// The network in a weights file, whichever float type holds it.
-fn load_net(path: &Path, device: &Device) -> anyhow::Result<ResNet> {
-    let (tensors, _) = read_tensors(path, device)?;
-    let tensors: HashMap<String, Tensor> =
-        tensors.into_iter().map(|(name, tensor)| Ok((name, tensor.to_dtype(DType::F32)?))).collect::<anyhow::Result<_>>()?;
-    check_finite(&tensors).with_context(|| path.display().to_string())?;
-    ResNet::from_tensors(&tensors, device)
-        .with_context(|| format!("{}: these weights are not of a network that la-cli knows", path.display()))
 }
 
 /// Fails with the first name whose tensor holds NaN or infinity: nothing that such a network says means anything.
@@ -238,14 +296,6 @@ fn check_finite(tensors: &HashMap<String, Tensor>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn read_config(path: &Path) -> anyhow::Result<Option<Value>> {
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    serde_json::from_str(&text).map(Some).with_context(|| format!("{}: expected JSON", path.display()))
-}
-
 /// A part of a `config.json`, if it is of that shape.
 fn read<T: DeserializeOwned>(config: &Value) -> Option<T> {
     serde_json::from_value(config.clone()).ok()
@@ -253,7 +303,7 @@ fn read<T: DeserializeOwned>(config: &Value) -> Option<T> {
 
 /// Whether a folder holds the settings of a run, whatever else of it is there.
 pub fn is_run(folder: &Path) -> bool {
-    let config = read_config(&folder.join("config.json")).ok().flatten();
+    let config = files::read_config(&folder.join("config.json")).ok().flatten();
     config.as_ref().and_then(read::<RunConfig>).is_some()
 }
 

@@ -25,6 +25,7 @@ pub mod loss;
 pub mod memory_bank;
 pub mod ops;
 pub mod optim;
+#[cfg(feature = "train")]
 pub mod pca;
 pub mod preprocess;
 mod resize;

@@ -3,6 +3,7 @@
 use super::rows::Rows;
 use super::thumbnails::{jpeg, sheets};
 use anyhow::Context;
+use la_core::pca::Whitening;
 use la_core::resnet::encode;
 use la_core::search::{
     map, BankEntry, FileEntry, LabelsEntry, Manifest, MapConfig, MapEntry, ModelEntry, Precision, SearchBank, ThumbnailsEntry, FORMAT,
@@ -26,10 +27,14 @@ pub fn write(rows: &Rows, (weights, bank): (Precision, Precision), folder: &Path
     fs::create_dir(folder).with_context(|| folder.display().to_string())?;
     let files = Files { folder };
     let net = rows.encoder.net();
+    let readout = rows.encoder.readout();
+    let mut tensors = net.tensors()?;
+    tensors.extend(readout.into_iter().flat_map(Whitening::tensors));
     let model = ModelEntry {
         config: net.config().clone(),
         precision: weights,
-        file: files.add("model.safetensors", &encode(&net.tensors()?, weights)?)?,
+        readout_dim: readout.map(Whitening::dim),
+        file: files.add("model.safetensors", &encode(&tensors, weights)?)?,
     };
     let stored = SearchBank::from_rows(&rows.embeddings, rows.dim, bank)?;
     let file = files.add("bank.bin", &stored.to_bytes())?;

@@ -40,7 +40,8 @@ pub struct ExportArgs {
     /// A page with its bundle, TensorFlow's Embedding Projector, or Parquet for Embedding Atlas
     #[arg(long, value_name = "site|projector|atlas", default_value = "site")]
     format: Format,
-    /// Precision of the page's weights: f16 halves the download and keeps neighbours, i8 quarters it at some loss [default: f16]
+    /// Precision of the page's weights: f16 halves the download and keeps neighbours, i8 quarters it at some loss [default: f16, or i8 where the
+    /// weights are]
     #[arg(long = "weights", value_name = "f32|f16|i8")]
     weights_precision: Option<Precision>,
     /// Precision of the page's bank [default: f16]
@@ -77,8 +78,8 @@ pub fn run(args: &ExportArgs, device: &Device) -> anyhow::Result<()> {
     })?;
     match args.format {
         Format::Site => {
-            let or_default = |precision: Option<Precision>| precision.unwrap_or(PRECISION);
-            site(&rows, (or_default(args.weights_precision), or_default(args.bank_precision)), &args.out, args.force)
+            let weights = args.weights_precision.unwrap_or_else(|| page_precision(&rows));
+            site(&rows, (weights, args.bank_precision.unwrap_or(PRECISION)), &args.out, args.force)
         }
         Format::Projector => {
             let folder = NewFolder::create(&args.out, args.force)?;
@@ -91,6 +92,14 @@ pub fn run(args: &ExportArgs, device: &Device) -> anyhow::Result<()> {
             let opening = output::shell_line(&["embedding-atlas", &args.out.to_string_lossy()]);
             say!("{}: open it with `{opening}`", args.out.display())
         }
+    }
+}
+
+/// 16 bits, or as few as the weights have: codes of 8 bits are stored again without loss.
+fn page_precision(rows: &Rows) -> Precision {
+    match rows.encoder.precision() {
+        Precision::I8 => Precision::I8,
+        _ => PRECISION,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The page of a run or of packed weights, in their own folder, as `la-cli serve` shows it.
 
 use super::rows::Rows;
-use super::{folder, site, PRECISION};
+use super::{folder, page_precision, site, PRECISION};
 use crate::output::{self, remark};
 use crate::source::{not_where_recorded, Split};
 use crate::weights::{Encoder, EncoderArgs};
@@ -48,7 +48,7 @@ pub fn site_of_run(run: &Path, data: Option<&str>, device: &Device) -> anyhow::R
         return Ok(out);
     }
     let weights = sha256(&weights_path(run)?)?;
-    let encoder = EncoderArgs { weights: run.display().to_string(), size: None, limit: None }.load(device)?;
+    let encoder = EncoderArgs { weights: run.display().to_string(), size: None, limit: None, embedding: None }.load(device)?;
     let origin = origin(&encoder, weights, data)?;
     match earlier {
         Some(earlier) if data.is_none() && earlier == origin => return Ok(out),
@@ -60,7 +60,7 @@ pub fn site_of_run(run: &Path, data: Option<&str>, device: &Device) -> anyhow::R
         Some(_) => error,
         None => not_where_recorded(error, &run.to_string_lossy(), &origin.data),
     })?;
-    site(&rows, (PRECISION, PRECISION), &out, true).with_context(|| {
+    site(&rows, (page_precision(&rows), PRECISION), &out, true).with_context(|| {
         let export = output::command(&["export", &run.to_string_lossy(), "--data", &origin.data, "--out", "FOLDER"]);
         format!("{}: its page is not written; `{export}` writes one elsewhere", run.display())
     })?;

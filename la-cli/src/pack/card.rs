@@ -25,6 +25,8 @@ pub struct Card<'a> {
     pub args: &'a PackArgs,
     /// The network.
     pub net: &'a ResNetConfig,
+    /// Dimensions of the read-out, where there is one.
+    pub readout_dim: Option<usize>,
     /// What is known of the run and its figures.
     pub packed: &'a Packed,
     /// Digest of model.safetensors.
@@ -144,7 +146,7 @@ impl Card<'_> {
             net.width,
             self.packed.size(),
             self.packed.size(),
-            net.embedding_dim,
+            self.readout_dim.unwrap_or(net.embedding_dim),
             thousands(self.packed.run.num_images),
             train.data,
             self.packed.size.map_or(String::new(), |_| format!(" at {} × {}", train.size, train.size)),
@@ -227,8 +229,20 @@ impl Card<'_> {
              la-cli search {place} --data FOLDER --query PHOTO --panel found.png   # nearest pictures, and a picture of them\n\
              la-cli embed  {place} --data FOLDER --out embeddings.safetensors      # (N, {})\n\
              la-cli export {place} --data FOLDER --out site                        # a page that searches in the browser\n\
-             la-cli serve  {place} --data FOLDER --open\n```\n\n\
+             la-cli serve  {place} --data FOLDER --open\n```\n\n{}\
              Wherever the folder's name stands, but for `serve`, `hf:owner/name` does for a copy on the Hub.\n",
+            self.readout_dim.unwrap_or(self.net.embedding_dim),
+            self.about_readout()
+        )
+    }
+
+    fn about_readout(&self) -> String {
+        let Some(dim) = self.readout_dim else { return String::new() };
+        format!(
+            "The embedding is the read-out: spatial means of layer3 and layer4, joined, times `readout.weight` ({dim}, {}) plus `readout.bias` in \
+             `readout.safetensors`, divided by its length. The map whitens principal components of the training images; it was learned without \
+             labels. `--embedding output` takes the network's output of {} numbers instead, which the loss compares.\n\n",
+            self.net.num_readout_features(),
             self.net.embedding_dim
         )
     }

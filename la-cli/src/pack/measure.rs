@@ -7,7 +7,7 @@ use crate::source;
 use crate::weights::Encoder;
 use anyhow::Context;
 use candle_core::Device;
-use la_core::data;
+use la_core::data::{self, Splits};
 use la_core::eval::knn::KnnConfig;
 use la_core::run_folder::{RunConfig, RunFolder};
 use serde::{Deserialize, Serialize};
@@ -114,14 +114,24 @@ fn figure(data: &Labelled, encoder: &Encoder, linear: bool) -> anyhow::Result<Fi
     Ok(Figure { knn_top1, linear_top1: linear.map(|linear| linear.top1) })
 }
 
+fn source_name<'a>(args: &'a PackArgs, run: &'a RunConfig) -> &'a str {
+    args.data.as_deref().unwrap_or(&run.train.data)
+}
+
+/// The images of the run, or those that `--data` names.
+pub fn open(args: &PackArgs, run: &RunConfig, shipped: &Encoder) -> anyhow::Result<Splits> {
+    let src = source_name(args, run);
+    let test = args.test.as_deref().or(if args.data.is_none() { run.train.test.as_deref() } else { None });
+    source::open(src, test, &shipped.open_config(run.train.limit)).with_context(|| {
+        format!("{src}: the weights are packed and measured with the images of the run; --data says where they are now")
+    })
+}
+
 /// The images of the run, or those that `--data` names, if every one has a label.
 fn labelled(args: &PackArgs, run: &RunConfig, shipped: &Encoder) -> anyhow::Result<Option<Labelled>> {
-    let src = args.data.as_deref().unwrap_or(&run.train.data);
-    let test = args.test.as_deref().or(if args.data.is_none() { run.train.test.as_deref() } else { None });
-    let splits = source::open(src, test, &shipped.open_config(run.train.limit)).with_context(|| {
-        format!("{src}: the figures of the weights are measured on the images of the run; --data says where they are now")
-    })?;
+    let splits = open(args, run, shipped)?;
     source::warn_unreadable(&splits);
+    let src = source_name(args, run);
     let is_labelled = |part: &dyn data::Source| data::labels(part).is_some();
     if !(is_labelled(splits.train.as_ref()) && splits.test.as_ref().is_some_and(|test| is_labelled(test.as_ref()))) {
         remark!("note: {src} lacks test images or labels of some images, so the weights are packed without figures on it");

@@ -13,12 +13,13 @@ pub use settings::{Packed, OUR_KEY};
 use crate::export::folder::NewFolder;
 use crate::output::{command, percent, remark, say};
 use crate::train::pictures;
-use crate::weights::{self, Encoder};
+use crate::weights::{self, readout, Encoder};
 use anyhow::{bail, Context};
 use candle_core::Device;
 use la_core::digests::{sha256, write_sums};
 use la_core::eval::report::{draw_curves, BesideCurve, Curves};
 use la_core::files::write_atomically;
+use la_core::pca::Whitening;
 use la_core::run_folder::{halved, write_weights, RunConfig, RunFolder};
 use la_core::train::{EpochMetrics, Phase};
 use names::Names;
@@ -182,6 +183,9 @@ fn fill(args: &PackArgs, (run, mut packed): (&RunFolder, Packed), folder: &Path,
     let weights = folder.join("model.safetensors");
     write_weights(&weights, &halved(trained.net().tensors()?)?)?;
     write_config(folder, &Config::new(&net, packed.clone()))?;
+    if let Some(map) = read_out(args, run, &trained, packed.size())? {
+        readout::write(folder, &map)?;
+    }
     let shipped = Encoder::open(&folder.to_string_lossy(), device)?;
     packed.sample = Some(measure::check_on_sample(&shipped)?);
     packed.figures = measure::figures(args, run, shipped, device)?;
@@ -191,10 +195,20 @@ fn fill(args: &PackArgs, (run, mut packed): (&RunFolder, Packed), folder: &Path,
         copy(&beside.join("metrics.jsonl"), &folder.join(BESIDE_METRICS))?;
     }
     draw_curves(&curves(args, run, &packed)?, &folder.join("curves.png"))?;
-    let card = card::Card { args, net: &net, packed: &packed, sha256: sha256(&weights)? };
+    let readout_dim = Encoder::open(&folder.to_string_lossy(), &Device::Cpu)?.readout().map(Whitening::dim);
+    let card = card::Card { args, net: &net, readout_dim, packed: &packed, sha256: sha256(&weights)? };
     write_atomically(&folder.join("README.md"), |file| file.write_all(card.text().as_bytes()))?;
     write_sums(folder)?;
     Ok(packed)
+}
+
+/// The run's read-out, or one learned from its images where it has none or the network is to see them at another side.
+fn read_out(args: &PackArgs, run: &RunFolder, trained: &Encoder, size: usize) -> anyhow::Result<Option<Whitening>> {
+    if let Some(map) = trained.readout().filter(|_| trained.size() == size) {
+        return Ok(Some(map.clone()));
+    }
+    let shown = Encoder::open(&run.path().to_string_lossy(), &Device::Cpu)?.at(size);
+    readout::learn(&shown, &measure::open(args, &run.read_config()?, &shown)?.train)
 }
 
 fn write_config(folder: &Path, config: &Config) -> anyhow::Result<()> {

@@ -1,14 +1,11 @@
 //! The weights that a run begins from: those of --init, and `photos` where one's own pictures are all that is said.
 
-use crate::weights::{local_path, Encoder};
+use crate::weights::{local_path, Encoder, PHOTOS};
 use candle_core::Device;
 use la_core::config::TrainConfig;
 use la_core::data::Normalization;
 use la_core::resnet::ResNet;
 use std::path::PathBuf;
-
-/// The weights inside the program, for photographs.
-pub const PHOTOS: &str = "photos";
 
 /// Weights to begin from.
 pub struct Weights {

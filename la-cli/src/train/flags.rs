@@ -1,7 +1,8 @@
 //! The flags of `la-cli train` and the settings that they make with a preset.
 
-use super::beginning::{Weights, PHOTOS};
+use super::beginning::Weights;
 use super::trunk::Trunk;
+use crate::weights::PHOTOS;
 use candle_core::Device;
 use la_core::config::{BankInit, Beginning, Ir, Monitor, Preset, ScheduleKind, TrainConfig, PRESETS};
 use la_core::ops::device::Precision;

@@ -7,6 +7,8 @@ use la_core::config::TrainConfig;
 use la_core::data::Splits;
 use la_core::train::{Baseline, Summary};
 
+/// The level of weights that are given.
+const START: &str = "the weights it begins from";
 /// Standard errors of a difference that are more than chance.
 const BEYOND_CHANCE: f64 = 2.0;
 
@@ -20,28 +22,41 @@ pub struct Level {
     advice: String,
 }
 
+/// Accuracy by the embeddings that search compares, each network at its own size.
+pub struct Used {
+    /// Of the run.
+    pub run: f32,
+    /// Of the weights that it began from, untrained.
+    pub weights: f32,
+}
+
 /// The result, and a line for each level that training stays below by more than chance.
-pub fn lines(config: &TrainConfig, summary: &Summary, splits: &Splits) -> Vec<String> {
+pub fn lines(config: &TrainConfig, summary: &Summary, splits: &Splits, used: Option<&Used>) -> Vec<String> {
     let time = duration(summary.epochs.last().map_or(0.0, |epoch| epoch.total_seconds));
     let Some(top1) = summary.epochs.last().and_then(|epoch| epoch.knn_top1) else {
         return vec![format!("done in {time}")];
     };
-    let levels = summary.baseline.map_or(Vec::new(), |baseline| levels(&baseline, config));
-    let beside: String = levels.iter().map(|level| format!(", {} {}", level.name, percent(level.top1))).collect();
+    let mut levels = summary.baseline.map_or(Vec::new(), |baseline| levels(&baseline, config));
     let knn = knn_config(config, splits.train.len());
-    let result = format!("done in {time}: kNN top-1 {}{beside} (K = {}, temperature {})", percent(top1), knn.k, knn.temperature);
+    let beside: String = levels.iter().map(|level| format!(", {} {}", level.name, percent(level.top1))).collect();
+    let mut lines = vec![format!("done in {time}: kNN top-1 {}{beside} (K = {}, temperature {})", percent(top1), knn.k, knn.temperature)];
+    let mut reached = top1;
+    if let Some(used) = used {
+        lines.push(format!("search     by its read-out: kNN top-1 {}, {START} {}", percent(used.run), percent(used.weights)));
+        reached = used.run;
+        levels.iter_mut().filter(|level| level.name == START).for_each(|level| level.top1 = used.weights);
+    }
     let num_test = splits.test.as_ref().map_or(0, |test| test.len());
-    let worse = levels.into_iter().filter(|level| is_below(top1, level.top1, num_test));
-    let worse =
-        worse.map(|level| format!("worse      than {}, by {:.1} points: {}", level.name, 100.0 * (level.top1 - top1), level.advice));
-    std::iter::once(result).chain(worse).collect()
+    let worse = levels.into_iter().filter(|level| is_below(reached, level.top1, num_test));
+    lines.extend(worse.map(|level| format!("worse      than {}, by {:.1} points: {}", level.name, 100.0 * (level.top1 - reached), level.advice)));
+    lines
 }
 
 /// What a run is to beat.
 pub fn levels(baseline: &Baseline, config: &TrainConfig) -> Vec<Level> {
     let untrained = command(&["serve", "--data", &config.data]);
     let (start, better) = match &config.init {
-        Some(_) => ("the weights it begins from", format!("they are better here; use `{untrained}`, or train with a lower --lr")),
+        Some(_) => (START, format!("they are better here; use `{untrained}`, or train with a lower --lr")),
         None => ("before training", format!("train with a lower --lr or more --epochs, or use `{untrained}`")),
     };
     let pixels = format!("the network has not learned these images yet; train for more --epochs, or use `{untrained}`");

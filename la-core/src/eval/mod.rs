@@ -6,4 +6,6 @@ pub mod knn;
 #[cfg(feature = "train")]
 pub mod linear;
 #[cfg(feature = "train")]
+pub mod readout;
+#[cfg(feature = "train")]
 pub mod report;

@@ -74,6 +74,11 @@ impl ResNetConfig {
     pub fn num_features(&self) -> usize {
         self.width * 8 * self.arch.expansion()
     }
+
+    /// Length of what a read-out maps: the pooled features of the last two stages, 768 for the standard ResNet-18.
+    pub fn num_readout_features(&self) -> usize {
+        self.width * (4 + 8) * self.arch.expansion()
+    }
 }
 
 impl Arch {

@@ -17,10 +17,12 @@ struct Entry {
 /// The safetensors file of `tensors`, named as torchvision does.
 ///
 /// Convolutions and the last layer are stored in `precision`, everything else as f32. With [`Precision::I8`], `value =
-/// code * scale` with one scale for each output channel, in `NAME.scale` `(O,)`. Fails where a value is not finite.
+/// code * scale` with one scale for each output channel, in `NAME.scale` `(O,)`; a read-out, which magnifies what is lost,
+/// has 16 bits then. Fails where a value is not finite.
 pub fn encode(tensors: &[(String, Tensor)], precision: Precision) -> Result<Vec<u8>> {
     let mut entries = Vec::new();
     for (name, tensor) in tensors.iter().filter(|(name, _)| !name.ends_with("num_batches_tracked")) {
+        let precision = if name.starts_with("readout.") && precision == Precision::I8 { Precision::F16 } else { precision };
         entries.extend(encode_tensor(name, tensor, precision)?);
     }
     let views: Result<Vec<_>> = entries.iter().map(view).collect();

@@ -1,6 +1,6 @@
 //! A ResNet for inference alone: batch norm folded into its convolutions, weights packed once and kept as small as they came.
 
-use super::{layers::BlockShape, ResNetConfig};
+use super::{layers::BlockShape, ResNetConfig, READOUT_STAGES};
 use crate::{
     error::bail,
     ops::{
@@ -18,12 +18,16 @@ use safetensors::{tensor::TensorView, Dtype, SafeTensors};
 /// Ends the name of the scales of an 8-bit tensor.
 pub(super) const SCALE: &str = ".scale";
 
-/// Gives unit-length embeddings of images, as [`super::ResNet::embed`] does, on one image or many.
+/// Gives unit-length embeddings of images, one or many: by the read-out where the file has one, else as
+/// [`super::ResNet::embed`] does.
 pub struct Encoder {
     config: ResNetConfig,
     stem: PackedConv2d,
-    blocks: Vec<Block>,
-    fc: PackedConv2d,
+    stages: Vec<Vec<Block>>,
+    head: PackedConv2d,
+    /// Stages, counted from the last, whose means the head sees.
+    taps: usize,
+    dim: usize,
 }
 
 struct Block {
@@ -48,14 +52,21 @@ impl Encoder {
             SafeTensors::deserialize(file).map_err(|error| Error::invalid(format!("weights: not a safetensors file: {error}")))?;
         let weights = Weights { tensors };
         let stem = weights.unit("conv1", "bn1", config.stem.conv(), (3, config.width))?;
-        let mut blocks = Vec::new();
-        for (s, shapes) in BlockShape::stages(config).iter().enumerate() {
-            for (b, shape) in shapes.iter().enumerate() {
-                blocks.push(weights.block(&format!("layer{}.{b}", s + 1), shape)?);
-            }
-        }
-        let fc = weights.linear("fc", (config.num_features(), config.embedding_dim))?;
-        Ok(Self { config: config.clone(), stem, blocks, fc })
+        let stage = |(s, shapes): (usize, &Vec<BlockShape>)| -> Result<Vec<Block>> {
+            shapes.iter().enumerate().map(|(b, shape)| weights.block(&format!("layer{}.{b}", s + 1), shape)).collect()
+        };
+        let stages = BlockShape::stages(config).iter().enumerate().map(stage).collect::<Result<_>>()?;
+        let (name, taps, inputs, dim) = match weights.readout_dim() {
+            Some(dim) => ("readout", READOUT_STAGES, config.num_readout_features(), dim),
+            None => ("fc", 1, config.num_features(), config.embedding_dim),
+        };
+        let head = weights.linear(name, (inputs, dim))?;
+        Ok(Self { config: config.clone(), stem, stages, head, taps, dim })
+    }
+
+    /// Length of the embeddings `D`.
+    pub fn dim(&self) -> usize {
+        self.dim
     }
 
     /// What was read.
@@ -74,14 +85,36 @@ impl Encoder {
             let size = window.output_size(x.size).unwrap_or(x.size);
             x = Images { values: max_pool_values(&x.values, (batch, x.size.0, x.size.1, self.config.width), &window), batch, size };
         }
-        for block in &self.blocks {
-            x = block.forward(x)?;
+        let mut means = Vec::new();
+        for (s, stage) in self.stages.iter().enumerate() {
+            for block in stage {
+                x = block.forward(x)?;
+            }
+            if s + self.taps >= self.stages.len() {
+                means.push(x.mean());
+            }
         }
-        let mut pooled = vec![0.0; batch * self.config.num_features()];
-        mean_pixels(&x.values, x.size.0 * x.size.1, self.config.num_features(), &mut pooled);
-        let mut rows = self.fc.forward(&pooled, (batch, 1, 1), None, false)?;
-        rows.chunks_exact_mut(self.config.embedding_dim).for_each(|row| scale_row(row, dot(row, row).sqrt()));
+        let mut pooled = Vec::with_capacity(batch * means.iter().map(Vec::len).sum::<usize>());
+        for b in 0..batch {
+            for of in &means {
+                let channels = of.len() / batch;
+                pooled.extend_from_slice(&of[b * channels..][..channels]);
+            }
+        }
+        let mut rows = self.head.forward(&pooled, (batch, 1, 1), None, false)?;
+        rows.chunks_exact_mut(self.dim).for_each(|row| scale_row(row, dot(row, row).sqrt()));
         Ok(rows)
+    }
+}
+
+impl Images {
+    /// The spatial means `(B, C)`.
+    fn mean(&self) -> Vec<f32> {
+        let pixels = self.size.0 * self.size.1;
+        let channels = self.values.len() / (self.batch * pixels);
+        let mut means = vec![0.0; self.batch * channels];
+        mean_pixels(&self.values, pixels, channels, &mut means);
+        means
     }
 }
 
@@ -109,6 +142,11 @@ struct Weights<'a> {
 }
 
 impl Weights<'_> {
+    /// Dimensions of the read-out, where the file has one.
+    fn readout_dim(&self) -> Option<usize> {
+        self.tensors.tensor("readout.weight").ok().and_then(|view| view.shape().first().copied())
+    }
+
     fn block(&self, name: &str, shape: &BlockShape) -> Result<Block> {
         let convolutions = shape.convolutions().into_iter().enumerate();
         let unit = |(i, (conv, channels))| self.unit(&format!("{name}.conv{}", i + 1), &format!("{name}.bn{}", i + 1), conv, channels);

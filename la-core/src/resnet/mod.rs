@@ -4,6 +4,7 @@
 //! Inside, activations are `(B, H, W, C)` and convolution weights `(KH, KW, C, O)`; names and files are torchvision's.
 
 mod config;
+mod decode;
 mod encode;
 mod encoder;
 mod layers;
@@ -22,10 +23,14 @@ use crate::{
 };
 use candle_core::{DType, Device, Tensor};
 pub use config::{Arch, ResNetConfig, Stem};
+pub use decode::decode;
 pub use encode::encode;
 pub use encoder::Encoder;
 pub use layers::Parameter;
 use layers::{Block, BlockCache, BlockShape, Linear, Unit, UnitCache};
+
+/// Stages, counted from the last, whose means a read-out maps.
+const READOUT_STAGES: usize = 2;
 
 /// A ResNet whose last layer, `fc`, gives the embedding before it is normalised.
 pub struct ResNet {
@@ -100,6 +105,21 @@ impl ResNet {
     pub fn embed_pooled(&self, pooled: &Tensor) -> Result<Tensor> {
         let outputs = self.fc.forward(&pooled.to_device(self.fc.bias.value.device())?)?;
         Ok(normalize(&outputs)?.0)
+    }
+
+    /// Eval mode: what a read-out maps, `(B, F)`: the spatial means of the last two stages, side by side.
+    pub fn readout_features(&self, images: &Tensor) -> Result<Tensor> {
+        let mut x = self.stem_eval(images)?;
+        let mut means = Vec::new();
+        for (s, stage) in self.stages.iter().enumerate() {
+            for block in stage {
+                x = block.forward(&x)?;
+            }
+            if s + READOUT_STAGES >= self.stages.len() {
+                means.push(global_average_pool(&x)?);
+            }
+        }
+        Ok(Tensor::cat(&means, 1)?)
     }
 
     /// Training mode: batch statistics normalise, and move the running ones. Gives raw outputs `(B, D)`.

@@ -22,7 +22,7 @@ impl ResNet {
     /// Fails with the first tensor that is missing, misshapen or unknown.
     pub fn from_tensors(tensors: &HashMap<String, Tensor>, device: &Device) -> Result<Self> {
         let config = infer_config(tensors)?;
-        let mut net = ResNet::new(&config, 0, device)?;
+        let mut net = ResNet::build(&config, &mut |shape, _| Ok(Tensor::zeros(shape, DType::F32, device)?))?;
         net.load_tensors(tensors)?;
         Ok(net)
     }

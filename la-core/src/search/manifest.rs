@@ -71,6 +71,9 @@ pub struct ModelEntry {
     pub config: ResNetConfig,
     /// Type of the convolutions' and the last layer's weights.
     pub precision: Precision,
+    /// Dimensions of the read-out, the map `readout.weight`, `readout.bias` in the file that gives embeddings in place of `fc`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readout_dim: Option<usize>,
     /// The weights.
     pub file: FileEntry,
 }
@@ -166,7 +169,7 @@ impl Manifest {
         }
         self.model.config.validate()?;
         self.preprocessing.check()?;
-        self.bank.check(self.model.config.embedding_dim)?;
+        self.bank.check(self.model.embedding_dim())?;
         let rows = self.bank.rows;
         if let Some(labels) = &self.labels {
             labels.file.expect_bytes("labels", rows * 4)?;
@@ -175,6 +178,13 @@ impl Manifest {
             map.file.expect_bytes("map", rows * 8)?;
         }
         self.thumbnails.as_ref().map_or(Ok(()), |thumbnails| thumbnails.check(rows))
+    }
+}
+
+impl ModelEntry {
+    /// Length of the embeddings that the network gives.
+    pub fn embedding_dim(&self) -> usize {
+        self.readout_dim.unwrap_or(self.config.embedding_dim)
     }
 }
 

@@ -1,0 +1,48 @@
+//! The read-out of a network: learned without labels from its training images, kept beside its weights.
+
+use super::Encoder;
+use crate::output::remark;
+use crate::progress::Progress;
+use anyhow::Context;
+use candle_core::Device;
+use la_core::data::Source;
+use la_core::digests::sha256;
+use la_core::files::{read_tensors, write_tensors};
+use la_core::eval::readout;
+use la_core::pca::Whitening;
+use sha2::{Digest, Sha256};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The file beside `model.safetensors`.
+pub const FILE: &str = "readout.safetensors";
+/// What the names of its tensors begin with.
+pub const PREFIX: &str = "readout.";
+/// Its metadata: the digest of the weights that it was learned for.
+const WEIGHTS_KEY: &str = "weights_sha256";
+
+/// Learns the read-out of `encoder` from the images that it was trained on.
+pub fn learn(encoder: &Encoder, images: &Arc<dyn Source>) -> anyhow::Result<Option<Whitening>> {
+    let mut progress = Progress::new("learning the read-out", readout::num_images(images.as_ref()), "images");
+    Ok(readout::learn(encoder.net(), images, &encoder.batches(), &mut |done| progress.set(done))?)
+}
+
+/// Writes the read-out into the folder of the weights that it was learned for.
+pub fn write(folder: &Path, readout: &Whitening) -> anyhow::Result<()> {
+    let digest = sha256(&folder.join("model.safetensors"))?;
+    Ok(write_tensors(&folder.join(FILE), &readout.tensors(), Some((WEIGHTS_KEY, digest)))?)
+}
+
+/// The read-out at `path`, where it belongs to `model`: a run that has trained on since has outgrown it.
+pub fn read_beside(path: &Path, model: &[u8], num_features: usize) -> anyhow::Result<Option<Whitening>> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let (tensors, metadata) = read_tensors(path, &Device::Cpu)?;
+    let digest: String = Sha256::digest(model).iter().map(|byte| format!("{byte:02x}")).collect();
+    if metadata.get(WEIGHTS_KEY) != Some(&digest) {
+        remark!("note: {} was learned for other weights and is not used", path.display());
+        return Ok(None);
+    }
+    Whitening::from_tensors(&tensors, num_features).map(Some).with_context(|| path.display().to_string())
+}
