@@ -6,12 +6,13 @@ mod blobs;
 use blobs::{config, resume, run, run_with_events, splits, splits_of, Blobs};
 use candle_core::Device;
 use la_core::{
+    augment::AugmentConfig,
     config::{BankInit, Ir, TrainConfig},
     files::read_tensors,
     optim::SgdConfig,
-    resnet::Arch,
+    resnet::{Arch, ResNet},
     run_folder::RunFolder,
-    train::{train, EpochMetrics, Event, Phase, Start},
+    train::{health::Warning, train, EpochMetrics, Event, Phase, Start, Summary},
     Error,
 };
 use std::{
@@ -40,7 +41,7 @@ fn on_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
 
 /// Trains and dies of a panic at the step of this number.
 fn run_until(step: usize, config: &TrainConfig, folder: &Path, start: Start) {
-    let run = if start == Start::Resume { RunFolder::open(folder) } else { RunFolder::create(folder) }.unwrap();
+    let run = if matches!(start, Start::Resume) { RunFolder::open(folder) } else { RunFolder::create(folder) }.unwrap();
     let mut steps = 0;
     let died = catch_unwind(AssertUnwindSafe(|| {
         train(config, &splits(IMAGES), &run, start, &mut |event| {
@@ -395,23 +396,63 @@ fn the_model_holds_torchvision_names_and_nothing_else() {
     assert!(tensors.keys().all(|name| is_known(name)), "{:?}", tensors.keys());
 }
 
+fn network(folder: &Path) -> ResNet {
+    ResNet::from_tensors(&read_tensors(&folder.join("model.safetensors"), &Device::Cpu).unwrap().0, &Device::Cpu).unwrap()
+}
+
+fn run_from(weights: &ResNet, config: &TrainConfig, folder: &Path) -> Result<Summary, Error> {
+    train(config, &splits(IMAGES), &RunFolder::create(folder).unwrap(), Start::From(weights), &mut |_| ())
+}
+
+/// Settings under which nothing moves.
+fn still(first: &Path) -> TrainConfig {
+    let sgd = SgdConfig { momentum: 0.0, weight_decay: 0.0 };
+    TrainConfig { init: Some(first.into()), lr: 1e-12, sgd, epochs: 1, ..config() }
+}
+
+/// The largest difference between the values of two networks' tensors of this name.
+fn difference(name: &str, a: &Path, b: &Path) -> f32 {
+    let values = |folder: &Path| -> Vec<f32> {
+        let tensors = read_tensors(&folder.join("model.safetensors"), &Device::Cpu).unwrap().0;
+        tensors[name].flatten_all().unwrap().to_vec1().unwrap()
+    };
+    values(a).iter().zip(values(b)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
 #[test]
 fn a_new_run_starts_from_given_weights() {
     let folder = tempfile::tempdir().unwrap();
     let (first, second) = (folder.path().join("first"), folder.path().join("second"));
     run(&config(), &splits(IMAGES), &first).unwrap();
-    let still =
-        TrainConfig { init: Some(first.clone()), lr: 1e-12, sgd: SgdConfig { momentum: 0.0, weight_decay: 0.0 }, epochs: 1, ..config() };
-    run(&still, &splits(IMAGES), &second).unwrap();
-    let weight = |folder: &Path| {
-        read_tensors(&folder.join("model.safetensors"), &Device::Cpu).unwrap().0["layer3.0.conv1.weight"]
-            .flatten_all()
-            .unwrap()
-            .to_vec1::<f32>()
-            .unwrap()
-    };
-    let difference = weight(&first).iter().zip(weight(&second)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(difference < 1e-6, "{difference}");
+    run_from(&network(&first), &still(&first), &second).unwrap();
+    assert!(difference("layer3.0.conv1.weight", &first, &second) < 1e-6);
+    assert!(difference("fc.weight", &first, &second) < 1e-6);
+}
+
+#[test]
+fn weights_of_another_embedding_dimension_give_all_but_their_last_layer() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    run(&TrainConfig { epochs: 1, ..config() }, &splits(IMAGES), &first).unwrap();
+    run_from(&network(&first), &TrainConfig { embedding_dim: 8, ..still(&first) }, &second).unwrap();
+    assert!(difference("layer3.0.conv1.weight", &first, &second) < 1e-6);
+    assert_eq!(network(&second).config().embedding_dim, 8);
+    let notes = RunFolder::open(&second).unwrap().read_config().unwrap().notes;
+    assert!(notes.iter().any(|note| note.starts_with("embedding-dim 8: the weights to begin with have 16")), "{notes:?}");
+}
+
+#[test]
+fn a_run_stopped_before_its_first_checkpoint_begins_from_its_weights_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let [first, whole, stopped] = ["first", "whole", "stopped"].map(|name| folder.path().join(name));
+    run(&TrainConfig { epochs: 1, ..config() }, &splits(IMAGES), &first).unwrap();
+    let (net, config) = (network(&first), TrainConfig { init: Some(first), ..config() });
+    run_from(&net, &config, &whole).unwrap();
+    run_until(2, &config, &stopped, Start::From(&net));
+    let refusal = resume(&config, &splits(IMAGES), &stopped).unwrap_err().to_string();
+    assert!(refusal.contains("first, expected its network, got none"), "{refusal}");
+    train(&config, &splits(IMAGES), &RunFolder::open(&stopped).unwrap(), Start::From(&net), &mut |_| ()).unwrap();
+    assert!(model(&stopped) == model(&whole));
 }
 
 #[test]
@@ -419,12 +460,31 @@ fn weights_of_another_network_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let first = folder.path().join("first");
     run(&TrainConfig { epochs: 1, ..config() }, &splits(IMAGES), &first).unwrap();
-    let other = TrainConfig { init: Some(first), width: 8, ..config() };
-    let message = run(&other, &splits(IMAGES), &folder.path().join("second")).unwrap_err().to_string();
-    assert!(
-        message.ends_with("model.safetensors: these weights are of another network: width 4, expected 8; `--width 4` asks for that one"),
-        "{message}"
-    );
+    let other = TrainConfig { init: Some("first".into()), width: 8, ..config() };
+    let message = run_from(&network(&first), &other, &folder.path().join("second")).unwrap_err().to_string();
+    assert_eq!(message, "first: these weights are of another network: width 4, expected 8; `--width 4` asks for that one");
+}
+
+#[test]
+fn each_epoch_logs_how_far_the_bank_is_spread_and_a_collapse_is_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    // Equal images have equal embeddings.
+    let same = Blobs { pictures: vec![Blobs::new(1, 0).pictures.remove(0); 24], ..Blobs::new(24, 0) };
+    let augment = AugmentConfig {
+        crop_min_area: 1.0,
+        gray_probability: 0.0,
+        brightness: 0.0,
+        contrast: 0.0,
+        saturation: 0.0,
+        hue: 0.0,
+        flip_probability: 0.0,
+        ..AugmentConfig::default()
+    };
+    let config = TrainConfig { augment, bank_init: BankInit::Forward, ..config() };
+    let (summary, events) = run_with_events(&config, &splits_of(same, None), &folder.path().join("run"));
+    assert!(summary.unwrap().epochs.iter().all(|epoch| epoch.mean_cosine.unwrap() > 0.9 && epoch.effective_rank.unwrap() < 1.5));
+    let told = events.iter().filter(|event| matches!(event, Event::Warning(Warning::Collapse { .. }))).count();
+    assert_eq!(told, 1);
 }
 
 #[test]

@@ -1,27 +1,34 @@
 //! `la-cli train`: settings from a preset and flags, a run folder, and the run as it goes.
 
+mod beginning;
 mod flags;
+mod outcome;
 pub mod pictures;
 mod reporter;
 mod trunk;
+mod warnings;
 
 pub use flags::TrainArgs;
 
+use crate::eval::Labelled;
 use crate::output::{command, remark, say};
-use crate::progress::duration;
 use crate::weights::{readout, Encoder};
 use crate::{eval, origin, output, source};
 use anyhow::{bail, Context};
+use beginning::Weights;
 use candle_core::Device;
-use flags::Recipe;
 use la_core::checkpoint::{self, Position, TrainImages};
 use la_core::config::{Monitor, TrainConfig};
 use la_core::data::{OpenConfig, Splits};
 use la_core::eval::knn::KnnConfig;
 use la_core::run_folder::RunFolder;
 use la_core::train::{check_start, train, Start, Summary};
+use outcome::Used;
 use reporter::Reporter;
 use std::path::{Path, PathBuf};
+
+/// Stands for the number of images before they are opened; settings that open them do not depend on it.
+const TYPICAL_IMAGES: usize = 1000;
 
 /// A run that is about to begin or to go on.
 struct Plan {
@@ -33,15 +40,18 @@ struct Plan {
 
 /// Where it begins.
 enum Origin {
-    First,
+    First(Option<Weights>),
     Resumed,
+    /// From the weights that it was to begin from: it was stopped before its first checkpoint.
+    Again(Weights),
     Branch(PathBuf),
 }
 
 impl Origin {
     fn start(&self) -> Start<'_> {
         match self {
-            Self::First => Start::New,
+            Self::First(None) => Start::New,
+            Self::First(Some(weights)) | Self::Again(weights) => Start::From(weights.net()),
             Self::Resumed => Start::Resume,
             Self::Branch(checkpoint) => Start::Branch(checkpoint),
         }
@@ -51,14 +61,14 @@ impl Origin {
 /// Runs `la-cli train`.
 pub fn run(args: &TrainArgs, device: &Device, threads: Option<usize>) -> anyhow::Result<()> {
     let mut plan = match &args.resume {
-        Some(path) => resume(args, path)?,
+        Some(path) => resume(args, path, device)?,
         None => begin(args, device)?,
     };
     plan.config.device = device.clone();
     plan.config.threads = threads.unwrap_or(0);
     source::warn_unreadable(&plan.splits);
     note_lack_of_labels(&plan);
-    let mut reporter = Reporter::new(&plan.config, &plan.run);
+    let mut reporter = Reporter::new(&plan.config, &plan.run, args.is_ir_chosen());
     let summary = train(&plan.config, &plan.splits, &plan.run, plan.origin.start(), &mut |event| reporter.report(event))
         .map_err(|error| with_way_out(error, &plan.run))?;
     reporter.finish();
@@ -76,32 +86,36 @@ fn note_lack_of_labels(plan: &Plan) {
 }
 
 fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<Plan> {
-    let Recipe { mut config, description, checkpoint } = args.recipe()?;
+    let weights = args.weights(device)?;
+    // Refused, or found and opened, whatever the number of images.
+    let mut config = args.recipe(TYPICAL_IMAGES, weights.as_ref())?.config;
     // Not every device computes in every precision.
     config.device = device.clone();
     config.validate()?;
-    if let Some(init) = &args.init {
-        config.init = Some(crate::weights::local_path(init)?);
-    }
     let out = args.out.clone().map_or_else(|| free_folder(&config.data), Ok)?;
     refuse_existing(&out)?;
     let splits = open(&config).map_err(|error| match &args.branch {
         Some(run) if args.data.is_none() => source::not_where_recorded(error, &format!("--branch {}", run.display()), &config.data),
         _ => error,
     })?;
+    let recipe = args.recipe(splits.train.len(), weights.as_ref())?;
+    config = TrainConfig { device: device.clone(), ..recipe.config };
     // Before the folder is made: settings that do not fit the data, or what to begin with, leave nothing behind.
     config.fit(splits.train.len())?;
-    let origin = checkpoint.map_or(Origin::First, Origin::Branch);
+    let origin = recipe.checkpoint.map_or(Origin::First(weights), Origin::Branch);
     check_start(&config, &splits, origin.start())?;
     let mut run = RunFolder::create(&out)?;
     run.git_commit = option_env!("LA_GIT_COMMIT").map(String::from);
     run.command = Some(origin::command_line());
     run.machine = Some(origin::machine(&config.device));
-    show(&description, &config, &splits, &run)?;
+    show(&recipe.description, &config, &splits, &run)?;
+    if let Some(beginning) = recipe.own {
+        warnings::warn_of_few(splits.train.len(), beginning, &config);
+    }
     Ok(Plan { config, run, splits, origin })
 }
 
-fn resume(args: &TrainArgs, path: &Path) -> anyhow::Result<Plan> {
+fn resume(args: &TrainArgs, path: &Path, device: &Device) -> anyhow::Result<Plan> {
     let given = args.given();
     if !given.is_empty() {
         let [branch, init] = ["--branch", "--init"].map(|flag| output::shell_line(&[flag, &path.to_string_lossy()]));
@@ -119,7 +133,7 @@ fn resume(args: &TrainArgs, path: &Path) -> anyhow::Result<Plan> {
     args.move_data(&mut config);
     let splits = open(&config)
         .with_context(|| format!("--resume {}: the images it began with; --data and --test say where they are now", path.display()))?;
-    if let Some(difference) = position.and_then(|position| TrainImages::of(&*splits.train).difference(&position)) {
+    if let Some(difference) = position.as_ref().and_then(|position| TrainImages::of(&*splits.train).difference(position)) {
         bail!(
             "--resume {}: {} does not hold the images that it learns from: {difference}; --data says where they are",
             path.display(),
@@ -127,7 +141,11 @@ fn resume(args: &TrainArgs, path: &Path) -> anyhow::Result<Plan> {
         );
     }
     show("as the run began", &config, &splits, &run)?;
-    Ok(Plan { config, run, splits, origin: Origin::Resumed })
+    let origin = match (&position, &config.init) {
+        (None, Some(init)) => Origin::Again(Weights::open(&init.to_string_lossy(), device).context("--resume: the weights to begin from")?),
+        _ => Origin::Resumed,
+    };
+    Ok(Plan { config, run, splits, origin })
 }
 
 /// Where the run's last checkpoint stands, if it has one.
@@ -224,7 +242,13 @@ fn finish(plan: &Plan, summary: &Summary, device: &Device) -> anyhow::Result<()>
         // The weights are there; pictures are an extra.
         remark!("warning: the pictures of the run are incomplete: {error:#}");
     }
-    quiet(say!("{}", outcome(summary, &knn_config(&plan.config, plan.splits.train.len()))))?;
+    let used = as_used(plan, device).unwrap_or_else(|error| {
+        remark!("warning: what search finds by these weights is not measured: {error:#}");
+        None
+    });
+    for line in outcome::lines(&plan.config, summary, &plan.splits, used.as_ref()) {
+        quiet(say!("{line}"))?;
+    }
     let files = ["model.safetensors", readout::FILE, "metrics.jsonl", "curves.png", "neighbors.png"];
     let written: Vec<&str> = files.into_iter().filter(|name| plan.run.file(name).is_file()).collect();
     quiet(say!("{}: {}", path.display(), written.join(", ")))?;
@@ -234,6 +258,18 @@ fn finish(plan: &Plan, summary: &Summary, device: &Device) -> anyhow::Result<()>
         quiet(say!("           {}", command(&["eval", &path, how])))?;
     }
     quiet(say!("           {}", command(&["search", &path, "--data", &plan.config.data, "--query", "PICTURE"])))
+}
+
+/// Measures what search finds by the run and by the weights that it began from, where there are such, and labels to measure by.
+fn as_used(plan: &Plan, device: &Device) -> anyhow::Result<Option<Used>> {
+    let Some(init) = plan.config.init.as_ref().filter(|_| plan.config.monitor != Monitor::None) else { return Ok(None) };
+    if plan.splits.test.is_none() || eval::lack_of_labels(&plan.splits).is_some() {
+        return Ok(None);
+    }
+    let images = Labelled::new(plan.splits.clone(), &plan.config.data)?;
+    let knn = knn_config(&plan.config, plan.splits.train.len());
+    let top1 = |name: &Path| images.knn_top1(&Encoder::open(&name.to_string_lossy(), device)?, &knn);
+    Ok(Some(Used { run: top1(plan.run.path())?, weights: top1(init)? }))
 }
 
 /// Learns the read-out of the finished network, unless the run has it already.
@@ -256,23 +292,6 @@ fn evaluation(splits: &Splits) -> Option<&'static str> {
         None if splits.test.is_some() => Some("--linear"),
         None => (splits.train.len() > 1).then_some("--leave-one-out"),
     }
-}
-
-/// The result in a line: accuracy before and after, beside raw pixels.
-fn outcome(summary: &Summary, knn: &KnnConfig) -> String {
-    let seconds = summary.epochs.last().map_or(0.0, |epoch| epoch.total_seconds);
-    let time = duration(seconds);
-    let Some(top1) = summary.epochs.last().and_then(|epoch| epoch.knn_top1) else {
-        return format!("done in {time}");
-    };
-    let mut text = format!("done in {time}: kNN top-1 {}", output::percent(top1));
-    if let Some(baseline) = &summary.baseline {
-        let levels = [("before training", baseline.random_init), ("raw pixels", baseline.raw_pixels)];
-        for (name, level) in levels.into_iter().filter_map(|(name, level)| Some((name, level?))) {
-            text += &format!(", {name} {}", output::percent(level));
-        }
-    }
-    format!("{text} (K = {}, temperature {})", knn.k, knn.temperature)
 }
 
 /// The vote that a run on so many images measures by.

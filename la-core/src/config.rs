@@ -2,10 +2,12 @@
 
 mod choices;
 mod fit;
+mod own;
 mod presets;
 
 pub use choices::{BankInit, Ir, Monitor, ScheduleKind};
 pub use fit::{Fit, PUBLISHED_NUM_IMAGES};
+pub use own::Beginning;
 pub use presets::{Preset, PRESETS};
 
 use crate::{
@@ -51,7 +53,7 @@ pub struct TrainConfig {
     pub width: usize,
     /// Dimension `D` of the embedding.
     pub embedding_dim: usize,
-    /// Start from these weights instead of random ones.
+    /// The weights that training begins from, for the record: [`crate::train::Start::From`] gives them. Random ones if `None`.
     pub init: Option<PathBuf>,
     /// Epochs in all.
     pub epochs: usize,
@@ -176,11 +178,7 @@ impl Default for TrainConfig {
 impl TrainConfig {
     /// The preset of this name, or an error that lists the names.
     pub fn preset(name: &str) -> Result<Self> {
-        let Some(preset) = PRESETS.iter().find(|preset| preset.name == name) else {
-            let names: Vec<_> = PRESETS.iter().map(|preset| preset.name).collect();
-            bail!("preset must be one of {}, got {name}", names.join(", "));
-        };
-        Ok((preset.config)())
+        Ok((Preset::of_name(name)?.config)())
     }
 
     /// The network's part of the settings.

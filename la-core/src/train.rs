@@ -1,6 +1,7 @@
 //! The training loop of the paper, from images to weights.
 
 mod begin;
+pub mod health;
 mod metrics;
 mod monitor;
 mod objective;
@@ -18,6 +19,7 @@ use crate::{
     data::{Batch, Splits},
     loss::LossOutput,
     ops::normalize::{normalize, normalize_backward},
+    resnet::ResNet,
     run_folder::RunFolder,
     Result,
 };
@@ -27,10 +29,13 @@ use std::{path::Path, time::Instant};
 use trainer::Trainer;
 
 /// How a run begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub enum Start<'a> {
-    /// From the first step, with the weights that the configuration names or random ones.
+    /// From the first step, with random weights.
     New,
+    /// From the first step, with these weights, which the configuration names; a run that was stopped before its first checkpoint
+    /// begins again so.
+    From(&'a ResNet),
     /// From the run's last checkpoint; from the first step where it has none yet.
     Resume,
     /// From the checkpoint in this file, which another run left, under settings of this run's own.

@@ -106,10 +106,45 @@ fn a_flag_over_a_preset_is_reported_with_both_values() {
 }
 
 #[test]
+fn settings_for_ones_own_images_follow_their_number_and_what_training_begins_from() {
+    let folder = folder();
+    write_pictures(&folder.path().join("photos-of-mine"), 24);
+    let few = ["train", "--data", "photos-of-mine", "--epochs", "1", "--size", "8", "--monitor", "none"];
+    let scratch = la(folder.path(), &[&few[..], &["--from-scratch", "--width", "8", "--out", "scratch"]].concat());
+    assert_holds(&scratch.stderr, &["warning: 24 images are few to learn from", "`la-cli serve --data photos-of-mine`"]);
+    assert_holds(&scratch.ok(), &["chosen for 24 images, which ask for ", "from random weights", "width 8 (not 32)"]);
+    let train = config(&folder.path().join("scratch"))["train"].clone();
+    assert_eq!((train["views"].as_u64(), train["init"].as_str(), train["epochs"].as_u64()), (Some(2), None, Some(1)));
+    let other = la(folder.path(), &[&few[..], &["--width", "8", "--out", "other"]].concat()).ok();
+    assert_holds(&other, &["from random weights"]);
+    let given = la(folder.path(), &[&few[..], &["--init", "scratch", "--out", "given"]].concat()).ok();
+    assert_holds(&given, &["from scratch: ", "width 8,"]);
+    assert_eq!(config(&folder.path().join("given"))["train"]["init"], "scratch");
+}
+
+#[test]
+fn weights_with_another_last_layer_are_begun_from_and_said_to_get_a_new_one() {
+    let folder = folder();
+    let out = train_tiny(folder.path(), "run", &["--init", text(shared_run()), "--embedding-dim", "32"]).ok();
+    assert_holds(&out, &["embedding-dim 32: the weights to begin with have 128"]);
+}
+
+#[test]
+fn epochs_that_end_before_local_aggregation_are_warned_of_unless_they_were_asked_for() {
+    let folder = folder();
+    let few = ["train", "--limit", "40", "--width", "8", "--size", "8", "--epochs", "2"];
+    let warned = la(folder.path(), &few);
+    assert_holds(&warned.stderr, &["warning: local aggregation is never reached: 20 epochs", "--ir-epochs 1"]);
+    warned.ok();
+    let asked = la(folder.path(), &[&few[..], &["--ir-epochs", "2"]].concat());
+    assert!(!asked.stderr.contains("warning"), "{}", asked.stderr);
+}
+
+#[test]
 fn a_run_shows_accuracy_beside_raw_pixels_and_the_network_before_training() {
     let folder = folder();
     let out = train_tiny(folder.path(), "run", &[]).ok();
-    assert_holds(&out, &["raw pixels", "network before training", "K = ", "temperature 0.07", "epoch 1/2 ir", "epoch 2/2 la"]);
+    assert_holds(&out, &["raw pixels", "whitened pixels", "before training", "K = ", "temperature 0.07", "epoch 1/2 ir", "epoch 2/2 la"]);
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! The flags of `la-cli train` and the settings that they make with a preset.
 
+use super::beginning::Weights;
 use super::trunk::Trunk;
-use la_core::config::{BankInit, Ir, Monitor, ScheduleKind, TrainConfig, PRESETS};
+use crate::weights::PHOTOS;
+use candle_core::Device;
+use la_core::config::{BankInit, Beginning, Ir, Monitor, Preset, ScheduleKind, TrainConfig, PRESETS};
 use la_core::ops::device::Precision;
-use la_core::resnet::{Arch, Stem};
+use la_core::resnet::{Arch, ResNetConfig, Stem};
 use std::path::PathBuf;
 
 /// Options of `la-cli train`. Each flag that is left out takes its value from the preset; config.json in the run folder
@@ -11,7 +14,7 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 #[command(after_help = presets_help())]
 pub struct TrainArgs {
-    /// Named settings [default: quick on the sample, one of the data's name where there is one, else the published recipe]
+    /// Named settings [default: quick on the sample, one of the data's name where there is one, else chosen by the number of images]
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
     /// Images to learn from
@@ -44,9 +47,13 @@ pub struct TrainArgs {
     /// Begin a new run from the last checkpoint of this one, or from RUN/checkpoint/FILE: under its settings, but for the flags given
     #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["preset", "resume", "init"])]
     pub branch: Option<PathBuf>,
-    /// Begin a new run from these weights
+    /// Begin a new run from these weights; with a last layer of its own where they have another --embedding-dim
+    /// [default: photos for one's own images without --preset, unless --arch, --stem or --width ask for another network]
     #[arg(long, value_name = "WEIGHTS", help_heading = "Run")]
-    pub init: Option<String>,
+    init: Option<String>,
+    /// Begin a new run from random weights
+    #[arg(long, help_heading = "Run", conflicts_with_all = ["resume", "branch", "init"])]
+    from_scratch: bool,
     /// Seed of every random number
     #[arg(long, value_name = "S", help_heading = "Run")]
     seed: Option<u64>,
@@ -147,6 +154,8 @@ pub struct Recipe {
     pub description: String,
     /// The checkpoint that a branch begins from.
     pub checkpoint: Option<PathBuf>,
+    /// What training begins from, where the settings were chosen for pictures of one's own.
+    pub own: Option<Beginning>,
 }
 
 /// A flag that was given.
@@ -176,39 +185,74 @@ macro_rules! overrides {
 }
 
 impl TrainArgs {
-    /// The preset's settings, or the branch's, with the given flags in them.
-    pub fn recipe(&self) -> anyhow::Result<Recipe> {
-        let (name, mut config, checkpoint) = match &self.branch {
-            Some(path) => {
-                let Trunk { config, checkpoint } = Trunk::open(path)?;
-                (format!("as {} began", path.display()), config, Some(checkpoint))
-            }
-            None => {
-                let (name, config) = self.preset()?;
-                (name, config, None)
-            }
-        };
-        let given = self.override_settings(&mut config);
+    /// The weights to begin from, where that is neither random ones nor a checkpoint.
+    pub fn weights(&self, device: &Device) -> anyhow::Result<Option<Weights>> {
+        if let Some(name) = &self.init {
+            return Weights::open(name, device).map(Some);
+        }
+        if self.branch.is_some() || self.from_scratch || self.fitting_preset()?.is_some() {
+            return Ok(None);
+        }
+        let photos = Weights::open(PHOTOS, device)?;
+        let ResNetConfig { arch, stem, width, .. } = *photos.net().config();
+        let is_of_them = self.arch.unwrap_or(arch) == arch && self.stem.unwrap_or(stem) == stem && self.width.unwrap_or(width) == width;
+        Ok(is_of_them.then_some(photos))
+    }
+
+    /// The preset's settings, or the branch's, or those for `num_images` pictures of one's own, with the given flags in them.
+    pub fn recipe(&self, num_images: usize, weights: Option<&Weights>) -> anyhow::Result<Recipe> {
+        let mut recipe = self.named_recipe(num_images, weights)?;
+        let given = self.override_settings(&mut recipe.config);
         // What the data is stands in a line of its own.
         let changed: Vec<String> = given
             .iter()
             .filter(|given| given.before != given.after && given.flag != "data")
             .map(|given| format!("{} {} (not {})", dashed(given.flag), given.after, given.before))
             .collect();
-        let description = if changed.is_empty() { name } else { format!("{name} with {}", changed.join(", ")) };
-        Ok(Recipe { config, description, checkpoint })
+        if !changed.is_empty() {
+            recipe.description += &format!(" with {}", changed.join(", "));
+        }
+        if let Some(weights) = weights {
+            recipe.config.init = Some(weights.place.clone());
+        }
+        Ok(recipe)
     }
 
-    fn preset(&self) -> anyhow::Result<(String, TrainConfig)> {
+    /// Whether the epochs of instance recognition were given: that they fill the run is then no surprise.
+    pub fn is_ir_chosen(&self) -> bool {
+        self.ir_epochs.is_some()
+    }
+
+    fn named_recipe(&self, num_images: usize, weights: Option<&Weights>) -> anyhow::Result<Recipe> {
+        if let Some(path) = &self.branch {
+            let Trunk { config, checkpoint } = Trunk::open(path)?;
+            return Ok(Recipe { config, description: format!("as {} began", path.display()), checkpoint: Some(checkpoint), own: None });
+        }
+        if let Some(preset) = self.fitting_preset()? {
+            let description = format!("preset {}", preset.name);
+            return Ok(Recipe { config: (preset.config)(), description, checkpoint: None, own: None });
+        }
+        let beginning = if weights.is_some() { Beginning::Weights } else { Beginning::Scratch };
+        let mut config = TrainConfig::own(num_images, beginning, self.epochs);
+        let from = weights.map_or("random weights".into(), |weights| weights.place.display().to_string());
+        if let Some(weights) = weights {
+            weights.shape(&mut config);
+        }
+        let asked = match beginning.epochs(num_images) {
+            epochs if config.epochs == epochs => String::new(),
+            epochs => format!(", which ask for {epochs} epochs"),
+        };
+        let description = format!("chosen for {}{asked}, from {from}", crate::source::images(num_images, ""));
+        Ok(Recipe { config, description, checkpoint: None, own: Some(beginning) })
+    }
+
+    /// The preset that is named, or the one of the data.
+    fn fitting_preset(&self) -> anyhow::Result<Option<&'static Preset>> {
         if let Some(name) = &self.preset {
-            return Ok((format!("preset {name}"), TrainConfig::preset(name)?));
+            return Ok(Some(Preset::of_name(name)?));
         }
         let data = self.data.as_deref().unwrap_or("sample");
-        let fitting = PRESETS.iter().find(|preset| preset.name == data || (preset.config)().data == data);
-        match fitting {
-            Some(preset) => Ok((format!("preset {}", preset.name), (preset.config)())),
-            None => Ok(("published settings".to_string(), TrainConfig::default())),
-        }
+        Ok(PRESETS.iter().find(|preset| preset.name == data || (preset.config)().data == data))
     }
 
     fn override_settings(&self, config: &mut TrainConfig) -> Vec<Override> {

@@ -1,7 +1,7 @@
 //! Named settings.
 
-use super::{BankInit, Ir, Monitor, ScheduleKind, TrainConfig};
-use crate::{augment::AugmentConfig, optim::SgdConfig, resnet::Stem};
+use super::{BankInit, ScheduleKind, TrainConfig};
+use crate::{augment::AugmentConfig, error::bail, optim::SgdConfig, resnet::Stem, Result};
 
 /// A named configuration.
 #[derive(Debug, Clone, Copy)]
@@ -12,6 +12,17 @@ pub struct Preset {
     pub about: &'static str,
     /// The settings.
     pub config: fn() -> TrainConfig,
+}
+
+impl Preset {
+    /// The preset of this name, or an error that lists the names.
+    pub fn of_name(name: &str) -> Result<&'static Self> {
+        let Some(preset) = PRESETS.iter().find(|preset| preset.name == name) else {
+            let names: Vec<_> = PRESETS.iter().map(|preset| preset.name).collect();
+            bail!("preset must be one of {}, got {name}", names.join(", "));
+        };
+        Ok(preset)
+    }
 }
 
 /// All presets; the first is what `la-cli train` without arguments runs.
@@ -32,7 +43,7 @@ pub const PRESETS: &[Preset] = &[
         about: "small photographs, two views of each, 200 epochs of ResNet-18 with the small stem: for a GPU",
         config: cifar10,
     },
-    Preset { name: "imagenet-paper", about: "the published recipe: ResNet-18, 224 px, 200 epochs", config: imagenet_paper },
+    Preset { name: "imagenet-paper", about: "the published recipe: ResNet-18, 224 px, 200 epochs", config: TrainConfig::default },
 ];
 
 /// Aligned 28 px pictures and few steps: gentle crops, a bank that starts from the network and moves slowly, the whole softmax,
@@ -111,17 +122,6 @@ fn cifar10() -> TrainConfig {
         bank_init: BankInit::Forward,
         // Epochs take seconds, and a checkpoint is a tenth of a gigabyte.
         checkpoint_interval: 10,
-        ..TrainConfig::default()
-    }
-}
-
-fn imagenet_paper() -> TrainConfig {
-    TrainConfig {
-        ir: Ir::Nce,
-        num_background: Some(4096),
-        num_clusters: Some(30_000),
-        num_clusterings: Some(10),
-        monitor: Monitor::Bank,
         ..TrainConfig::default()
     }
 }

@@ -6,13 +6,13 @@ use crate::{
     config::{BankInit, Fit, TrainConfig},
     data::{BatchConfig, Normalization, Splits},
     error::bail,
-    files::{not_finite, read_tensors},
+    files::not_finite,
     memory_bank::MemoryBank,
     optim::Sgd,
-    resnet::ResNet,
-    run_folder::{weights_path, RunConfig, RunFolder, Versions},
+    resnet::{ResNet, ResNetConfig},
+    run_folder::{RunConfig, RunFolder, Versions},
     train::{Start, Totals},
-    Error, Result,
+    Result,
 };
 use candle_core::{Device, DeviceLocation};
 
@@ -23,6 +23,22 @@ pub(super) fn measure_normalization(fit: &mut Fit, splits: &Splits) -> Result<()
         fit.config.normalization = Some(Normalization { mean, std });
     }
     Ok(())
+}
+
+/// Says so where the weights to begin with give all but their last layer.
+pub(super) fn note_new_head(fit: &mut Fit, start: Start) {
+    if let Start::From(weights) = start {
+        if has_other_head(&fit.config, weights) {
+            let (theirs, ours) = (weights.config().embedding_dim, fit.config.embedding_dim);
+            fit.notes.push(format!(
+                "embedding-dim {ours}: the weights to begin with have {theirs}; their last layer is left out for a random one"
+            ));
+        }
+    }
+}
+
+fn has_other_head(config: &TrainConfig, weights: &ResNet) -> bool {
+    weights.config().embedding_dim != config.embedding_dim
 }
 
 /// What the batches of a fitted configuration look like.
@@ -88,12 +104,14 @@ fn device_name(device: &Device) -> String {
     }
 }
 
-pub(super) fn fresh_state(config: &TrainConfig, splits: &Splits, batches: &BatchConfig, images: &TrainImages) -> Result<TrainState> {
-    let net = initial_network(config)?;
+pub(super) fn fresh_state(config: &TrainConfig, splits: &Splits, images: &TrainImages, weights: Option<&ResNet>) -> Result<TrainState> {
+    let net = initial_network(config, weights)?;
     let num_images = images.count;
     let bank = match config.bank_init {
         BankInit::Random => MemoryBank::random(num_images, config.embedding_dim, config.seed, &config.device)?,
-        BankInit::Forward => MemoryBank::from_tensor(monitor::embeddings(&net, &splits.train, batches)?.to_device(&config.device)?)?,
+        BankInit::Forward => {
+            MemoryBank::from_tensor(monitor::embeddings(&net, &splits.train, &batch_config(config))?.to_device(&config.device)?)?
+        }
     };
     let position = Position {
         config: config.clone(),
@@ -108,28 +126,50 @@ pub(super) fn fresh_state(config: &TrainConfig, splits: &Splits, batches: &Batch
     Ok(TrainState { sgd: Sgd::new(config.sgd, &net)?, net, bank, clusters: None, position })
 }
 
-/// Fails where a run cannot begin so: weights or checkpoint are missing, damaged, or of another network or other images.
+/// Fails where a run cannot begin so: a checkpoint is missing or damaged, or weights or checkpoint are of another network or other images.
 ///
 /// [`super::train`] sees the same; who makes a folder for the run asks before.
 pub fn check_start(config: &TrainConfig, splits: &Splits, start: Start) -> Result<()> {
     match start {
-        Start::New if config.init.is_some() => initial_network(config).map(|_| ()),
+        Start::From(weights) => check_weights(config, weights),
         Start::Branch(path) => checkpoint::check_trunk(path, config, &TrainImages::of(&*splits.train)),
         Start::New | Start::Resume => Ok(()),
     }
 }
 
-fn initial_network(config: &TrainConfig) -> Result<ResNet> {
-    let Some(init) = &config.init else { return ResNet::new(&config.network(), config.seed, &config.device) };
-    let path = weights_path(init)?;
-    let (tensors, _) = read_tensors(&path, &config.device)?;
-    let net = ResNet::from_tensors(&tensors, &config.device).map_err(|error| Error::invalid(format!("{}: {error}", path.display())))?;
-    if let Some(difference) = net.config().difference(&config.network()) {
-        bail!("{}: these weights are of another network: {difference}", path.display());
+/// The network before the first step: random, but for what `weights` hold.
+///
+/// Weights of another embedding dimension give all but their last layer.
+fn initial_network(config: &TrainConfig, weights: Option<&ResNet>) -> Result<ResNet> {
+    let mut net = ResNet::new(&config.network(), config.seed, &config.device)?;
+    match (weights, &config.init) {
+        (None, None) => return Ok(net),
+        (None, Some(init)) => bail!("the run begins from {}, expected its network, got none", init.display()),
+        (Some(weights), _) => check_weights(config, weights)?,
     }
-    let loaded = net.tensors()?;
-    if let Some(name) = not_finite(loaded.iter().map(|(name, tensor)| (name.as_str(), tensor)))? {
-        bail!("{}: tensor {name} holds NaN or infinite values, expected weights to begin with", path.display());
-    }
+    let is_head = |name: &str| name.starts_with("fc.");
+    let given = weights.map(ResNet::tensors).transpose()?.unwrap_or_default();
+    let tensors = match weights.is_some_and(|weights| has_other_head(config, weights)) {
+        false => given,
+        true => given
+            .into_iter()
+            .filter(|(name, _)| !is_head(name))
+            .chain(net.tensors()?.into_iter().filter(|(name, _)| is_head(name)))
+            .collect(),
+    };
+    net.load_tensors(&tensors.into_iter().collect())?;
     Ok(net)
+}
+
+fn check_weights(config: &TrainConfig, weights: &ResNet) -> Result<()> {
+    let name = config.init.as_ref().map_or("the weights to begin with".into(), |init| init.display().to_string());
+    let wanted = ResNetConfig { embedding_dim: weights.config().embedding_dim, ..config.network() };
+    if let Some(difference) = weights.config().difference(&wanted) {
+        bail!("{name}: these weights are of another network: {difference}");
+    }
+    let tensors = weights.tensors()?;
+    if let Some(tensor) = not_finite(tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)))? {
+        bail!("{name}: tensor {tensor} holds NaN or infinite values, expected weights to begin with");
+    }
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! What a run reports: one line of `metrics.jsonl` an epoch, and the events on the way there.
 
+use super::health::{Spread, Warning};
 use serde::{Deserialize, Serialize};
 use std::{
     path::PathBuf,
@@ -50,6 +51,10 @@ pub struct EpochMetrics {
     pub wait_seconds: f64,
     /// Share of images without a close neighbour among their background neighbours; local aggregation only.
     pub empty_close: Option<f64>,
+    /// [`Spread::mean_cosine`] of the bank after the epoch; older runs have none.
+    pub mean_cosine: Option<f64>,
+    /// [`Spread::effective_rank`] of the bank after the epoch; older runs have none.
+    pub effective_rank: Option<f64>,
     /// Largest resident memory of the process so far, in MiB, where the system tells.
     pub peak_rss_mb: Option<f64>,
     /// When the epoch ended, in seconds since 1970.
@@ -57,10 +62,21 @@ pub struct EpochMetrics {
 }
 
 impl EpochMetrics {
+    /// How far the rows of the bank lay apart, where that was measured.
+    pub fn spread(&self) -> Option<Spread> {
+        Some(Spread { mean_cosine: self.mean_cosine?, effective_rank: self.effective_rank? })
+    }
+
     /// The curves that TensorBoard shows.
     pub fn scalars(&self) -> Vec<(&'static str, f32)> {
         let always = [("loss", self.loss), ("lr", self.lr), ("images_per_s", self.images_per_s), ("seconds", self.seconds)];
-        let sometimes = [("knn_top1", self.knn_top1.map(f64::from)), ("empty_close", self.empty_close), ("peak_rss_mb", self.peak_rss_mb)];
+        let sometimes = [
+            ("knn_top1", self.knn_top1.map(f64::from)),
+            ("empty_close", self.empty_close),
+            ("mean_cosine", self.mean_cosine),
+            ("effective_rank", self.effective_rank),
+            ("peak_rss_mb", self.peak_rss_mb),
+        ];
         let sometimes = sometimes.into_iter().filter_map(|(name, value)| Some((name, value?)));
         always.into_iter().chain(sometimes).map(|(name, value)| (name, value as f32)).collect()
     }
@@ -71,7 +87,10 @@ impl EpochMetrics {
 pub struct Baseline {
     /// Cosine similarity of the normalised pixels themselves; absent where they would need too much memory.
     pub raw_pixels: Option<f32>,
-    /// The network as initialised.
+    /// The same of pixels whitened by the principal components of the training images; absent from older runs, and where there are
+    /// too many images or too few.
+    pub whitened_pixels: Option<f32>,
+    /// The network as initialised: random, or the weights to begin with.
     pub random_init: Option<f32>,
     /// Neighbours that vote.
     pub knn_k: usize,
@@ -84,6 +103,8 @@ pub struct Baseline {
 pub enum Event {
     /// Something chosen or left out, with the reason.
     Note(String),
+    /// Something that goes wrong, or will; each is told once in a run.
+    Warning(Warning),
     /// Training begins or goes on.
     Start {
         /// Training images.

@@ -11,6 +11,7 @@ use crate::{
     files::not_finite,
     memory_bank::MemoryBank,
     ops::normalize::normalize,
+    pca,
     resnet::ResNet,
     Error, Result,
 };
@@ -21,6 +22,12 @@ use std::sync::Arc;
 const RAW_SIZE: usize = 32;
 /// Values of the raw pixels of a split, above which they are left out (1 GiB).
 const MAX_RAW_VALUES: usize = 1 << 28;
+/// Side, components at most and images for each component of whitened pixels.
+const WHITENED_SIZE: usize = 16;
+const WHITENED_DIM: usize = 128;
+const IMAGES_PER_COMPONENT: usize = 4;
+/// Images above which they are left out.
+const MAX_WHITENED_IMAGES: usize = 60_000;
 /// Images that are looked at to tell gray sets from coloured ones.
 const GRAY_SAMPLE: usize = 64;
 
@@ -69,6 +76,7 @@ impl Monitor {
         let test = embeddings(net, &self.test, &self.batches)?;
         Ok(Baseline {
             raw_pixels: self.raw_pixels()?,
+            whitened_pixels: self.whitened_pixels()?,
             random_init: Some(self.vote(&train, &test)?),
             knn_k: self.knn.k,
             knn_temperature: self.knn.temperature,
@@ -76,14 +84,33 @@ impl Monitor {
     }
 
     fn raw_pixels(&self) -> Result<Option<f32>> {
-        let batches = BatchConfig { size: self.batches.size.min(RAW_SIZE), ..self.batches.clone() };
+        let unit = |rows: Tensor| Ok(normalize(&rows)?.0);
+        let Some((train, test)) = self.pixels(RAW_SIZE, unit)? else { return Ok(None) };
+        Ok(Some(self.vote(&train, &test)?))
+    }
+
+    /// Small pixels, whitened by the principal components of the training images: a stronger baseline than raw ones.
+    fn whitened_pixels(&self) -> Result<Option<f32>> {
+        let dim = WHITENED_DIM.min(self.train.len() / IMAGES_PER_COMPONENT);
+        if dim == 0 || self.train.len() > MAX_WHITENED_IMAGES {
+            return Ok(None);
+        }
+        let Some((train, test)) = self.pixels(WHITENED_SIZE, Ok)? else { return Ok(None) };
+        // Only images that are all equal cannot be whitened.
+        let Ok(whitening) = pca::whitening(&train, dim) else { return Ok(None) };
+        Ok(Some(self.vote(&whitening.apply(&train)?, &whitening.apply(&test)?)?))
+    }
+
+    /// The pixels `(N, F)` of both splits at this side at most, each batch through `f`; nothing where they would need too much memory.
+    fn pixels(&self, size: usize, f: impl Fn(Tensor) -> Result<Tensor>) -> Result<Option<(Tensor, Tensor)>> {
+        let batches = BatchConfig { size: self.batches.size.min(size), ..self.batches.clone() };
         let channels = if is_gray(&*self.train)? && is_gray(&*self.test)? { 1 } else { 3 };
         if self.train.len() * channels * batches.size * batches.size > MAX_RAW_VALUES {
             return Ok(None);
         }
-        let rows = |images: &Tensor| Ok(normalize(&images.narrow(1, 0, channels)?.contiguous()?.flatten_from(1)?)?.0);
+        let rows = |images: &Tensor| f(images.narrow(1, 0, channels)?.contiguous()?.flatten_from(1)?);
         let pixels = |source| collect(source, &batches, &mut |_| (), rows)?.with_stand_ins(source.len());
-        Ok(Some(self.vote(&pixels(&self.train)?, &pixels(&self.test)?)?))
+        Ok(Some((pixels(&self.train)?, pixels(&self.test)?)))
     }
 
     fn vote(&self, bank: &Tensor, queries: &Tensor) -> Result<f32> {

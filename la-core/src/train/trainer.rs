@@ -1,7 +1,8 @@
 //! What surrounds the steps: how a run begins, when it clusters, evaluates and saves.
 
 use super::{
-    begin::{batch_config, fresh_state, measure_normalization, note_places, renew_settings, write_settings},
+    begin::{batch_config, fresh_state, measure_normalization, note_new_head, note_places, renew_settings, write_settings},
+    health::{self, Spread},
     metrics,
     monitor::Monitor,
     objective::Objective,
@@ -58,7 +59,11 @@ impl<'a> Trainer<'a> {
         set_precision(&config.device, config.precision)?;
         let mut fit = config.fit(splits.train.len())?;
         measure_normalization(&mut fit, splits)?;
+        note_new_head(&mut fit, start);
         fit.notes.iter().for_each(|note| progress(Event::Note(note.clone())));
+        if !matches!(start, Start::Resume) {
+            health::of_settings(&fit, splits.train.len()).into_iter().for_each(|warning| progress(Event::Warning(warning)));
+        }
         let batches = batch_config(&fit.config);
         let images = TrainImages::of(&*splits.train);
         let state = match start {
@@ -76,11 +81,18 @@ impl<'a> Trainer<'a> {
             }
             Start::Resume => {
                 renew_settings(&fit.config, splits, run)?;
-                fresh_state(&fit.config, splits, &batches, &images)?
+                fresh_state(&fit.config, splits, &images, None)?
             }
             Start::New => {
                 write_settings(&fit, splits, run, None)?;
-                fresh_state(&fit.config, splits, &batches, &images)?
+                fresh_state(&fit.config, splits, &images, None)?
+            }
+            Start::From(weights) => {
+                match run.read_config() {
+                    Ok(_) => renew_settings(&fit.config, splits, run)?,
+                    Err(_) => write_settings(&fit, splits, run, None)?,
+                }
+                fresh_state(&fit.config, splits, &images, Some(weights))?
             }
         };
         let monitor = Monitor::new(&fit.config, splits, &batches);
@@ -264,7 +276,7 @@ impl<'a> Trainer<'a> {
             }
             None => None,
         };
-        let metrics = self.epoch_metrics(knn_top1);
+        let metrics = self.epoch_metrics(knn_top1, Spread::of(self.state.bank.rows())?);
         let position = &mut self.state.position;
         position.epochs.push(metrics.clone());
         position.epoch += 1;
@@ -275,6 +287,8 @@ impl<'a> Trainer<'a> {
         }
         self.run.add_metrics(&self.state.position.epochs)?;
         (self.progress)(Event::Epoch(metrics));
+        let warnings = health::of_epochs(&self.state.position.epochs, self.state.bank.dim());
+        warnings.into_iter().for_each(|warning| (self.progress)(Event::Warning(warning)));
         if done == self.fit.config.ir_epochs && done < self.fit.config.epochs {
             self.state.save(&self.run.ir_checkpoint_path())?;
         }
@@ -285,7 +299,7 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    fn epoch_metrics(&mut self, knn_top1: Option<f32>) -> EpochMetrics {
+    fn epoch_metrics(&mut self, knn_top1: Option<f32>, spread: Spread) -> EpochMetrics {
         let seconds = self.state.position.totals.elapsed + restart(&mut self.epoch_started);
         let (phase, lr) = (self.phase(), self.last_learning_rate());
         let Position { epoch, totals, epochs, .. } = &self.state.position;
@@ -302,6 +316,8 @@ impl<'a> Trainer<'a> {
             cluster_seconds: rounded(totals.cluster, 3),
             wait_seconds: rounded(totals.wait, 3),
             empty_close: (phase == Phase::La).then_some(totals.empty_close as f64 / (images * self.fit.config.views as f64)),
+            mean_cosine: Some(rounded(spread.mean_cosine, 4)),
+            effective_rank: Some(rounded(spread.effective_rank, 2)),
             peak_rss_mb: metrics::peak_rss_mb(),
             unix_time: metrics::unix_time(),
         }
