@@ -1,6 +1,6 @@
 //! Warnings in words, each with the flag to change.
 
-use crate::output::{command, percent, remark};
+use crate::output::{command, percent, remark, thousands};
 use crate::source::images;
 use la_core::config::{Beginning, TrainConfig};
 use la_core::train::health::Warning;
@@ -16,8 +16,10 @@ pub fn warn_of_few(num_images: usize, beginning: Beginning, config: &TrainConfig
         Beginning::Scratch => "pixels",
     };
     remark!(
-        "warning: {} are few to learn from: training gained over {over} from about {fewest} on. `{}` searches them without training",
+        "warning: {} are few to learn from: training was measured to gain over {over} with about {} or more. `{}` searches them without \
+         training",
         images(num_images, ""),
+        thousands(fewest),
         command(&["serve", "--data", &config.data])
     );
 }
