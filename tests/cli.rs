@@ -8,6 +8,8 @@ mod bench;
 mod export;
 #[path = "cli/hub.rs"]
 mod hub;
+#[path = "cli/manners.rs"]
+mod manners;
 #[path = "cli/pack.rs"]
 mod pack;
 #[path = "cli/resume.rs"]

@@ -1,17 +1,21 @@
 //! `la-cli embed`: the embeddings of a data source as a safetensors file.
 
-use crate::output::{say, thousands};
+use crate::output::{counted, say};
 use crate::weights::EncoderArgs;
 use crate::{output, source};
 use anyhow::Context;
 use candle_core::{Device, Tensor};
 use la_core::data::Source;
 use la_core::files::write_tensors;
+use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Options of `la-cli embed`.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  la-cli embed --data ~/photos --out photos.safetensors
+  la-cli embed runs/photos --data ~/photos --out photos.safetensors --force")]
 pub struct EmbedArgs {
     #[command(flatten)]
     encoder: EncoderArgs,
@@ -28,6 +32,9 @@ pub struct EmbedArgs {
     /// Replace the file
     #[arg(long)]
     force: bool,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs `la-cli embed`.
@@ -47,7 +54,10 @@ pub fn run(args: &EmbedArgs, device: &Device) -> anyhow::Result<()> {
     tensors.extend(labels(&parts)?.map(|labels| ("labels".to_string(), labels)));
     let names: Vec<String> = parts.iter().flat_map(source::names).collect();
     write_tensors(&args.out, &tensors, Some(("names", serde_json::to_string(&names)?))).context("the embeddings are lost")?;
-    say!("{}: {} embeddings of dimension {dim}", args.out.display(), thousands(num_images))
+    match args.json {
+        true => say!("{}", json!({"out": args.out, "data": splits.name, "num_images": num_images, "dim": dim})),
+        false => say!("{}: {} of dimension {dim}", args.out.display(), counted(num_images, "embedding")),
+    }
 }
 
 /// `(N,)` classes, or nothing where no image has one.

@@ -14,6 +14,9 @@ use std::time::Instant;
 
 /// Options of `la-cli eval`.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  la-cli eval runs/sample-1 --linear
+  la-cli eval --data ~/photos --leave-one-out    # where each class is a sub-folder")]
 pub struct EvalArgs {
     #[command(flatten)]
     encoder: EncoderArgs,
@@ -230,9 +233,9 @@ impl Report<'_> {
         say!("data          {}{left_out}", source::describe(&self.data.splits))?;
         let others = if self.args.leave_one_out { ", each classified by the others" } else { "" };
         say!(
-            "kNN top-1     {}   K = {k}, temperature {temperature}; {} images re-embedded un-augmented{others}, batch norm in eval mode",
+            "kNN top-1     {}   K = {k}, temperature {temperature}; {} re-embedded un-augmented{others}, batch norm in eval mode",
             percent(self.knn_top1),
-            thousands(self.data.train_labels.len())
+            source::images(self.data.train_labels.len(), "")
         )?;
         if let Some(linear) = self.linear {
             let config = LinearConfig::default();

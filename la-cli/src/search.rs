@@ -14,6 +14,9 @@ use std::sync::Arc;
 
 /// Options of `la-cli search`.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  la-cli search --data ~/photos --query x.jpg
+  la-cli search runs/photos --data ~/photos --query x.jpg y.jpg --k 5 --panel found.png")]
 pub struct SearchArgs {
     #[command(flatten)]
     encoder: EncoderArgs,
@@ -137,7 +140,7 @@ impl Found {
 
     fn draw(&self, path: &Path) -> anyhow::Result<()> {
         let config = PanelConfig {
-            title: format!("Nearest of {} images, with cosine similarities", output::thousands(self.bank.len())),
+            title: format!("Nearest of {}, with cosine similarities", source::images(self.bank.len(), "")),
             queries: (0..self.queries.len()).map(|i| (i, i)).collect(),
             num_neighbors: self.neighbors.k,
         };

@@ -14,10 +14,12 @@ use crate::source::{self, Split};
 use crate::weights::EncoderArgs;
 use anyhow::{bail, Context};
 use candle_core::Device;
+use clap::ValueEnum;
 use folder::NewFolder;
 use la_core::search::Precision;
 use rows::Rows;
 pub use run_site::site_of_run;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// How a page's weights and bank are stored where nothing is asked for.
@@ -25,6 +27,9 @@ const PRECISION: Precision = Precision::F16;
 
 /// Options of `la-cli export`.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  la-cli export --data ~/photos --out site    # a page for any web server
+  la-cli export runs/photos --format atlas --out photos.parquet")]
 pub struct ExportArgs {
     #[command(flatten)]
     encoder: EncoderArgs,
@@ -52,6 +57,9 @@ pub struct ExportArgs {
     /// Replace an earlier export
     #[arg(long)]
     force: bool,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
 }
 
 /// What is written.
@@ -75,22 +83,37 @@ pub fn run(args: &ExportArgs, device: &Device) -> anyhow::Result<()> {
         Some(_) => error,
         None => source::not_where_recorded(error, &name, &data),
     })?;
+    let mut sizes = Vec::new();
     match args.format {
         Format::Site => {
             let or_default = |precision: Option<Precision>| precision.unwrap_or(PRECISION);
-            site(&rows, (or_default(args.weights_precision), or_default(args.bank_precision)), &args.out, args.force)
+            sizes = site(&rows, (or_default(args.weights_precision), or_default(args.bank_precision)), &args.out, args.force)?;
         }
         Format::Projector => {
             let folder = NewFolder::create(&args.out, args.force)?;
             projector::write(&rows, folder.path())?;
             folder.finish()?;
-            say!("{}: load it at https://projector.tensorflow.org or with TensorBoard", args.out.display())
         }
-        Format::Atlas => {
-            atlas::write(&rows, &args.out)?;
-            let opening = output::shell_line(&["embedding-atlas", &args.out.to_string_lossy()]);
-            say!("{}: open it with `{opening}`", args.out.display())
-        }
+        Format::Atlas => atlas::write(&rows, &args.out)?,
+    }
+    match args.json {
+        true => say_json(args, &rows, &sizes),
+        false => say_written(args, &sizes),
+    }
+}
+
+fn say_json(args: &ExportArgs, rows: &Rows, sizes: &Sizes) -> anyhow::Result<()> {
+    let format = args.format.to_possible_value().map_or(String::new(), |value| value.get_name().to_string());
+    let bytes: serde_json::Map<_, _> = sizes.iter().map(|&(part, bytes)| (part.replace(' ', "_"), bytes.into())).collect();
+    say!("{}", json!({"out": args.out, "format": format, "data": rows.title, "num_images": rows.len(), "dim": rows.dim, "bytes": bytes}))
+}
+
+fn say_written(args: &ExportArgs, sizes: &Sizes) -> anyhow::Result<()> {
+    let out = args.out.display();
+    match args.format {
+        Format::Site => say_site(&args.out, sizes),
+        Format::Projector => say!("{out}: load it at https://projector.tensorflow.org or with TensorBoard"),
+        Format::Atlas => say!("{out}: open it with `{}`", output::shell_line(&["embedding-atlas", &args.out.to_string_lossy()])),
     }
 }
 
@@ -108,12 +131,24 @@ fn check(args: &ExportArgs) -> anyhow::Result<()> {
     }
 }
 
-fn site(rows: &Rows, (weights, bank): (Precision, Precision), out: &Path, force: bool) -> anyhow::Result<()> {
+/// Bytes of each part of a page.
+type Sizes = [(&'static str, usize)];
+
+fn site(
+    rows: &Rows,
+    (weights, bank): (Precision, Precision),
+    out: &Path,
+    force: bool,
+) -> anyhow::Result<Vec<(&'static str, usize)>> {
     let folder = NewFolder::create(out, force)?;
     page::write(folder.path())?;
     let sizes = bundle::write(rows, (weights, bank), &folder.path().join("bundle")).context("the export is not written")?;
     folder.finish()?;
-    for (what, bytes) in [("page", page::num_bytes())].into_iter().chain(sizes) {
+    Ok([("page", page::num_bytes())].into_iter().chain(sizes).collect())
+}
+
+fn say_site(out: &Path, sizes: &Sizes) -> anyhow::Result<()> {
+    for &(what, bytes) in sizes {
         say!("{what:<11} {:>9.2} MB", bytes as f64 / 1e6)?;
     }
     let next = output::command(&["serve", &out.to_string_lossy(), "--open"]);

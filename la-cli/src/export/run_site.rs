@@ -1,7 +1,7 @@
 //! The page of a run or of packed weights, in their own folder, as `la-cli serve` shows it.
 
 use super::rows::Rows;
-use super::{folder, site, PRECISION};
+use super::{folder, say_site, site, PRECISION};
 use crate::output::{self, remark};
 use crate::source::{not_where_recorded, Split};
 use crate::weights::{Encoder, EncoderArgs};
@@ -60,11 +60,12 @@ pub fn site_of_run(run: &Path, data: Option<&str>, device: &Device) -> anyhow::R
         Some(_) => error,
         None => not_where_recorded(error, &run.to_string_lossy(), &origin.data),
     })?;
-    site(&rows, (PRECISION, PRECISION), &out, true).with_context(|| {
+    let sizes = site(&rows, (PRECISION, PRECISION), &out, true).with_context(|| {
         let export = output::command(&["export", &run.to_string_lossy(), "--data", &origin.data, "--out", "FOLDER"]);
         format!("{}: its page is not written; `{export}` writes one elsewhere", run.display())
     })?;
     write_origin(run, origin)?;
+    say_site(&out, &sizes)?;
     Ok(out)
 }
 

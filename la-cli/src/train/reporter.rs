@@ -1,24 +1,52 @@
 //! A run as its user sees it: bars while an epoch lasts, one line when it is over.
 
-use crate::output::{percent, say};
+use crate::output::{self, percent, remark, write_line};
 use crate::progress::{duration, Progress};
 use la_core::config::TrainConfig;
 use la_core::run_folder::RunFolder;
 use la_core::train::{Baseline, EpochMetrics, Event, Phase};
+use std::fmt;
+
+/// Where a run is told of as it goes: on standard output, or on standard error where that is for JSON; with `--quiet` nowhere.
+#[derive(Clone, Copy)]
+pub struct Lines {
+    /// Whether standard output is for JSON.
+    pub is_json: bool,
+}
+
+impl Lines {
+    /// Writes a line. A reader that has gone does not stop a run: hours of work are worth more than a closed pipe.
+    pub fn tell(self, line: fmt::Arguments) -> anyhow::Result<()> {
+        match self.is_json {
+            _ if output::is_quiet() => Ok(()),
+            true => Ok(remark!("{line}")),
+            false => unless_closed(write_line(line)),
+        }
+    }
+}
+
+/// The result, but for a reader of standard output that has gone.
+pub fn unless_closed(result: anyhow::Result<()>) -> anyhow::Result<()> {
+    match result {
+        Err(error) if error.is::<output::StdoutClosed>() => Ok(()),
+        other => other,
+    }
+}
 
 /// Turns the events of a run into lines and bars.
 pub struct Reporter {
     epochs: usize,
     batch_size: usize,
     run: RunFolder,
+    lines: Lines,
     bar: Option<Progress>,
     loss: f32,
 }
 
 impl Reporter {
     /// A reporter for a run.
-    pub fn new(config: &TrainConfig, run: &RunFolder) -> Self {
-        Self { epochs: config.epochs, batch_size: config.batch_size, run: run.clone(), bar: None, loss: f32::NAN }
+    pub fn new(config: &TrainConfig, run: &RunFolder, lines: Lines) -> Self {
+        Self { epochs: config.epochs, batch_size: config.batch_size, run: run.clone(), lines, bar: None, loss: f32::NAN }
     }
 
     /// Shows one event.
@@ -96,8 +124,7 @@ impl Reporter {
     }
 
     fn line(&self, text: &str) {
-        // A reader that has gone does not stop a run: hours of work are worth more than a closed pipe.
-        let write = || drop(say!("{text}"));
+        let write = || drop(self.lines.tell(format_args!("{text}")));
         match &self.bar {
             Some(bar) => bar.suspend(write),
             None => write(),

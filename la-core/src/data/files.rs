@@ -124,7 +124,10 @@ impl Files {
         }
         if files.items.is_empty() {
             let (name, reason) = unreadable.first().map_or((first.as_str(), "no images"), |u| (&u.name, &u.reason));
-            bail!("none of the {num_items} images could be read; the first, {name}: {reason}");
+            match num_items {
+                1 => bail!("the only image cannot be read: {name}: {reason}"),
+                _ => bail!("none of the {num_items} images could be read; the first, {name}: {reason}"),
+            }
         }
         Ok((files, unreadable))
     }
