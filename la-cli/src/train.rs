@@ -22,6 +22,7 @@ use la_core::checkpoint::{self, Position, TrainImages};
 use la_core::config::{Beginning, Monitor, TrainConfig};
 use la_core::data::{OpenConfig, Splits};
 use la_core::eval::knn::KnnConfig;
+use la_core::eval::readout::ENOUGH_IMAGES;
 use la_core::ops::device;
 use la_core::run_folder::RunFolder;
 use la_core::train::{check_start, train, Start, StoppedAt, Summary};
@@ -313,21 +314,29 @@ fn as_used(plan: &Plan) -> anyhow::Result<Option<Used>> {
     }
     let images = Labelled::new(plan.splits.clone(), &plan.config.data)?;
     let knn = knn_config(&plan.config, plan.splits.train.len());
-    let top1 = |name: &Path| images.knn_top1(&Encoder::open(&name.to_string_lossy(), &plan.config.device)?, &knn);
+    let top1 = |name: &Path| -> anyhow::Result<f32> {
+        let encoder = Encoder::open(&name.to_string_lossy(), &plan.config.device)?;
+        Ok(images.measure(&encoder, &knn, false)?.knn_top1)
+    };
     Ok(Some(Used { run: top1(plan.run.path())?, weights: top1(init)? }))
 }
 
-/// Learns the read-out of the finished network, unless the run has it already.
+/// Gives the finished network its read-out, unless the run has it already: that of the weights it began from where its own
+/// images are too few to learn one.
 fn keep_readout(plan: &Plan) -> anyhow::Result<()> {
     let folder = plan.run.path();
     let encoder = Encoder::open(&folder.to_string_lossy(), &plan.config.device)?;
     if encoder.readout().is_some() {
         return Ok(());
     }
-    match readout::learn(&encoder, &plan.splits.train)? {
-        Some(map) => readout::write(folder, &map),
-        None => Ok(()),
-    }
+    let start = plan.config.init.as_ref().filter(|_| plan.splits.train.len() < ENOUGH_IMAGES);
+    let start = start.and_then(|init| Encoder::open(&init.to_string_lossy(), &plan.config.device).ok());
+    let of_start = start.filter(|start| start.net().config().num_readout_features() == encoder.net().config().num_readout_features());
+    let map = match of_start.as_ref().and_then(Encoder::readout) {
+        Some(map) => Some(map.clone()),
+        None => readout::learn(&encoder, &plan.splits.train)?,
+    };
+    map.map_or(Ok(()), |map| readout::write(folder, &map))
 }
 
 /// How `la-cli eval` takes such images, where it does.

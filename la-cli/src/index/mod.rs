@@ -78,7 +78,7 @@ pub struct Data {
 
 /// Where the embeddings of images come from.
 enum Rows {
-    Folder(FolderIndex),
+    Folder(Box<FolderIndex>),
     File(Tensor),
     Network,
 }
@@ -95,7 +95,7 @@ impl Data {
         let Some(listing) = data::list(args.data, &config)? else {
             return Ok(Self { splits: data::open(args.data, &config)?, rows: Rows::Network, test_rows: None });
         };
-        let rows = Rows::Folder(FolderIndex::open(path, &listing, encoder, args.use_cache));
+        let rows = Rows::Folder(Box::new(FolderIndex::open(path, &listing, encoder, args.use_cache)));
         Ok(Self { splits: listing.lazy(&config)?, rows, test_rows: None })
     }
 
@@ -126,26 +126,21 @@ impl Data {
     ///
     /// Where a signal comes while a folder is embedded, what is done is kept, and the call fails.
     pub fn embed(&mut self, split: Split, encoder: &Encoder) -> anyhow::Result<Indexed> {
-        // Fails where there is no such split.
-        split.parts(&self.splits)?;
-        let (splits, mut parts) = (&mut self.splits, Vec::new());
-        if split != Split::Test {
-            let train = embedded(&mut self.rows, &splits.train, &mut splits.unreadable, encoder)?;
-            splits.train = train.images.clone();
-            parts.push(train);
-        }
-        if let Some(test) = splits.test.as_mut().filter(|_| split != Split::Train) {
-            let rows = self.test_rows.as_mut().unwrap_or(&mut self.rows);
-            let embedded = embedded(rows, test, &mut splits.unreadable, encoder)?;
-            *test = embedded.images.clone();
-            parts.push(embedded);
+        let images = source::join(split.parts(&self.splits)?);
+        let rows = match &mut self.test_rows {
+            Some(rows) if split == Split::Test => rows,
+            _ => &mut self.rows,
+        };
+        let Embedded { images, rows } = embedded(rows, &images, &mut self.splits.unreadable, encoder)?;
+        match split {
+            Split::Train => self.splits.train = images.clone(),
+            Split::Test => self.splits.test = Some(images.clone()),
+            Split::All => (),
         }
         source::warn_unreadable(&self.splits);
         // Each is listed once, whatever is embedded after this.
         self.splits.unreadable.clear();
-        let rows: Vec<&Tensor> = parts.iter().map(|part| &part.rows).collect();
-        let rows = Tensor::cat(&rows, 0)?;
-        Ok(Indexed { name: self.splits.name.clone(), images: source::join(parts.into_iter().map(|part| part.images).collect()), rows })
+        Ok(Indexed { name: self.splits.name.clone(), images, rows })
     }
 }
 

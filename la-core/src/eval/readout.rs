@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 /// Dimensions of the read-out: nearly all of the gain for twice the bytes of the output's 128.
 pub const DIM: usize = 256;
+/// Images from which on a read-out of one's own is level with that of weights which learned theirs from thousands of others.
+pub const ENOUGH_IMAGES: usize = 1500;
 /// The most images that it is learned from.
 const MOST_IMAGES: usize = 10_000;
 /// Images for each dimension: a component that is seen in fewer is mostly chance.
