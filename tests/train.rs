@@ -121,13 +121,19 @@ fn a_run_that_is_asked_to_stop_saves_where_it_stands_and_goes_on_to_the_same_bit
     let whole = folder.path().join("whole");
     run(&config(), &splits(IMAGES), &whole).unwrap();
     // Inside epochs and at their ends, in both phases; with checkpoints after every epoch, and with hardly any.
-    for (step, interval, stopped_at) in [(1, 1, (0, 1)), (4, 1, (1, 0)), (6, 100, (1, 2)), (8, 100, (2, 0)), (11, 1, (2, 3)), (15, 100, (3, 3))] {
+    for (step, interval, stopped_at) in
+        [(1, 1, (0, 1)), (4, 1, (1, 0)), (6, 100, (1, 2)), (8, 100, (2, 0)), (11, 1, (2, 3)), (15, 100, (3, 3))]
+    {
         let path = folder.path().join(format!("{step}-{interval}"));
         let config = TrainConfig { checkpoint_interval: interval, ..config() };
         let mut steps = 0;
         let mut ask = |event| {
             steps += usize::from(matches!(event, Event::Step { .. }));
-            if steps == step { ControlFlow::Break(()) } else { ON }
+            if steps == step {
+                ControlFlow::Break(())
+            } else {
+                ON
+            }
         };
         let stopped = train(&config, &splits(IMAGES), &RunFolder::create(&path).unwrap(), Start::New, &mut ask).unwrap();
         let at = stopped.stopped_at.unwrap();
@@ -146,7 +152,11 @@ fn a_run_that_is_asked_to_stop_at_its_last_step_is_simply_done() {
     let mut steps = 0;
     let mut ask = |event| {
         steps += usize::from(matches!(event, Event::Step { .. }));
-        if steps == 16 { ControlFlow::Break(()) } else { ON }
+        if steps == 16 {
+            ControlFlow::Break(())
+        } else {
+            ON
+        }
     };
     let summary = train(&config(), &splits(IMAGES), &RunFolder::create(folder.path()).unwrap(), Start::New, &mut ask).unwrap();
     assert_eq!((summary.epochs.len(), summary.stopped_at), (4, None));

@@ -173,7 +173,9 @@ fn readable(name: &str, value: &Value) -> String {
             _ => number.as_f64().filter(|_| number.is_f64()).map_or(number.to_string(), decimal),
         },
         Value::Array(values) => values.iter().map(|value| readable(name, value)).collect::<Vec<_>>().join(", "),
-        Value::Object(parts) => parts.iter().map(|(name, value)| format!("{name} {}", readable(name, value))).collect::<Vec<_>>().join("; "),
+        Value::Object(parts) => {
+            parts.iter().map(|(name, value)| format!("{name} {}", readable(name, value))).collect::<Vec<_>>().join("; ")
+        }
     }
 }
 
@@ -339,7 +341,8 @@ mod tests {
     fn settings_read_as_people_write_them() {
         let value = json!({"seed": 12345, "limit": 9000, "lr": 5e-4, "hue": 0.2f32, "flip": true, "init": null, "data": "my photos",
             "normalization": {"mean": [0.5, 0.25], "std": [1.0]}});
-        let lines: Vec<String> = value.as_object().unwrap().iter().map(|(name, value)| format!("{name}: {}", readable(name, value))).collect();
+        let lines: Vec<String> =
+            value.as_object().unwrap().iter().map(|(name, value)| format!("{name}: {}", readable(name, value))).collect();
         let mut expected = [
             "seed: 12345",
             "limit: 9,000",

@@ -251,7 +251,10 @@ fn finish(plan: &Plan, summary: &Summary, lines: Lines) -> anyhow::Result<()> {
         unless_closed(say!("{}: {}", run.path().display(), written.join(", ")))?;
     }
     let path = run.path().to_string_lossy();
-    lines.tell(format_args!("next       {}                      # search by picture, in the browser", command(&["serve", &path, "--open"])))?;
+    lines.tell(format_args!(
+        "next       {}                      # search by picture, in the browser",
+        command(&["serve", &path, "--open"])
+    ))?;
     if let Some(how) = evaluation(&plan.splits) {
         lines.tell(format_args!("           {}", command(&["eval", &path, how])))?;
     }

@@ -134,12 +134,7 @@ fn check(args: &ExportArgs) -> anyhow::Result<()> {
 /// Bytes of each part of a page.
 type Sizes = [(&'static str, usize)];
 
-fn site(
-    rows: &Rows,
-    (weights, bank): (Precision, Precision),
-    out: &Path,
-    force: bool,
-) -> anyhow::Result<Vec<(&'static str, usize)>> {
+fn site(rows: &Rows, (weights, bank): (Precision, Precision), out: &Path, force: bool) -> anyhow::Result<Vec<(&'static str, usize)>> {
     let folder = NewFolder::create(out, force)?;
     page::write(folder.path())?;
     let sizes = bundle::write(rows, (weights, bank), &folder.path().join("bundle")).context("the export is not written")?;

@@ -166,7 +166,11 @@ impl Card<'_> {
                      classified. Labels were used for these figures alone.{}{}\n",
                     counted(figures.num_train, "training image"),
                     counted(figures.num_test, "test image"),
-                    if self.args.linear { " The linear probe is one softmax layer on the pooled features, 70 epochs of SGD, one crop." } else { "" },
+                    if self.args.linear {
+                        " The linear probe is one softmax layer on the pooled features, 70 epochs of SGD, one crop."
+                    } else {
+                        ""
+                    },
                     if figures.raw_pixels.is_some() { " Raw pixels were measured when the run began." } else { "" },
                 );
             }
