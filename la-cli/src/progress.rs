@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// How often a plain line is written where there is no terminal.
 const INTERVAL: Duration = Duration::from_secs(30);
+/// How long a rate is not told, since the first units come in a burst.
+const SETTLING: Duration = Duration::from_secs(1);
 /// Cells of the bar itself; it is left out where there is room for few.
 const BAR: std::ops::RangeInclusive<usize> = 8..=30;
 
@@ -103,8 +105,7 @@ fn bar(what: &str, total: usize, unit: &'static str, message: Arc<Mutex<String>>
             done,
             total,
             unit,
-            rate: state.per_sec(),
-            left: state.eta().as_secs_f64(),
+            pace: (state.elapsed() >= SETTLING).then(|| (state.per_sec(), state.eta().as_secs_f64())),
             message: &message.lock().map_or(String::new(), |message| message.clone()),
         };
         // Measured anew each time, because windows change their width. A bar that cannot be written is not seen.
@@ -119,8 +120,8 @@ struct Moment<'a> {
     done: u64,
     total: u64,
     unit: &'a str,
-    rate: f64,
-    left: f64,
+    /// Units a second, and seconds left, once they can be told.
+    pace: Option<(f64, f64)>,
     message: &'a str,
 }
 
@@ -141,11 +142,11 @@ impl Moment<'_> {
                 String::new()
             }
         };
-        let left = take(format!(" · {} left", duration(self.left)));
+        let left = self.pace.map_or(String::new(), |(_, left)| take(format!(" · {} left", duration(left))));
         let unit = take(format!(" {unit}"));
         let has_bar = !take(" ".repeat(BAR.start() + 1)).is_empty();
         let message = if self.message.is_empty() { String::new() } else { take(format!(" · {}", self.message)) };
-        let rate = take(format!(" · {:.1}/s", self.rate));
+        let rate = self.pace.map_or(String::new(), |(rate, _)| take(format!(" · {rate:.1}/s")));
         let bar = if has_bar { format!(" {}", self.bar((BAR.start() + room - used).min(*BAR.end()))) } else { String::new() };
         truncate_str(&format!("{}{bar}{count}{unit}{left}{message}{rate}", self.what), room, "…").into_owned()
     }
@@ -178,7 +179,7 @@ mod tests {
     #[test]
     fn a_bar_says_what_its_terminal_has_room_for() {
         let moment =
-            Moment { what: "epoch 3/20 la", done: 4096, total: 9000, unit: "images", rate: 812.34, left: 200.0, message: "loss 4.321" };
+            Moment { what: "epoch 3/20 la", done: 4096, total: 9000, unit: "images", pace: Some((812.34, 200.0)), message: "loss 4.321" };
         let lines = [20, 40, 60, 80, 120].map(|columns| moment.line(columns));
         let bar = |cells: usize| moment.bar(cells);
         assert_eq!(
@@ -193,7 +194,8 @@ mod tests {
         );
         assert_eq!(bar(10), "████░░░░░░");
         assert!((0..200).all(|columns: usize| measure_text_width(&moment.line(columns)) <= columns.saturating_sub(1)));
-        let over = Moment { done: 10_000, ..moment };
-        assert_eq!(over.bar(4), "████");
+        assert_eq!(Moment { done: 10_000, ..moment }.bar(4), "████");
+        let first = Moment { what: "embedding", done: 0, total: 1, unit: "images", pace: None, message: "" };
+        assert_eq!(first.line(60), format!("embedding {} 0/1 image", first.bar(30)));
     }
 }

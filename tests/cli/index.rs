@@ -270,7 +270,7 @@ fn what_a_killed_process_has_embedded_is_not_embedded_again() {
 
 #[test]
 fn a_signal_keeps_what_is_embedded_and_says_so() {
-    for (signal, code, said) in [("-INT", 130, "stopped by Ctrl-C: "), ("-TERM", 143, "stopped by SIGTERM: ")] {
+    for (signal, code, said) in [("INT", 130, "stopped by Ctrl-C: "), ("TERM", 143, "stopped by SIGTERM: ")] {
         let folder = folder();
         let child = started(folder.path());
         send(signal, &child);

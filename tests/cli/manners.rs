@@ -24,7 +24,7 @@ fn start(folder: &Path, name: &str) -> Child {
 
 /// Sends a signal to a program that runs.
 pub fn send(signal: &str, child: &Child) {
-    assert!(std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+    assert!(std::process::Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success());
 }
 
 fn wait_until(what: &str, is_so: impl Fn() -> bool) {
@@ -40,11 +40,10 @@ fn a_signal_saves_a_run_inside_its_epoch_and_the_printed_command_resumes_it_to_t
     let folder = folder();
     let folder = folder.path();
     la(folder, &[&STEPPING[..], &["--out", "whole"]].concat()).ok();
-    for (signal, code, said) in [("-INT", 130, "stopped by Ctrl-C: "), ("-TERM", 143, "stopped by SIGTERM: ")] {
+    for (signal, code, said) in [("INT", 130, "stopped by Ctrl-C: "), ("TERM", 143, "stopped by SIGTERM: ")] {
         let run = start(folder, signal);
-        // The first epoch has ended; the second, of 250 steps, is under way.
-        wait_until("an epoch", || std::fs::read_to_string(folder.join(signal).join("metrics.jsonl")).is_ok_and(|text| !text.is_empty()));
-        std::thread::sleep(Duration::from_millis(100));
+        // The first epoch has ended, and is saved; there are 250 steps in the second.
+        wait_until("a checkpoint", || folder.join(signal).join("checkpoint/latest.safetensors").is_file());
         send(signal, &run);
         let stopped = ended(run.wait_with_output().unwrap());
         assert_eq!(stopped.code, Some(code), "{}", stopped.stderr);
@@ -87,7 +86,7 @@ fn a_server_ends_in_peace_at_either_signal() {
     let folder = folder();
     std::fs::create_dir(folder.path().join("site")).unwrap();
     std::fs::write(folder.path().join("site/index.html"), "hello").unwrap();
-    for signal in ["-INT", "-TERM"] {
+    for signal in ["INT", "TERM"] {
         let mut server = command(folder.path()).args(["serve", "site"]).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         let mut lines = std::io::BufReader::new(server.stdout.take().unwrap());
@@ -279,7 +278,7 @@ fn shells_complete_every_command() {
         let script = la(folder().path(), &["completions", shell]).ok();
         assert_holds(&script, &[part, "train", "bench", "kmeans", "checkpoint-minutes"]);
     }
-    let line = "source <($LA completions bash); COMP_WORDS=(la-cli sea) COMP_CWORD=1; _la-cli la-cli sea la-cli; echo ${COMPREPLY[@]}";
+    let line = "source <($LA completions bash); COMP_WORDS=(la-cli sea) COMP_CWORD=1; _la__cli la-cli sea la-cli; echo ${COMPREPLY[@]}";
     assert_eq!(bash(folder().path(), line).stdout, "search\n");
     assert_holds(&la(folder().path(), &["completions", "tcsh"]).error(), &["tcsh", "bash", "zsh", "fish"]);
 }
@@ -304,13 +303,13 @@ fn every_command_has_a_manual_page() {
 fn one_of_a_thing_is_singular() {
     let folder = folder();
     let folder = folder.path();
-    for (part, count) in [("train", 4), ("test", 1)] {
-        write_pictures(&folder.join("data").join(part).join("cats"), count);
+    for (part, count) in [("train/cats", 3), ("train/dogs", 1), ("test/cats", 1)] {
+        write_pictures(&folder.join("data").join(part), count);
     }
     let trained =
         la(folder, &["train", "--data", "data", "--width", "8", "--size", "16", "--epochs", "1", "--ir-epochs", "1", "--out", "run"]);
     let trained = trained.ok();
-    assert_holds(&trained, &["data: 4 training images, 1 test image, 1 class\n", ": 1 epoch, the first 1 of instance"]);
+    assert_holds(&trained, &["data: 4 training images, 1 test image, 2 classes\n", ": 1 epoch, the first 1 of instance"]);
     let packed = la(folder, &["pack", "run", "--out", "packed"]).ok();
     let card = String::from_utf8(bytes(folder.join("packed/README.md"))).unwrap();
     assert_holds(&card, &["4 images of data for 1 epoch, ", "4 training images re-embedded", ", 1 test image classified"]);
@@ -333,7 +332,7 @@ fn one_of_a_thing_is_singular() {
 fn a_run_is_described_as_people_write_numbers() {
     let info = la(folder().path(), &["info", text(shared_run())]).ok();
     assert_holds(&info, &["  data                 sample\n", "  knn_temperature      0.07\n", "  init                 unset\n"]);
-    assert_holds(&info, &["crop_min_area 0.2", "weights    model.safetensors, "]);
+    assert_holds(&info, &["crop_min_area 0.4", "weights    model.safetensors, "]);
     for odd in ['"', '{', '[', '}'] {
         assert!(!info.contains(odd), "{info}");
     }
@@ -366,7 +365,7 @@ fn on_terminal(folder: &Path, columns: usize, line: &str) -> Option<String> {
         eprintln!("passed over: util-linux' script is not installed");
         return None;
     }
-    let line = format!("stty cols {columns}; {line}");
+    let line = format!("stty -F /dev/tty rows 24 cols {columns}; {line}");
     let shown = bash(folder, &format!("script -qec '{line}' /dev/null </dev/null"));
     Some(shown.stdout)
 }
@@ -374,10 +373,11 @@ fn on_terminal(folder: &Path, columns: usize, line: &str) -> Option<String> {
 #[test]
 fn a_bar_fits_its_terminal() {
     let folder = folder();
-    let train = format!("$LA train --out run-COLS --batch-size 8 --limit 1000 {}", TINY[2..].join(" "));
+    let train = format!("$LA train --out run-COLS --batch-size 8 --limit 4000 {}", TINY[2..].join(" "));
     for columns in [40, 60, 80] {
         let Some(shown) = on_terminal(folder.path(), columns, &train.replace("COLS", &columns.to_string())) else { return };
-        let drawn: Vec<&str> = shown.split(['\r', '\n']).map(without_escapes).filter(|line| line.contains("/1000")).collect();
+        let drawn: Vec<&str> =
+            shown.split(['\r', '\n']).map(|line| without_escapes(line).trim_end()).filter(|line| line.contains("/4000")).collect();
         assert!(!drawn.is_empty(), "{shown}");
         assert!(drawn.iter().all(|line| line.chars().count() < columns), "{columns} columns: {drawn:?}");
         assert!(drawn.iter().any(|line| line.contains(" left") || columns == 40), "{drawn:?}");

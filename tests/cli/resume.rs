@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 /// A tiny run with a checkpoint after every step.
