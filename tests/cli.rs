@@ -10,6 +10,8 @@ mod export;
 mod hub;
 #[path = "cli/index.rs"]
 mod index;
+#[path = "cli/manners.rs"]
+mod manners;
 #[path = "cli/pack.rs"]
 mod pack;
 #[path = "cli/resume.rs"]

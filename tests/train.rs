@@ -3,7 +3,7 @@
 #[path = "support/blobs.rs"]
 mod blobs;
 
-use blobs::{config, resume, run, run_with_events, splits, splits_of, Blobs};
+use blobs::{config, resume, run, run_with_events, splits, splits_of, Blobs, ON};
 use candle_core::Device;
 use la_core::{
     augment::AugmentConfig,
@@ -18,6 +18,7 @@ use la_core::{
 use std::{
     fs,
     io::{BufRead, BufReader},
+    ops::ControlFlow,
     panic::{catch_unwind, AssertUnwindSafe},
     path::Path,
     process::{Command, Stdio},
@@ -47,6 +48,7 @@ fn run_until(step: usize, config: &TrainConfig, folder: &Path, start: Start) {
         train(config, &splits(IMAGES), &run, start, &mut |event| {
             steps += usize::from(matches!(event, Event::Step { .. }));
             assert!(steps < step, "stopped on purpose");
+            ON
         })
     }));
     assert!(died.is_err(), "the run ended before step {step}");
@@ -115,11 +117,61 @@ fn a_resumed_run_ends_in_the_bytes_of_one_never_stopped() {
 }
 
 #[test]
+fn a_run_that_is_asked_to_stop_saves_where_it_stands_and_goes_on_to_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole");
+    run(&config(), &splits(IMAGES), &whole).unwrap();
+    // Inside epochs and at their ends, in both phases; with checkpoints after every epoch, and with hardly any.
+    for (step, interval, stopped_at) in
+        [(1, 1, (0, 1)), (4, 1, (1, 0)), (6, 100, (1, 2)), (8, 100, (2, 0)), (11, 1, (2, 3)), (15, 100, (3, 3))]
+    {
+        let path = folder.path().join(format!("{step}-{interval}"));
+        let config = TrainConfig { checkpoint_interval: interval, ..config() };
+        let mut steps = 0;
+        let mut ask = |event| {
+            steps += usize::from(matches!(event, Event::Step { .. }));
+            if steps == step {
+                ControlFlow::Break(())
+            } else {
+                ON
+            }
+        };
+        let stopped = train(&config, &splits(IMAGES), &RunFolder::create(&path).unwrap(), Start::New, &mut ask).unwrap();
+        let at = stopped.stopped_at.unwrap();
+        assert_eq!(((at.epoch, at.step), at.steps, steps), (stopped_at, 4, step), "asked at step {step}");
+        assert_eq!(stopped.epochs.len(), at.epoch);
+        let position = la_core::checkpoint::position(&RunFolder::open(&path).unwrap().checkpoint_path()).unwrap();
+        assert_eq!((position.epoch, position.step), stopped_at);
+        let resumed = resume(&config, &splits(IMAGES), &path).unwrap();
+        assert!(model(&path) == model(&whole) && resumed.stopped_at.is_none(), "asked at step {step}");
+    }
+}
+
+#[test]
+fn a_run_that_is_asked_to_stop_at_its_last_step_is_simply_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut steps = 0;
+    let mut ask = |event| {
+        steps += usize::from(matches!(event, Event::Step { .. }));
+        if steps == 16 {
+            ControlFlow::Break(())
+        } else {
+            ON
+        }
+    };
+    let summary = train(&config(), &splits(IMAGES), &RunFolder::create(folder.path()).unwrap(), Start::New, &mut ask).unwrap();
+    assert_eq!((summary.epochs.len(), summary.stopped_at), (4, None));
+}
+
+#[test]
 fn an_epoch_of_one_step_is_saved_by_the_clock_too() {
     let folder = tempfile::tempdir().unwrap();
     let config = TrainConfig { batch_size: IMAGES, checkpoint_interval: 100, checkpoint_minutes: Some(0.0), ..config() };
     let mut saved = 0;
-    let count = &mut |event| saved += usize::from(matches!(event, Event::Checkpoint(_)));
+    let count = &mut |event| {
+        saved += usize::from(matches!(event, Event::Checkpoint(_)));
+        ON
+    };
     train(&config, &splits(IMAGES), &RunFolder::create(folder.path()).unwrap(), Start::New, count).unwrap();
     assert_eq!(saved, config.epochs);
 }
@@ -133,7 +185,7 @@ fn a_branch_goes_where_a_run_of_its_own_settings_goes() {
     run_until(9, &TrainConfig { ir_epochs: 4, ..config() }, &trunk, Start::New);
     let checkpoint = RunFolder::open(&trunk).unwrap().checkpoint_path();
     let branched =
-        train(&config(), &splits(IMAGES), &RunFolder::create(&branch).unwrap(), Start::Branch(&checkpoint), &mut |_| ()).unwrap();
+        train(&config(), &splits(IMAGES), &RunFolder::create(&branch).unwrap(), Start::Branch(&checkpoint), &mut |_| ON).unwrap();
     assert!(model(&branch) == model(&whole), "the branch is not the run that has its settings from the first step");
     let phases: Vec<Phase> = branched.epochs.iter().map(|epoch| epoch.phase).collect();
     assert_eq!(phases, [Phase::Ir, Phase::Ir, Phase::La, Phase::La]);
@@ -144,7 +196,7 @@ fn a_branch_goes_where_a_run_of_its_own_settings_goes() {
     let back = folder.path().join("back");
     let ir = RunFolder::open(&whole).unwrap().ir_checkpoint_path();
     let config_of_trunk = TrainConfig { ir_epochs: 4, ..config() };
-    train(&config_of_trunk, &splits(IMAGES), &RunFolder::create(&back).unwrap(), Start::Branch(&ir), &mut |_| ()).unwrap();
+    train(&config_of_trunk, &splits(IMAGES), &RunFolder::create(&back).unwrap(), Start::Branch(&ir), &mut |_| ON).unwrap();
     resume(&config_of_trunk, &splits(IMAGES), &trunk).unwrap();
     assert!(model(&back) == model(&trunk) && !RunFolder::open(&trunk).unwrap().ir_checkpoint_path().exists());
 }
@@ -157,7 +209,7 @@ fn a_branch_that_stops_before_its_first_checkpoint_still_goes_on_from_its_trunk(
     let ir = RunFolder::open(&trunk).unwrap().ir_checkpoint_path();
     // From its own first step this rate would lead elsewhere.
     let config = TrainConfig { lr: 0.01, ..config() };
-    train(&config, &splits(IMAGES), &RunFolder::create(&whole).unwrap(), Start::Branch(&ir), &mut |_| ()).unwrap();
+    train(&config, &splits(IMAGES), &RunFolder::create(&whole).unwrap(), Start::Branch(&ir), &mut |_| ON).unwrap();
     run_until(1, &config, &stopped, Start::Branch(&ir));
     resume(&config, &splits(IMAGES), &stopped).unwrap();
     assert!(model(&stopped) == model(&whole));
@@ -174,6 +226,7 @@ fn a_branch_within_local_aggregation_clusters_as_its_settings_say() {
     let mut clustered = Vec::new();
     train(&config, &splits(IMAGES), &RunFolder::create(folder.path().join("run")).unwrap(), Start::Branch(&checkpoint), &mut |event| {
         clustered.extend(if let Event::Clustering { num_clusters, .. } = event { Some(num_clusters) } else { None });
+        ON
     })
     .unwrap();
     assert_eq!(clustered, [9]);
@@ -242,6 +295,7 @@ fn train_in_a_process_of_its_own() {
         if matches!(event, Event::Step { .. }) {
             println!("a step");
         }
+        ON
     };
     train(&long(), &splits(IMAGES), &run, start, &mut progress).unwrap();
 }
@@ -298,10 +352,13 @@ fn checkpoints_come_at_their_interval_and_after_the_last_epoch() {
     let config = TrainConfig { epochs: 5, checkpoint_interval: 2, ..config() };
     let run_folder = RunFolder::create(&path).unwrap();
     let (mut done, mut saved_after) = (0, Vec::new());
-    let summary = train(&config, &splits(IMAGES), &run_folder, Start::New, &mut |event| match event {
-        Event::Epoch(metrics) => done = metrics.epoch,
-        Event::Checkpoint(_) => saved_after.push(done),
-        _ => (),
+    let summary = train(&config, &splits(IMAGES), &run_folder, Start::New, &mut |event| {
+        match event {
+            Event::Epoch(metrics) => done = metrics.epoch,
+            Event::Checkpoint(_) => saved_after.push(done),
+            _ => (),
+        }
+        ON
     });
     assert_eq!(saved_after, [2, 4, 5]);
     // Every epoch is in the metrics, saved or not, and when something is saved changes nothing that is learned.
@@ -451,7 +508,7 @@ fn a_run_stopped_before_its_first_checkpoint_begins_from_its_weights_again() {
     run_until(2, &config, &stopped, Start::From(&net));
     let refusal = resume(&config, &splits(IMAGES), &stopped).unwrap_err().to_string();
     assert!(refusal.contains("first, expected its network, got none"), "{refusal}");
-    train(&config, &splits(IMAGES), &RunFolder::open(&stopped).unwrap(), Start::From(&net), &mut |_| ()).unwrap();
+    train(&config, &splits(IMAGES), &RunFolder::open(&stopped).unwrap(), Start::From(&net), &mut |_| ON).unwrap();
     assert!(model(&stopped) == model(&whole));
 }
 

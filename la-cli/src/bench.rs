@@ -15,6 +15,9 @@ use la_core::resnet::{Arch, ResNetConfig, Stem};
 
 /// Options of `la-cli bench`.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  la-cli bench step --size 64                   # a training step on this machine
+  la-cli bench loader --data ~/photos --json    # reading your pictures")]
 pub struct BenchArgs {
     #[command(subcommand)]
     kind: Kind,

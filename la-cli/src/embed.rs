@@ -1,15 +1,19 @@
 //! `la-cli embed`: the embeddings of a data source as a safetensors file.
 
 use crate::index::{self, CacheArgs, OpenArgs};
-use crate::output::{self, say, thousands};
+use crate::output::{self, counted, say};
 use crate::source::Split;
 use crate::weights::EncoderArgs;
 use anyhow::Context;
 use candle_core::Device;
+use serde_json::json;
 use std::path::PathBuf;
 
 /// Options of `la-cli embed`.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  la-cli embed --data ~/photos --out photos.safetensors
+  la-cli embed runs/photos --data ~/photos --out photos.safetensors --force")]
 pub struct EmbedArgs {
     #[command(flatten)]
     encoder: EncoderArgs,
@@ -28,6 +32,9 @@ pub struct EmbedArgs {
     force: bool,
     #[command(flatten)]
     cache: CacheArgs,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs `la-cli embed`.
@@ -35,8 +42,11 @@ pub fn run(args: &EmbedArgs, device: &Device) -> anyhow::Result<()> {
     output::check_replaceable("--out", &args.out, args.force)?;
     let encoder = args.encoder.load(device)?;
     let open = OpenArgs { data: &args.data, limit: args.encoder.limit, use_cache: args.cache.use_cache() };
-    let images = index::open(&open, args.split, &encoder, &|| false)?;
+    let images = index::open(&open, args.split, &encoder)?;
     let (num_images, dim) = images.rows.dims2()?;
     index::write(&args.out, &images, &encoder).context("the embeddings are lost")?;
-    say!("{}: {} embeddings of dimension {dim}", args.out.display(), thousands(num_images))
+    match args.json {
+        true => say!("{}", json!({"out": args.out, "data": images.name, "num_images": num_images, "dim": dim})),
+        false => say!("{}: {} of dimension {dim}", args.out.display(), counted(num_images, "embedding")),
+    }
 }

@@ -15,6 +15,9 @@ use std::time::Instant;
 
 /// Options of `la-cli eval`.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  la-cli eval runs/sample-1 --linear
+  la-cli eval --data ~/photos --leave-one-out    # where each class is a sub-folder")]
 pub struct EvalArgs {
     #[command(flatten)]
     encoder: EncoderArgs,
@@ -194,7 +197,7 @@ pub fn run(args: &EvalArgs, device: &Device) -> anyhow::Result<()> {
         }
         false => data.knn(
             &mut |split| {
-                let Indexed { images, rows, .. } = images.embed(split, &encoder, &|| false)?;
+                let Indexed { images, rows, .. } = images.embed(split, &encoder)?;
                 Ok(Embedded { images, rows })
             },
             &knn_config,
@@ -287,9 +290,9 @@ impl Report<'_> {
         say!("data          {}{left_out}", source::describe(self.splits))?;
         let others = if self.args.leave_one_out { ", each classified by the others" } else { "" };
         say!(
-            "kNN top-1     {}   K = {k}, temperature {temperature}; {} images re-embedded un-augmented{others}, batch norm in eval mode",
+            "kNN top-1     {}   K = {k}, temperature {temperature}; {} re-embedded un-augmented{others}, batch norm in eval mode",
             percent(knn_top1),
-            thousands(num_train)
+            source::images(num_train, "")
         )?;
         if let Some(linear) = linear {
             let config = LinearConfig::default();

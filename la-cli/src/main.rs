@@ -7,6 +7,7 @@ mod eval;
 mod export;
 mod index;
 mod info;
+mod interrupt;
 mod origin;
 mod output;
 mod pack;
@@ -14,12 +15,13 @@ mod progress;
 mod query;
 mod search;
 mod serve;
+mod shell;
 mod source;
 mod train;
 mod weights;
 
-use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
 // Training allocates and frees large tensors at every step; the system's allocator gives their pages back each time.
@@ -33,11 +35,19 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// `hf:owner/name`. RUN is a folder that `la-cli train` has written.
 #[derive(Parser)]
 #[command(name = "la-cli", version, arg_required_else_help = true)]
+#[command(after_help = "Examples:
+  la-cli serve --data ~/photos --open               # search your pictures, in the browser
+  la-cli search --data ~/photos --query x.jpg       # or here
+  la-cli train --data ~/photos --out runs/photos    # let a network learn from them
+  la-cli train                                      # try that on the sample, in a few minutes")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
     machine: device::MachineArgs,
+    /// Leave out remarks and progress; results, warnings and errors stay
+    #[arg(long, global = true)]
+    quiet: bool,
 }
 
 #[derive(Subcommand)]
@@ -60,6 +70,10 @@ enum Command {
     Info(info::InfoArgs),
     /// Measure how fast this machine trains, embeds, clusters, searches and loads.
     Bench(bench::BenchArgs),
+    /// Write a script that completes commands in a shell.
+    Completions(shell::CompletionsArgs),
+    /// Write the manual pages of all commands.
+    Man(shell::ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -67,17 +81,23 @@ fn main() -> ExitCode {
     output::silence_panics();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(refusal) => return refuse(&refusal),
+        Err(refusal) => return refuse(refusal),
     };
     match std::panic::catch_unwind(|| run(cli)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) if error.is::<output::StdoutClosed>() => ExitCode::SUCCESS,
-        Ok(Err(error)) => output::fail(&error),
+        Ok(Err(error)) => match error.downcast_ref() {
+            Some(stopped) => output::fail_after_signal(stopped),
+            None => output::fail(&error),
+        },
         Err(_) => output::fail_after_panic(),
     }
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
+    if cli.quiet {
+        output::be_quiet();
+    }
     let device = cli.machine.prepare()?;
     match cli.command {
         Command::Train(args) => train::run(&args, &device, cli.machine.threads),
@@ -89,15 +109,45 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Pack(args) => pack::run(&args, &device),
         Command::Info(args) => info::run(&args),
         Command::Bench(args) => bench::run(&args, &device),
+        Command::Completions(args) => shell::completions(&args, Cli::command()),
+        Command::Man(args) => shell::man(&args, Cli::command()),
     }
 }
 
 /// Help and version are answers; anything else that clap says is an error like every other, with exit code 1.
-fn refuse(refusal: &clap::Error) -> ExitCode {
+fn refuse(mut refusal: clap::Error) -> ExitCode {
+    let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    if let Some(tip) = tip(&refusal, &words) {
+        refusal.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
     // Nobody is left to tell when standard error is closed.
     let _ = refusal.print();
     match refusal.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
+}
+
+/// What is meant instead, where clap does not say it.
+fn tip(refusal: &clap::Error, words: &[String]) -> Option<String> {
+    let invalid = [ContextKind::InvalidSubcommand, ContextKind::InvalidArg].into_iter().find_map(|kind| refusal.get(kind));
+    let Some(ContextValue::String(invalid)) = invalid else { return None };
+    let (before, word) = words.split_at(words.iter().position(|word| word.starts_with(invalid.as_str()))?);
+    match refusal.kind() {
+        ErrorKind::InvalidSubcommand => Some(format!("expected one of {}", commands_after(before).join(", "))),
+        ErrorKind::UnknownArgument if !invalid.starts_with("--") => {
+            let option = before.iter().rfind(|word| word.starts_with("--") && !word.contains('='))?;
+            Some(format!("if {0} is a value of {option}, write {option}={0}", word[0]))
+        }
+        _ => None,
+    }
+}
+
+/// The commands that can be named after these words.
+fn commands_after(words: &[String]) -> Vec<String> {
+    let mut command = Cli::command();
+    while let Some(named) = words.iter().find_map(|word| command.find_subcommand(word)) {
+        command = named.clone();
+    }
+    command.get_subcommands().map(|command| command.get_name().to_string()).collect()
 }

@@ -1,5 +1,6 @@
 //! Where a run comes from: the command line that began it and the machine it began on.
 
+use crate::output::counted;
 use candle_core::Device;
 use la_core::ops::device::gpu_memory;
 
@@ -10,8 +11,7 @@ pub fn command_line() -> Vec<String> {
 
 /// The GPU where one computes, the processor where the system tells, and how many threads compute.
 pub fn machine(device: &Device) -> String {
-    let threads = rayon::current_num_threads();
-    let threads = format!("{threads} {}", if threads == 1 { "thread" } else { "threads" });
+    let threads = counted(rayon::current_num_threads(), "thread");
     let gpu = gpu_memory(device).map(|(_, name)| name);
     let cpu = std::fs::read_to_string("/proc/cpuinfo").ok().as_deref().and_then(cpu_model);
     gpu.into_iter().chain(cpu).chain([threads]).collect::<Vec<_>>().join(", ")

@@ -1,10 +1,12 @@
 //! What reaches the user: lines on standard output, each error once on standard error, never a panic.
 
+use crate::interrupt::Stopped;
 use anyhow::{bail, Context};
 use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Mutex;
 
 /// Standard output was closed by its reader, as `la-cli … | head` does: the command ends without a word.
@@ -40,14 +42,39 @@ macro_rules! say {
 }
 pub(crate) use say;
 
-/// A remark on standard error, which `--json` and pipes leave alone.
+/// A remark on standard error, which `--json` and pipes leave alone and `--quiet` leaves out.
 macro_rules! remark {
     ($($arg:tt)*) => { $crate::output::write_remark(format_args!($($arg)*)) };
 }
 pub(crate) use remark;
 
-/// Writes one line to standard error.
+/// A warning on standard error, also with `--quiet`.
+macro_rules! warning {
+    ($($arg:tt)*) => { $crate::output::write_error_line(format_args!("warning: {}", format_args!($($arg)*))) };
+}
+pub(crate) use warning;
+
+static IS_QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Leaves out remarks and progress from now on, as `--quiet` asks.
+pub fn be_quiet() {
+    IS_QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Whether remarks and progress are left out.
+pub fn is_quiet() -> bool {
+    IS_QUIET.load(Ordering::Relaxed)
+}
+
+/// Writes one line to standard error, unless remarks are left out.
 pub fn write_remark(line: fmt::Arguments) {
+    if !is_quiet() {
+        write_error_line(line);
+    }
+}
+
+/// Writes one line to standard error.
+pub fn write_error_line(line: fmt::Arguments) {
     // Nobody is left to tell when standard error is closed.
     let _ = writeln!(io::stderr(), "{line}");
 }
@@ -62,7 +89,7 @@ pub fn fail(error: &anyhow::Error) -> ExitCode {
             text = format!("{text}{separator}{cause}");
         }
     }
-    write_remark(format_args!("error: {text}"));
+    write_error_line(format_args!("error: {text}"));
     ExitCode::FAILURE
 }
 
@@ -81,10 +108,16 @@ pub fn silence_panics() {
     }));
 }
 
+/// Prints what was kept as a signal ended the command.
+pub fn fail_after_signal(stopped: &Stopped) -> ExitCode {
+    write_error_line(format_args!("{stopped}"));
+    ExitCode::from(stopped.signal.exit_code())
+}
+
 /// Prints the defect that [`silence_panics`] has kept.
 pub fn fail_after_panic() -> ExitCode {
     let what = PANIC.lock().ok().and_then(|mut last| last.take()).unwrap_or_default();
-    write_remark(format_args!("error: la-cli has a defect: {what}; please report it with the command that you ran"));
+    write_error_line(format_args!("error: la-cli has a defect: {what}; please report it with the command that you ran"));
     ExitCode::FAILURE
 }
 
@@ -132,6 +165,32 @@ pub fn thousands(n: usize) -> String {
     out
 }
 
+/// `1 image`, `9,000 images`: a number with what it counts, named in the singular.
+pub fn counted(n: usize, noun: &str) -> String {
+    let ending = match n {
+        1 => "",
+        _ if noun.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{} {noun}{ending}", thousands(n))
+}
+
+/// Bytes as `11.3 MB`, those below a hundredth of that as `5.2 kB`.
+pub fn file_size(bytes: u64) -> String {
+    match bytes {
+        0..10_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
+}
+
+/// A number as it was typed: without an exponent, and an f32 that became an f64 by its own digits.
+pub fn decimal(value: f64) -> String {
+    match value as f32 {
+        single if f64::from(single) == value => single.to_string(),
+        _ => value.to_string(),
+    }
+}
+
 /// A command of this program to be copied: `words` as a shell reads them back, through cargo where that started the program.
 pub fn command(words: &[&str]) -> String {
     let program = if std::env::var_os("CARGO").is_some() { "cargo run --release -p la-cli --" } else { "la-cli" };
@@ -164,6 +223,21 @@ mod tests {
     #[test]
     fn thousands_are_set_apart() {
         assert_eq!([0, 999, 1000, 1281167].map(thousands), ["0", "999", "1,000", "1,281,167"]);
+    }
+
+    #[test]
+    fn one_is_singular() {
+        assert_eq!(
+            [0, 1, 2, 9000].map(|n| counted(n, "test image")),
+            ["0 test images", "1 test image", "2 test images", "9,000 test images"]
+        );
+        assert_eq!([1, 2].map(|n| counted(n, "class")), ["1 class", "2 classes"]);
+    }
+
+    #[test]
+    fn numbers_and_sizes_read_as_people_write_them() {
+        assert_eq!([0.5, 1e-4, 1.0, f64::from(0.2f32), 1e-7].map(decimal), ["0.5", "0.0001", "1", "0.2", "0.0000001"]);
+        assert_eq!([512, 9999, 11_250_000].map(file_size), ["0.5 kB", "10.0 kB", "11.2 MB"]);
     }
 
     #[test]

@@ -16,6 +16,9 @@ use std::sync::Arc;
 
 /// Options of `la-cli search`.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  la-cli search --data ~/photos --query x.jpg
+  la-cli search runs/photos --data ~/photos --query x.jpg y.jpg --k 5 --panel found.png")]
 pub struct SearchArgs {
     #[command(flatten)]
     encoder: EncoderArgs,
@@ -55,7 +58,7 @@ pub fn run(args: &SearchArgs, device: &Device) -> anyhow::Result<()> {
     let open = OpenArgs { data: &args.data, limit: args.encoder.limit, use_cache: args.cache.use_cache() };
     let mut data = Data::open(&open, &encoder)?;
     let k = check(args, &data)?;
-    let bank = data.embed(args.split, &encoder, &|| false)?;
+    let bank = data.embed(args.split, &encoder)?;
     let rows = encoder.embed(&(queries.clone() as Arc<dyn Source>), "embedding queries")?.rows;
     let found = Found::search(bank.images, queries, (&bank.rows, &rows), k)?;
     match () {

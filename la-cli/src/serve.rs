@@ -1,7 +1,8 @@
 //! `la-cli serve`: a search page on this machine, for this machine alone unless told otherwise.
 
 use crate::export::{are_weights, made_site};
-use crate::output::{self, remark, say};
+use crate::interrupt;
+use crate::output::{self, say, warning};
 use crate::weights::PHOTOS;
 use anyhow::{bail, Context};
 use axum::extract::{Request, State};
@@ -15,6 +16,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
 use tower_http::compression::CompressionLayer;
@@ -25,6 +27,9 @@ use tower_http::set_header::SetResponseHeaderLayer;
 const FIRST_PORT: u16 = 8000;
 /// How many ports are tried then.
 const NUM_PORTS: u16 = 50;
+
+/// How often it is asked whether to end.
+const POLL: Duration = Duration::from_millis(100);
 
 /// What every answer says. The first two allow threads that share memory; the last lets edited files show at once.
 const HEADERS: [(HeaderName, &str); 5] = [
@@ -37,6 +42,10 @@ const HEADERS: [(HeaderName, &str); 5] = [
 
 /// Options of `la-cli serve`.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  la-cli serve --data ~/photos --open    # your pictures, without any training
+  la-cli serve runs/photos --port 8080   # those that a run learned from
+  la-cli serve site                      # a page that la-cli export has written")]
 pub struct ServeArgs {
     /// `photos` (weights inside this program), a run or other weights, whose page is made where it is missing or out of date;
     /// or a page that `la-cli export` has written
@@ -67,16 +76,17 @@ pub fn run(args: &ServeArgs, device: &Device) -> anyhow::Result<()> {
     let root = root(&folder, args.data.as_deref())?;
     let shown = args.data.as_deref().unwrap_or(&args.what);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the server does not start")?;
+    let _watch = interrupt::watch()?;
     runtime.block_on(async {
         let listener = listen(args.host, args.port).await?;
         let address = format!("http://{}/", listener.local_addr()?);
         say!("serving {shown} at {address} (Ctrl-C ends it)")?;
         if !args.host.is_loopback() {
-            remark!("warning: every machine that reaches {} can see this page", args.host);
+            warning!("every machine that reaches {} can see this page", args.host);
         }
         if args.open {
             if let Err(error) = open::that_detached(&address) {
-                remark!("warning: no browser could be opened ({error}); open {address} by hand");
+                warning!("no browser could be opened ({error}); open {address} by hand");
             }
         }
         axum::serve(listener, router(root, args.host.is_loopback()))
@@ -87,9 +97,8 @@ pub fn run(args: &ServeArgs, device: &Device) -> anyhow::Result<()> {
 }
 
 async fn interrupted() {
-    // Without the signal, Ctrl-C ends the process anyway.
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
+    while interrupt::requested().is_none() {
+        tokio::time::sleep(POLL).await;
     }
 }
 

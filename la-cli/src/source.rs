@@ -1,6 +1,6 @@
 //! Data sources on the command line.
 
-use crate::output::{remark, thousands};
+use crate::output::{counted, remark, thousands, warning};
 use candle_core::Tensor;
 use la_core::data::{self, OpenConfig, Picture, Source, Splits, Subset, Unreadable};
 use la_core::eval::embed::Rows;
@@ -83,14 +83,14 @@ pub fn describe(splits: &Splits) -> String {
     }
     match splits.train.class_names().len() {
         0 => text += ", no labels",
-        n => text += &format!(", {n} {}", if n == 1 { "class" } else { "classes" }),
+        n => text += &format!(", {}", counted(n, "class")),
     }
     text
 }
 
 /// `1 image`, `9,000 images`, with their kind between.
 pub fn images(n: usize, kind: &str) -> String {
-    format!("{} {kind}{}", thousands(n), if n == 1 { "image" } else { "images" })
+    counted(n, &format!("{kind}image"))
 }
 
 /// Lists the first few files that were left out.
@@ -104,13 +104,12 @@ pub fn warn_of_files(files: &[Unreadable], note: &str) {
     if files.is_empty() {
         return;
     }
-    remark!("warning: {} {note}:", images(files.len(), ""));
-    for file in files.iter().take(SHOWN) {
-        remark!("  {}: {}", file.name, file.reason);
-    }
+    let mut lines = vec![format!("{} {note}:", images(files.len(), ""))];
+    lines.extend(files.iter().take(SHOWN).map(|file| format!("  {}: {}", file.name, file.reason)));
     if files.len() > SHOWN {
-        remark!("  and {} more", files.len() - SHOWN);
+        lines.push(format!("  and {} more", thousands(files.len() - SHOWN)));
     }
+    warning!("{}", lines.join("\n"));
 }
 
 /// The class of image `index` in words.

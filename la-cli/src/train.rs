@@ -5,27 +5,30 @@ mod flags;
 mod outcome;
 pub mod pictures;
 mod reporter;
+mod result;
 mod trunk;
 mod warnings;
 
 pub use flags::TrainArgs;
 
 use crate::eval::Labelled;
-use crate::output::{command, remark, say};
+use crate::output::{command, counted, remark, say, warning};
 use crate::weights::{readout, Encoder};
-use crate::{eval, origin, output, source};
+use crate::{eval, interrupt, origin, output, source};
 use anyhow::{bail, Context};
 use beginning::Weights;
 use candle_core::Device;
 use la_core::checkpoint::{self, Position, TrainImages};
-use la_core::config::{Monitor, TrainConfig};
+use la_core::config::{Beginning, Monitor, TrainConfig};
 use la_core::data::{OpenConfig, Splits};
 use la_core::eval::knn::KnnConfig;
 use la_core::eval::readout::ENOUGH_IMAGES;
+use la_core::ops::device;
 use la_core::run_folder::RunFolder;
-use la_core::train::{check_start, train, Start, Summary};
+use la_core::train::{check_start, train, Start, StoppedAt, Summary};
 use outcome::Used;
-use reporter::Reporter;
+use reporter::{unless_closed, Lines, Reporter};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 /// Stands for the number of images before they are opened; settings that open them do not depend on it.
@@ -34,6 +37,10 @@ const TYPICAL_IMAGES: usize = 1000;
 /// A run that is about to begin or to go on.
 struct Plan {
     config: TrainConfig,
+    /// Where its settings come from, in words.
+    recipe: String,
+    /// Where they begin, if they were chosen by the number of images.
+    own: Option<Beginning>,
     run: RunFolder,
     splits: Splits,
     origin: Origin,
@@ -61,19 +68,35 @@ impl Origin {
 
 /// Runs `la-cli train`.
 pub fn run(args: &TrainArgs, device: &Device, threads: Option<usize>) -> anyhow::Result<()> {
+    let lines = Lines { is_json: args.json };
     let mut plan = match &args.resume {
-        Some(path) => resume(args, path, device)?,
+        Some(path) => {
+            let (run, position) = reopen(args, path)?;
+            if is_complete(&run, position.as_ref()) && !args.moves_data() {
+                return result::say_complete(&run, lines);
+            }
+            resume(args, (run, position), device)?
+        }
         None => begin(args, device)?,
     };
     plan.config.device = device.clone();
     plan.config.threads = threads.unwrap_or(0);
+    show(&plan, lines)?;
+    if let Some(beginning) = plan.own {
+        warnings::warn_of_few(plan.splits.train.len(), beginning, &plan.config);
+    }
     source::warn_unreadable(&plan.splits);
     note_lack_of_labels(&plan);
-    let mut reporter = Reporter::new(&plan.config, &plan.run, args.is_ir_chosen());
-    let summary = train(&plan.config, &plan.splits, &plan.run, plan.origin.start(), &mut |event| reporter.report(event))
-        .map_err(|error| with_way_out(error, &plan.run))?;
+    let mut reporter = Reporter::new(&plan.config, &plan.run, args.is_ir_chosen(), lines);
+    let watch = interrupt::watch()?;
+    let summary = train(&plan.config, &plan.splits, &plan.run, plan.origin.start(), &mut |event| {
+        reporter.report(event);
+        interrupt::requested().map_or(ControlFlow::Continue(()), |_| ControlFlow::Break(()))
+    })
+    .map_err(|error| with_way_out(error, &plan))?;
     reporter.finish();
-    finish(&plan, &summary, device)
+    drop(watch);
+    finish(&plan, &summary, lines)
 }
 
 /// Says why there will be no kNN accuracy, though there are test images.
@@ -94,7 +117,7 @@ fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<Plan> {
     config.device = device.clone();
     config.validate()?;
     let out = args.out.clone().map_or_else(|| free_folder(&config.data), Ok)?;
-    refuse_existing(&out)?;
+    refuse_existing(&out, device)?;
     let splits = open(&config).map_err(|error| match &args.branch {
         Some(run) if args.data.is_none() => source::not_where_recorded(error, &format!("--branch {}", run.display()), &config.data),
         _ => error,
@@ -109,14 +132,11 @@ fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<Plan> {
     run.git_commit = option_env!("LA_GIT_COMMIT").map(String::from);
     run.command = Some(origin::command_line());
     run.machine = Some(origin::machine(&config.device));
-    show(&recipe.description, &config, &splits, &run)?;
-    if let Some(beginning) = recipe.own {
-        warnings::warn_of_few(splits.train.len(), beginning, &config);
-    }
-    Ok(Plan { config, run, splits, origin })
+    Ok(Plan { config, recipe: recipe.description, own: recipe.own, run, splits, origin })
 }
 
-fn resume(args: &TrainArgs, path: &Path, device: &Device) -> anyhow::Result<Plan> {
+/// The run to go on with, and where its last checkpoint stands.
+fn reopen(args: &TrainArgs, path: &Path) -> anyhow::Result<(RunFolder, Option<Position>)> {
     let given = args.given();
     if !given.is_empty() {
         let [branch, init] = ["--branch", "--init"].map(|flag| output::shell_line(&[flag, &path.to_string_lossy()]));
@@ -130,6 +150,16 @@ fn resume(args: &TrainArgs, path: &Path, device: &Device) -> anyhow::Result<Plan
     // Taken for the run itself later on; here, so that no way out is told that is none.
     drop(run.lock().context("--resume")?);
     let position = last_position(&run)?;
+    Ok((run, position))
+}
+
+/// Whether nothing is left to do: every epoch is done, and the last thing that a run leaves is there.
+fn is_complete(run: &RunFolder, position: Option<&Position>) -> bool {
+    position.is_some_and(|position| position.epoch >= position.config.epochs) && run.file("neighbors.png").is_file()
+}
+
+fn resume(args: &TrainArgs, (run, position): (RunFolder, Option<Position>), device: &Device) -> anyhow::Result<Plan> {
+    let path = run.path();
     let mut config = run.read_config()?.train;
     args.move_data(&mut config);
     let splits = open(&config)
@@ -141,12 +171,11 @@ fn resume(args: &TrainArgs, path: &Path, device: &Device) -> anyhow::Result<Plan
             config.data
         );
     }
-    show("as the run began", &config, &splits, &run)?;
     let origin = match (&position, &config.init) {
         (None, Some(init)) => Origin::Again(Weights::open(&init.to_string_lossy(), device).context("--resume: the weights to begin from")?),
         _ => Origin::Resumed,
     };
-    Ok(Plan { config, run, splits, origin })
+    Ok(Plan { config, recipe: "as the run began".into(), own: None, run, splits, origin })
 }
 
 /// Where the run's last checkpoint stands, if it has one.
@@ -177,50 +206,42 @@ fn free_folder(data: &str) -> anyhow::Result<PathBuf> {
         .context("runs: there is no free name left; give one with --out")
 }
 
-fn refuse_existing(out: &Path) -> anyhow::Result<()> {
+fn refuse_existing(out: &Path, device: &Device) -> anyhow::Result<()> {
     if out.join("config.json").exists() {
-        bail!("{}: this run folder exists; go on with it by `{}`, or name another one with --out", out.display(), resuming(out));
+        bail!("{}: this run folder exists; go on with it by `{}`, or name another one with --out", out.display(), resuming(out, device));
     }
     Ok(())
 }
 
-fn show(recipe: &str, config: &TrainConfig, splits: &Splits, run: &RunFolder) -> anyhow::Result<()> {
-    quiet(say!("data       {}", source::describe(splits)))?;
-    quiet(say!(
+fn show(plan: &Plan, lines: Lines) -> anyhow::Result<()> {
+    let Plan { config, recipe, run, splits, .. } = plan;
+    lines.tell(format_args!("data       {}", source::describe(splits)))?;
+    lines.tell(format_args!(
         "network    {}, {} stem, width {}, {}-dimensional embeddings, {} px",
-        config.arch,
-        config.stem,
-        config.width,
-        config.embedding_dim,
-        config.size
+        config.arch, config.stem, config.width, config.embedding_dim, config.size
     ))?;
-    quiet(say!(
-        "recipe     {recipe}: {} epochs, the first {} of instance recognition, batch {}, lr {}, temperature {}, seed {}",
-        config.epochs,
+    lines.tell(format_args!(
+        "recipe     {recipe}: {}, the first {} of instance recognition, batch {}, lr {}, temperature {}, seed {}",
+        counted(config.epochs, "epoch"),
         config.ir_epochs.min(config.epochs),
         config.batch_size,
         config.lr,
         config.temperature,
         config.seed
     ))?;
-    quiet(say!("run        {} (if it is stopped, `{}` goes on)", run.path().display(), resuming(run.path())))
+    lines.tell(format_args!("run        {} (Ctrl-C stops it, `{}` goes on)", run.path().display(), resuming(run.path(), &config.device)))
 }
 
-/// The command that goes on with a run.
-fn resuming(run: &Path) -> String {
-    command(&["train", "--resume", &run.to_string_lossy()])
+/// The command that goes on with a run where it was computed.
+fn resuming(run: &Path, device: &Device) -> String {
+    let (run, device) = (run.to_string_lossy(), device::name(device));
+    let on_device = if device == "cpu" { Vec::new() } else { vec!["--device", device.as_str()] };
+    command(&[vec!["train", "--resume", &run], on_device].concat())
 }
 
-/// A reader that has gone does not stop a run: hours of work are worth more than a closed pipe.
-fn quiet(result: anyhow::Result<()>) -> anyhow::Result<()> {
-    match result {
-        Err(error) if error.is::<output::StdoutClosed>() => Ok(()),
-        other => other,
-    }
-}
-
-fn with_way_out(error: la_core::Error, run: &RunFolder) -> anyhow::Error {
-    let resuming = resuming(run.path());
+fn with_way_out(error: la_core::Error, plan: &Plan) -> anyhow::Error {
+    let run = &plan.run;
+    let resuming = resuming(run.path(), &plan.config.device);
     if run.read_config().is_err() {
         return error.into();
     }
@@ -234,56 +255,82 @@ fn with_way_out(error: la_core::Error, run: &RunFolder) -> anyhow::Error {
     anyhow::Error::msg(format!("{error}\n{hint}"))
 }
 
-fn finish(plan: &Plan, summary: &Summary, device: &Device) -> anyhow::Result<()> {
-    let path = plan.run.path();
-    if let Err(error) = keep_readout(plan, device) {
-        remark!("warning: no read-out was learned, so the network's output gives the embeddings: {error:#}");
+fn finish(plan: &Plan, summary: &Summary, lines: Lines) -> anyhow::Result<()> {
+    let Plan { config, run, .. } = plan;
+    if let Some(at) = summary.stopped_at {
+        result::say_json(run, (summary, None), lines)?;
+        return Err(stopped(plan, at)?);
     }
-    if let Err(error) = pictures::draw(&plan.run, &plan.splits, device) {
+    if let Err(error) = keep_readout(plan) {
+        warning!("no read-out was learned, so the network's output gives the embeddings: {error:#}");
+    }
+    if let Err(error) = pictures::draw(run, &plan.splits, &config.device) {
         // The weights are there; pictures are an extra.
-        remark!("warning: the pictures of the run are incomplete: {error:#}");
+        warning!("the pictures of the run are incomplete: {error:#}");
     }
-    let used = as_used(plan, device).unwrap_or_else(|error| {
-        remark!("warning: what search finds by these weights is not measured: {error:#}");
+    let used = as_used(plan).unwrap_or_else(|error| {
+        warning!("what search finds by these weights is not measured: {error:#}");
         None
     });
-    for line in outcome::lines(&plan.config, summary, &plan.splits, used.as_ref()) {
-        quiet(say!("{line}"))?;
+    result::say_json(run, (summary, used.as_ref()), lines)?;
+    let (came_to, worse) = outcome::lines(config, summary, &plan.splits, used.as_ref());
+    if lines.is_json {
+        worse.iter().for_each(|line| warning!("worse {line}"));
+    } else {
+        let worse = worse.iter().map(|line| format!("worse      {line}"));
+        came_to.into_iter().chain(worse).try_for_each(|line| unless_closed(say!("{line}")))?;
+        let files = ["model.safetensors", readout::FILE, "metrics.jsonl", "curves.png", "neighbors.png"];
+        let written: Vec<&str> = files.into_iter().filter(|name| run.file(name).is_file()).collect();
+        unless_closed(say!("{}: {}", run.path().display(), written.join(", ")))?;
     }
-    let files = ["model.safetensors", readout::FILE, "metrics.jsonl", "curves.png", "neighbors.png"];
-    let written: Vec<&str> = files.into_iter().filter(|name| plan.run.file(name).is_file()).collect();
-    quiet(say!("{}: {}", path.display(), written.join(", ")))?;
-    let path = path.to_string_lossy();
-    quiet(say!("next       {}                      # search by picture, in the browser", command(&["serve", &path, "--open"])))?;
+    let path = run.path().to_string_lossy();
+    lines.tell(format_args!(
+        "next       {}                      # search by picture, in the browser",
+        command(&["serve", &path, "--open"])
+    ))?;
     if let Some(how) = evaluation(&plan.splits) {
-        quiet(say!("           {}", command(&["eval", &path, how])))?;
+        lines.tell(format_args!("           {}", command(&["eval", &path, how])))?;
     }
-    quiet(say!("           {}", command(&["search", &path, "--data", &plan.config.data, "--query", "PICTURE"])))
+    lines.tell(format_args!("           {}", command(&["search", &path, "--data", &config.data, "--query", "PICTURE"])))
+}
+
+/// The end of a run that was asked to stop.
+fn stopped(plan: &Plan, at: StoppedAt) -> anyhow::Result<anyhow::Error> {
+    let signal = interrupt::requested().context("a run stops where it is asked to")?;
+    let StoppedAt { epoch, step, steps } = at;
+    let place = match step {
+        0 => format!("after epoch {epoch} of {}", plan.config.epochs),
+        _ => format!("in epoch {} of {}, after step {step} of {steps}", epoch + 1, plan.config.epochs),
+    };
+    let (path, resuming) = (plan.run.checkpoint_path(), resuming(plan.run.path(), &plan.config.device));
+    Ok(signal.stop(format!("{} is saved, {place}; `{resuming}` goes on from there", path.display())))
 }
 
 /// Measures what search finds by the run and by the weights that it began from, where there are such, and labels to measure by.
-fn as_used(plan: &Plan, device: &Device) -> anyhow::Result<Option<Used>> {
+fn as_used(plan: &Plan) -> anyhow::Result<Option<Used>> {
     let Some(init) = plan.config.init.as_ref().filter(|_| plan.config.monitor != Monitor::None) else { return Ok(None) };
     if plan.splits.test.is_none() || eval::lack_of_labels(&plan.splits).is_some() {
         return Ok(None);
     }
     let images = Labelled::new(plan.splits.clone(), &plan.config.data)?;
     let knn = knn_config(&plan.config, plan.splits.train.len());
-    let top1 =
-        |name: &Path| Ok::<_, anyhow::Error>(images.measure(&Encoder::open(&name.to_string_lossy(), device)?, &knn, false)?.knn_top1);
+    let top1 = |name: &Path| -> anyhow::Result<f32> {
+        let encoder = Encoder::open(&name.to_string_lossy(), &plan.config.device)?;
+        Ok(images.measure(&encoder, &knn, false)?.knn_top1)
+    };
     Ok(Some(Used { run: top1(plan.run.path())?, weights: top1(init)? }))
 }
 
 /// Gives the finished network its read-out, unless the run has it already: that of the weights it began from where its own
 /// images are too few to learn one.
-fn keep_readout(plan: &Plan, device: &Device) -> anyhow::Result<()> {
+fn keep_readout(plan: &Plan) -> anyhow::Result<()> {
     let folder = plan.run.path();
-    let encoder = Encoder::open(&folder.to_string_lossy(), device)?;
+    let encoder = Encoder::open(&folder.to_string_lossy(), &plan.config.device)?;
     if encoder.readout().is_some() {
         return Ok(());
     }
     let start = plan.config.init.as_ref().filter(|_| plan.splits.train.len() < ENOUGH_IMAGES);
-    let start = start.and_then(|init| Encoder::open(&init.to_string_lossy(), device).ok());
+    let start = start.and_then(|init| Encoder::open(&init.to_string_lossy(), &plan.config.device).ok());
     let of_start = start.filter(|start| start.net().config().num_readout_features() == encoder.net().config().num_readout_features());
     let map = match of_start.as_ref().and_then(Encoder::readout) {
         Some(map) => Some(map.clone()),

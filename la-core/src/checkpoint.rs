@@ -225,7 +225,8 @@ fn check_branch(path: &Path, position: &Position, config: &TrainConfig, images: 
         bail!("{path}: the checkpoint was written inside epoch {}; expected one from the end of an epoch", epoch + 1);
     }
     if epoch >= config.epochs {
-        bail!("{path}: {epoch} epochs are done there; epochs must be more, got {}", config.epochs);
+        let done = if epoch == 1 { "1 epoch is".to_string() } else { format!("{epoch} epochs are") };
+        bail!("{path}: {done} done there; epochs must be more, got {}", config.epochs);
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ mod trainer;
 
 pub use begin::check_start;
 pub(crate) use metrics::unix_time;
-pub use metrics::{peak_rss_mb, Baseline, EpochMetrics, Event, Phase, Summary, Totals};
+pub use metrics::{peak_rss_mb, Baseline, EpochMetrics, Event, Phase, StoppedAt, Summary, Totals};
 
 use crate::{
     checkpoint::TrainState,
@@ -25,7 +25,7 @@ use crate::{
 };
 use candle_core::Tensor;
 use objective::Objective;
-use std::{path::Path, time::Instant};
+use std::{ops::ControlFlow, path::Path, time::Instant};
 use trainer::Trainer;
 
 /// How a run begins.
@@ -42,6 +42,9 @@ pub enum Start<'a> {
     Branch(&'a Path),
 }
 
+/// Whom a run tells of its events; `Break` asks it to stop once the step under way is done and a checkpoint is written.
+pub type Progress<'a> = dyn FnMut(Event) -> ControlFlow<()> + 'a;
+
 /// Trains a network on `splits.train`, as `config` says, and leaves everything in `run`.
 ///
 /// Zhuang, Zhai, Yamins 2019, <https://arxiv.org/abs/1903.12355>: some epochs of instance recognition, then local
@@ -51,7 +54,7 @@ pub enum Start<'a> {
 ///
 /// Fails where a setting is wrong, an image or a file fails, or the loss is NaN or infinite; on a GPU, whose losses are read
 /// every 32 steps, that shows up to 32 steps late, and never in a checkpoint.
-pub fn train(config: &TrainConfig, splits: &Splits, run: &RunFolder, start: Start, progress: &mut dyn FnMut(Event)) -> Result<Summary> {
+pub fn train(config: &TrainConfig, splits: &Splits, run: &RunFolder, start: Start, progress: &mut Progress) -> Result<Summary> {
     let mut trainer = Trainer::new(config, splits, run, start, progress)?;
     while !trainer.is_done() {
         trainer.cluster_if_due()?;
@@ -60,6 +63,9 @@ pub fn train(config: &TrainConfig, splits: &Splits, run: &RunFolder, start: Star
             trainer.step(&batch)?;
             trainer.note_failed(&batch)?;
             trainer.checkpoint_if_due()?;
+            if trainer.is_stopped() {
+                return Ok(trainer.summary());
+            }
         }
         trainer.finish_epoch()?;
     }

@@ -1,5 +1,6 @@
 //! The embeddings that are kept of a folder: always those that the pictures have now.
 
+use crate::manners::send;
 use crate::support::*;
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -237,28 +238,51 @@ fn two_processes_at_once_leave_one_whole_index() {
     assert_eq!(num_entries(&index_file(folder.path())), 120);
 }
 
-#[test]
-fn what_a_killed_process_has_embedded_is_not_embedded_again() {
-    let folder = folder();
-    let set = folder.path().join("set");
+/// `la-cli embed` of 3,000 pictures, as soon as it has kept the embeddings of some.
+fn started(folder: &Path) -> Child {
+    let set = folder.join("set");
     write_pictures(&set, 20);
     (20..3000).for_each(|i| assert!(fs::copy(set.join(format!("{:02}.png", i % 20)), set.join(format!("{i}.png"))).is_ok()));
-    let mut child = embed(folder.path(), "e.safetensors", &["--size", "64"]).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = embed(folder, "e.safetensors", &["--size", "64"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let started = Instant::now();
-    let is_kept = || folder.path().join("cache").read_dir().is_ok_and(|mut entries| entries.any(|entry| is_index(&entry.unwrap().path())));
+    let is_kept = || folder.join("cache").read_dir().is_ok_and(|mut entries| entries.any(|entry| is_index(&entry.unwrap().path())));
     while !is_kept() {
         assert!(started.elapsed() < Duration::from_secs(120) && child.try_wait().unwrap().is_none(), "nothing was kept on the way");
         std::thread::sleep(Duration::from_millis(5));
     }
+    child
+}
+
+#[test]
+fn what_a_killed_process_has_embedded_is_not_embedded_again() {
+    let folder = folder();
+    let mut child = started(folder.path());
     child.kill().unwrap();
     child.wait().unwrap();
     let done = entries(&index_file(folder.path()));
     assert!((1..3000).contains(&done.len()), "{}", done.len());
     // Without the others, the index has all and says so by its silence.
     let is_done = |path: &Path| done.iter().any(|name| path.ends_with(name));
-    pictures(&set).iter().filter(|path| !is_done(path)).for_each(|path| fs::remove_file(path).unwrap());
+    pictures(&folder.path().join("set")).iter().filter(|path| !is_done(path)).for_each(|path| fs::remove_file(path).unwrap());
     assert_eq!(run(embed(folder.path(), "e.safetensors", &["--size", "64"])).stderr, "");
     assert_eq!(num_entries(&index_file(folder.path())), done.len());
+}
+
+#[test]
+fn a_signal_keeps_what_is_embedded_and_says_so() {
+    for (signal, code, said) in [("INT", 130, "stopped by Ctrl-C: "), ("TERM", 143, "stopped by SIGTERM: ")] {
+        let folder = folder();
+        let child = started(folder.path());
+        send(signal, &child);
+        let stopped = ended(child.wait_with_output().unwrap());
+        assert_eq!((stopped.code, stopped.stdout.as_str()), (Some(code), ""), "{}", stopped.stderr);
+        let done = num_entries(&index_file(folder.path()));
+        assert!((1..3000).contains(&done), "{done}");
+        let done = if done < 1000 { done.to_string() } else { format!("{},{:03}", done / 1000, done % 1000) };
+        let kept = format!("{said}{done} of 3,000 new pictures are kept, and the same command goes on from there\n");
+        assert_holds(&stopped.stderr, &[&kept]);
+        assert!(!folder.path().join("e.safetensors").exists());
+    }
 }
 
 fn is_index(path: &Path) -> bool {

@@ -232,7 +232,7 @@ fn info_tells_runs_weights_and_sources_apart() {
     let run = text(shared_run());
     assert_holds(&la(folder.path(), &["info", run]).ok(), &["2 of 2", "width 8", "kNN top-1", "raw pixels"]);
     let weights = format!("{run}/model.safetensors");
-    assert_holds(&la(folder.path(), &["info", &weights]).ok(), &["resnet18", "imagenet stem", "fc.weight", "[128, 64]"]);
+    assert_holds(&la(folder.path(), &["info", &weights]).ok(), &["resnet18", "imagenet stem", "fc.weight", "128 × 64"]);
     assert_holds(&la(folder.path(), &["info", "sample"]).ok(), &["9,000 training images", "1,000 test images", "trouser"]);
     write_pictures(&folder.path().join("plain"), 3);
     assert_holds(&la(folder.path(), &["info", "plain"]).ok(), &["3 training images", "no labels", "20×20"]);

@@ -11,7 +11,7 @@ use la_core::{
     train::{train, Event, Start, Summary},
     Result,
 };
-use std::{borrow::Cow, path::Path, sync::Arc};
+use std::{borrow::Cow, ops::ControlFlow, path::Path, sync::Arc};
 
 pub const SIDE: usize = 8;
 
@@ -105,20 +105,26 @@ pub fn config() -> TrainConfig {
     }
 }
 
+/// What a listener answers that does not ask to stop.
+pub const ON: ControlFlow<()> = ControlFlow::Continue(());
+
 /// Trains in a new folder and gives what came out.
 pub fn run(config: &TrainConfig, splits: &Splits, folder: &Path) -> Result<Summary> {
-    train(config, splits, &RunFolder::create(folder)?, Start::New, &mut |_| ())
+    train(config, splits, &RunFolder::create(folder)?, Start::New, &mut |_| ON)
 }
 
 /// Trains in a new folder and gives every event too.
 pub fn run_with_events(config: &TrainConfig, splits: &Splits, folder: &Path) -> (Result<Summary>, Vec<Event>) {
     let mut events = Vec::new();
     let run = RunFolder::create(folder).expect("the folder is new");
-    let summary = train(config, splits, &run, Start::New, &mut |event| events.push(event));
+    let summary = train(config, splits, &run, Start::New, &mut |event| {
+        events.push(event);
+        ON
+    });
     (summary, events)
 }
 
 /// Goes on in a folder.
 pub fn resume(config: &TrainConfig, splits: &Splits, folder: &Path) -> Result<Summary> {
-    train(config, splits, &RunFolder::open(folder)?, Start::Resume, &mut |_| ())
+    train(config, splits, &RunFolder::open(folder)?, Start::Resume, &mut |_| ON)
 }

@@ -7,6 +7,7 @@ use la_core::resnet::ResNet;
 
 /// Options of `la-cli bench embed`.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  la-cli bench embed --size 96")]
 pub struct EmbedArgs {
     #[command(flatten)]
     network: NetworkArgs,

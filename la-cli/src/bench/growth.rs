@@ -2,7 +2,7 @@
 
 use super::count;
 use super::figures::four_digits;
-use crate::output::{remark, say, thousands};
+use crate::output::{counted, remark, say, thousands};
 use anyhow::{bail, Context};
 use serde_json::{json, Value};
 use std::process::{Command, Stdio};
@@ -12,6 +12,7 @@ const PER_CLUSTER: usize = 40;
 
 /// Options of `la-cli bench growth`.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  la-cli bench growth --sizes 1000,10000,100000 --json")]
 pub struct GrowthArgs {
     /// Numbers of images
     #[arg(long, value_name = "N,N,…", value_delimiter = ',', default_values_t = [10_000, 100_000, 1_000_000], value_parser = count)]
@@ -35,7 +36,7 @@ pub fn run(args: &GrowthArgs, json: bool) -> anyhow::Result<()> {
     }
     let works = [("loss", format!("LA loss and bank update, K = {}, H = 10, B = 128", background(&args.sizes)))]
         .into_iter()
-        .chain([("kmeans", format!("k-means, k = N/{PER_CLUSTER}, {} iterations", args.iters))]);
+        .chain([("kmeans", format!("k-means, k = N/{PER_CLUSTER}, {}", counted(args.iters, "iteration")))]);
     let mut found = Vec::new();
     for (work, title) in works {
         let points = args.sizes.iter().map(|&n| point(work, n, args)).collect::<anyhow::Result<Vec<_>>>()?;
@@ -53,7 +54,7 @@ fn background(sizes: &[usize]) -> usize {
 }
 
 fn point(work: &str, n: usize, args: &GrowthArgs) -> anyhow::Result<Point> {
-    remark!("{work} at {} images", thousands(n));
+    remark!("{work} at {}", counted(n, "image"));
     let clusters = (n / PER_CLUSTER).max(1).to_string();
     let (n_text, iters, background) = (n.to_string(), args.iters.to_string(), background(&args.sizes).to_string());
     let flags = match work {

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 /// Options of `la-cli bench kmeans`.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  la-cli bench kmeans --num-points 50000 --num-clusters 500")]
 pub struct KmeansArgs {
     /// Points
     #[arg(long, value_name = "N", default_value_t = 60_000, value_parser = count)]

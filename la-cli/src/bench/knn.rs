@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 /// Options of `la-cli bench knn`.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  la-cli bench knn --num-rows 13000 --num-queries 1 --k 10")]
 pub struct KnnArgs {
     /// Queries
     #[arg(long, value_name = "Q", default_value_t = 10_000, value_parser = count)]

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 /// Options of `la-cli bench loader`.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  la-cli bench loader --data ~/photos --size 96")]
 pub struct LoaderArgs {
     /// Images to read
     #[arg(long, value_name = "SRC", default_value = "sample")]

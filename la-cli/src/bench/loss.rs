@@ -12,6 +12,7 @@ use la_core::train::peak_rss_mb;
 
 /// Options of `la-cli bench loss`.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  la-cli bench loss --num-images 100000")]
 pub struct LossArgs {
     /// What is measured
     #[arg(long, value_enum, default_value_t = Objective::La)]

@@ -22,6 +22,7 @@ const UNWATCHED: usize = 5;
 
 /// Options of `la-cli bench step`.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  la-cli bench step --arch resnet50 --batch-size 32")]
 pub struct StepArgs {
     #[command(flatten)]
     network: NetworkArgs,

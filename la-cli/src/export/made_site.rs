@@ -60,7 +60,7 @@ pub fn made_site(name: &str, data: Option<&str>, device: &Device) -> anyhow::Res
     let mut images = Data::open(&OpenArgs { data: &src, limit, use_cache: true }, &encoder).map_err(recorded)?;
     let split = if data.is_some() { Split::All } else { Split::Train };
     // A folder's embeddings are kept, so looking for new pictures is quick; others are embedded where the page is made.
-    let known = if images.is_folder() { Some(images.embed(split, &encoder, &|| false)?) } else { None };
+    let known = if images.is_folder() { Some(images.embed(split, &encoder)?) } else { None };
     let pictures = known.as_ref().map(|indexed| indexed.digest()).transpose()?;
     let origin = Origin { weights: encoder.identity(), data: src, limit, pictures };
     match place.read().filter(|_| place.has_page()) {
@@ -69,7 +69,7 @@ pub fn made_site(name: &str, data: Option<&str>, device: &Device) -> anyhow::Res
         None => {}
     }
     folder::check(&place.site, true)?;
-    let indexed = known.map_or_else(|| images.embed(split, &encoder, &|| false), Ok)?;
+    let indexed = known.map_or_else(|| images.embed(split, &encoder), Ok)?;
     place.make(&Rows::new(encoder, indexed, None)?, origin)?;
     Ok(place.site)
 }

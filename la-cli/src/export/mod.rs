@@ -15,10 +15,12 @@ use crate::source::{self, Split};
 use crate::weights::EncoderArgs;
 use anyhow::{bail, Context};
 use candle_core::Device;
+use clap::ValueEnum;
 use folder::NewFolder;
 use la_core::search::Precision;
 pub use made_site::{are_weights, made_site};
 use rows::Rows;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// How a page's weights and bank are stored where nothing is asked for.
@@ -26,6 +28,9 @@ const PRECISION: Precision = Precision::F16;
 
 /// Options of `la-cli export`.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  la-cli export --data ~/photos --out site    # a page for any web server
+  la-cli export runs/photos --format atlas --out photos.parquet")]
 pub struct ExportArgs {
     #[command(flatten)]
     encoder: EncoderArgs,
@@ -56,6 +61,9 @@ pub struct ExportArgs {
     force: bool,
     #[command(flatten)]
     cache: CacheArgs,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
 }
 
 /// What is written.
@@ -80,22 +88,37 @@ pub fn run(args: &ExportArgs, device: &Device) -> anyhow::Result<()> {
         Some(_) => error,
         None => source::not_where_recorded(error, &name, &data),
     })?;
+    let mut sizes = Vec::new();
     match args.format {
         Format::Site => {
             let weights = args.weights_precision.unwrap_or_else(|| page_precision(&rows));
-            site(&rows, (weights, args.bank_precision.unwrap_or(PRECISION)), &args.out, args.force)
+            sizes = write_site(&rows, (weights, args.bank_precision.unwrap_or(PRECISION)), &args.out, args.force)?;
         }
         Format::Projector => {
             let folder = NewFolder::create(&args.out, args.force)?;
             projector::write(&rows, folder.path())?;
             folder.finish()?;
-            say!("{}: load it at https://projector.tensorflow.org or with TensorBoard", args.out.display())
         }
-        Format::Atlas => {
-            atlas::write(&rows, &args.out)?;
-            let opening = output::shell_line(&["embedding-atlas", &args.out.to_string_lossy()]);
-            say!("{}: open it with `{opening}`", args.out.display())
-        }
+        Format::Atlas => atlas::write(&rows, &args.out)?,
+    }
+    match args.json {
+        true => say_json(args, &rows, &sizes),
+        false => say_written(args, &sizes),
+    }
+}
+
+fn say_json(args: &ExportArgs, rows: &Rows, sizes: &[Size]) -> anyhow::Result<()> {
+    let format = args.format.to_possible_value().map_or(String::new(), |value| value.get_name().to_string());
+    let bytes: serde_json::Map<_, _> = sizes.iter().map(|&(part, bytes)| (part.replace(' ', "_"), bytes.into())).collect();
+    say!("{}", json!({"out": args.out, "format": format, "data": rows.title, "num_images": rows.len(), "dim": rows.dim, "bytes": bytes}))
+}
+
+fn say_written(args: &ExportArgs, sizes: &[Size]) -> anyhow::Result<()> {
+    let out = args.out.display();
+    match args.format {
+        Format::Site => say_site(&args.out, sizes),
+        Format::Projector => say!("{out}: load it at https://projector.tensorflow.org or with TensorBoard"),
+        Format::Atlas => say!("{out}: open it with `{}`", output::shell_line(&["embedding-atlas", &args.out.to_string_lossy()])),
     }
 }
 
@@ -121,16 +144,19 @@ fn check(args: &ExportArgs) -> anyhow::Result<()> {
     }
 }
 
-fn site(rows: &Rows, precisions: (Precision, Precision), out: &Path, force: bool) -> anyhow::Result<()> {
-    for (what, bytes) in write_site(rows, precisions, out, force)? {
+fn say_site(out: &Path, sizes: &[Size]) -> anyhow::Result<()> {
+    for &(what, bytes) in sizes {
         say!("{what:<11} {:>9.2} MB", bytes as f64 / 1e6)?;
     }
     let next = output::command(&["serve", &out.to_string_lossy(), "--open"]);
     say!("{}: a static site for any web server; next: {next}", out.display())
 }
 
-/// Writes page and bundle into the folder `out`; gives the bytes of each part.
-fn write_site(rows: &Rows, (weights, bank): (Precision, Precision), out: &Path, force: bool) -> anyhow::Result<Vec<(&'static str, usize)>> {
+/// A part of a page with its bytes.
+type Size = (&'static str, usize);
+
+/// Writes page and bundle into the folder `out`; gives the size of each part.
+fn write_site(rows: &Rows, (weights, bank): (Precision, Precision), out: &Path, force: bool) -> anyhow::Result<Vec<Size>> {
     let folder = NewFolder::create(out, force)?;
     page::write(folder.path())?;
     let sizes = bundle::write(rows, (weights, bank), &folder.path().join("bundle")).context("the export is not written")?;

@@ -2,11 +2,12 @@
 
 use super::kept::{Entry, IndexFile, Known};
 use super::stamp::Stamp;
-use crate::output::remark;
+use crate::interrupt;
+use crate::output::{counted, remark, thousands, warning};
 use crate::progress::Progress;
 use crate::source::{images, Embedded};
 use crate::weights::Encoder;
-use anyhow::{bail, Context};
+use anyhow::Context;
 use candle_core::{Device, Tensor};
 use la_core::data::files::{self, none_readable};
 use la_core::data::folder::Listing;
@@ -61,21 +62,22 @@ impl FolderIndex {
 
     /// The embeddings of those images of `source` that can be read, and why the others cannot.
     ///
-    /// Asks `stop` after each batch; where it says so, keeps what is done and fails.
-    pub fn embed(
-        &mut self,
-        encoder: &Encoder,
-        source: &Arc<dyn Source>,
-        stop: &dyn Fn() -> bool,
-    ) -> anyhow::Result<(Embedded, Vec<Unreadable>)> {
+    /// Where a signal comes meanwhile, what is done is kept, and the call fails.
+    pub fn embed(&mut self, encoder: &Encoder, source: &Arc<dyn Source>) -> anyhow::Result<(Embedded, Vec<Unreadable>)> {
         let names: Vec<String> = (0..source.len()).map(|index| self.name(source.as_ref(), index)).collect();
         let new = self.look(source.as_ref(), &names);
         let num_new = new.len();
-        let added = if new.is_empty() { Ok(()) } else { self.add((encoder, source), (new, &names), stop) };
+        // Where nothing is kept, a signal ends the command at once.
+        let watch = if num_new > 0 && self.file.is_some() { Some(interrupt::watch()?) } else { None };
+        let added = if num_new > 0 { self.add((encoder, source), (new, &names)) } else { Ok(0) };
         if self.is_changed {
-            self.save(num_new > 0 && added.is_ok());
+            self.save(num_new > 0 && added.as_ref().is_ok_and(|&num_done| num_done == num_new));
         }
-        added?;
+        let num_done = added?;
+        if let Some(signal) = watch.and_then(|_| interrupt::requested()) {
+            let kept = if self.file.is_some() { "kept, and the same command goes on from there" } else { "embedded, but cannot be kept" };
+            return Err(signal.stop(format!("{} of {} are {kept}", thousands(num_done), counted(num_new, "new picture"))));
+        }
         self.rows_of(source, &names)
     }
 
@@ -116,39 +118,24 @@ impl FolderIndex {
         }
     }
 
-    /// Embeds the images at `new` of `source`, and keeps them now and then.
-    fn add(
-        &mut self,
-        (encoder, source): (&Encoder, &Arc<dyn Source>),
-        (new, names): (Vec<u32>, &[String]),
-        stop: &dyn Fn() -> bool,
-    ) -> anyhow::Result<()> {
+    /// Embeds the images at `new` of `source` until a signal comes, and keeps them now and then; gives how many are done.
+    fn add(&mut self, (encoder, source): (&Encoder, &Arc<dyn Source>), (new, names): (Vec<u32>, &[String])) -> anyhow::Result<usize> {
         let num_new = new.len();
         let seen = new.iter().map(|_| OnceLock::new()).collect();
         let new = Arc::new(NewPictures { source: source.clone(), indices: new, size: encoder.size(), seen });
         let mut progress = Progress::new("embedding", num_new, "images");
-        let (mut num_done, mut is_stopped, mut last_saved, mut interval) = (0, false, Instant::now(), FIRST);
+        let (mut num_done, mut last_saved, mut interval) = (0, Instant::now(), FIRST);
         encoder.embed_each(&(new.clone() as Arc<dyn Source>), &mut |part| {
             num_done += part.indices.len() + part.unreadable.len();
             self.take(part, &new, names);
             progress.set(num_done);
-            is_stopped = num_done < num_new && stop();
             if last_saved.elapsed() >= interval && num_done < num_new {
                 progress.suspend(|| self.save(false));
                 (last_saved, interval) = (Instant::now(), (2 * interval).min(LONGEST));
             }
-            if is_stopped {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
+            interrupt::requested().map_or(ControlFlow::Continue(()), |_| ControlFlow::Break(()))
         })?;
-        drop(progress);
-        if is_stopped {
-            let kept = if self.file.is_some() { "they are kept, and the same command goes on with the others" } else { "nothing is kept" };
-            bail!("stopped after {} of {num_new}: {kept}", images(num_done, ""));
-        }
-        Ok(())
+        Ok(num_done)
     }
 
     fn take(&mut self, part: Part, new: &NewPictures, names: &[String]) {
@@ -175,7 +162,7 @@ impl FolderIndex {
                 }
             }
             Err(error) => {
-                remark!("warning: the embeddings are not kept for the next time: {error}; LA_CACHE names another folder for them");
+                warning!("the embeddings are not kept for the next time: {error}; LA_CACHE names another folder for them");
                 self.file = None;
             }
         }

@@ -43,11 +43,9 @@ pub struct OpenArgs<'a> {
     pub use_cache: bool,
 }
 
-/// Opens a data source and embeds a split of it.
-///
-/// Asks `stop` now and then while it embeds a folder; where it says so, keeps what is done and fails.
-pub fn open(args: &OpenArgs, split: Split, encoder: &Encoder, stop: &dyn Fn() -> bool) -> anyhow::Result<Indexed> {
-    Data::open(args, encoder)?.embed(split, encoder, stop)
+/// Opens a data source and embeds a split of it, as [`Data::embed`] does.
+pub fn open(args: &OpenArgs, split: Split, encoder: &Encoder) -> anyhow::Result<Indexed> {
+    Data::open(args, encoder)?.embed(split, encoder)
 }
 
 /// Images with their embeddings.
@@ -125,13 +123,15 @@ impl Data {
     }
 
     /// The embeddings of a split; lists the images that cannot be read and have none.
-    pub fn embed(&mut self, split: Split, encoder: &Encoder, stop: &dyn Fn() -> bool) -> anyhow::Result<Indexed> {
+    ///
+    /// Where a signal comes while a folder is embedded, what is done is kept, and the call fails.
+    pub fn embed(&mut self, split: Split, encoder: &Encoder) -> anyhow::Result<Indexed> {
         let images = source::join(split.parts(&self.splits)?);
         let rows = match &mut self.test_rows {
             Some(rows) if split == Split::Test => rows,
             _ => &mut self.rows,
         };
-        let Embedded { images, rows } = embedded(rows, &images, &mut self.splits.unreadable, (encoder, stop))?;
+        let Embedded { images, rows } = embedded(rows, &images, &mut self.splits.unreadable, encoder)?;
         match split {
             Split::Train => self.splits.train = images.clone(),
             Split::Test => self.splits.test = Some(images.clone()),
@@ -145,15 +145,10 @@ impl Data {
 }
 
 /// Embeds `images`; adds those that cannot be read to `unreadable`.
-fn embedded(
-    rows: &mut Rows,
-    images: &Arc<dyn Source>,
-    unreadable: &mut Vec<Unreadable>,
-    (encoder, stop): (&Encoder, &dyn Fn() -> bool),
-) -> anyhow::Result<Embedded> {
+fn embedded(rows: &mut Rows, images: &Arc<dyn Source>, unreadable: &mut Vec<Unreadable>, encoder: &Encoder) -> anyhow::Result<Embedded> {
     match rows {
         Rows::Folder(index) => {
-            let (embedded, left_out) = index.embed(encoder, images, stop)?;
+            let (embedded, left_out) = index.embed(encoder, images)?;
             unreadable.extend(left_out);
             Ok(embedded)
         }

@@ -3,7 +3,7 @@
 use super::measure::Figure;
 use super::settings::{is_standard, Packed};
 use super::{PackArgs, BESIDE_METRICS, LICENSE};
-use crate::output::{percent, shell_line, thousands};
+use crate::output::{counted, percent, shell_line, thousands};
 use crate::progress::duration;
 use la_core::resnet::{ResNetConfig, Stem};
 use std::path::{Component, Path};
@@ -59,7 +59,7 @@ pub fn figure_lines(packed: &Packed) -> Vec<FigureLine> {
 /// These weights and the run beside, at one side.
 fn pair(packed: &Packed, weights: Figure, beside: Option<Figure>, side: &str) -> Vec<FigureLine> {
     let beside = packed.beside.iter().zip(beside);
-    let beside = beside.map(|(beside, figure)| line(format!("{}, {} epochs{side}", beside.name, beside.epochs), figure));
+    let beside = beside.map(|(beside, figure)| line(format!("{}, {}{side}", beside.name, counted(beside.epochs, "epoch")), figure));
     std::iter::once(line(format!("these weights{side}"), weights)).chain(beside).collect()
 }
 
@@ -139,7 +139,7 @@ impl Card<'_> {
             "# {}\n\nImage embeddings learned **without labels** by [Local Aggregation](https://arxiv.org/abs/1903.12355) (Zhuang, Zhai, \
              Yamins, ICCV 2019), in Rust on [candle](https://github.com/huggingface/candle).\n\n\
              {}, {} stem, width {}: a picture of {} × {} pixels becomes {} numbers whose direction says what it looks like. Trained on {} \
-             images of {}{} for {} epochs, the first {} of instance recognition.\n",
+             of {}{} for {}, the first {} of instance recognition.\n",
             self.title(),
             net.arch,
             net.stem,
@@ -147,10 +147,10 @@ impl Card<'_> {
             self.packed.size(),
             self.packed.size(),
             self.readout_dim.unwrap_or(net.embedding_dim),
-            thousands(self.packed.run.num_images),
+            counted(self.packed.run.num_images, "image"),
             train.data,
             self.packed.size.map_or(String::new(), |_| format!(" at {} × {}", train.size, train.size)),
-            self.packed.epochs,
+            counted(self.packed.epochs, "epoch"),
             train.ir_epochs.min(self.packed.epochs),
         )
     }
@@ -164,11 +164,15 @@ impl Card<'_> {
                 text += if self.args.linear { " | linear probe top-1 |\n|---|---|---|\n" } else { " |\n|---|---|\n" };
                 text += &figure_lines(self.packed).iter().map(|line| self.row(line)).collect::<String>();
                 text += &format!(
-                    "\nMeasured on the f16 weights of this folder: {} training images re-embedded un-augmented, batch norm in eval mode, {} test \
-                     images classified. Labels were used for these figures alone.{}{}\n",
-                    thousands(figures.num_train),
-                    thousands(figures.num_test),
-                    if self.args.linear { " The linear probe is one softmax layer on the pooled features, 70 epochs of SGD, one crop." } else { "" },
+                    "\nMeasured on the f16 weights of this folder: {} re-embedded un-augmented, batch norm in eval mode, {} \
+                     classified. Labels were used for these figures alone.{}{}\n",
+                    counted(figures.num_train, "training image"),
+                    counted(figures.num_test, "test image"),
+                    if self.args.linear {
+                        " The linear probe is one softmax layer on the pooled features, 70 epochs of SGD, one crop."
+                    } else {
+                        ""
+                    },
                     if figures.raw_pixels.is_some() { " Raw pixels were measured when the run began." } else { "" },
                 );
             }
@@ -186,9 +190,9 @@ impl Card<'_> {
         let beside = beside.iter().map(|beside| {
             let time = duration(beside.seconds);
             format!(
-                "\nThe run beside it ({}, {} epochs, {time}):\n\n```sh\n{}\n```\n{}",
+                "\nThe run beside it ({}, {}, {time}):\n\n```sh\n{}\n```\n{}",
                 beside.name,
-                beside.epochs,
+                counted(beside.epochs, "epoch"),
                 shell_line(&beside.command),
                 before(beside.branched_after, beside.init.as_deref())
             )
@@ -198,7 +202,7 @@ impl Card<'_> {
             ("commit", run.git_commit.clone().unwrap_or("unknown".into())),
             ("device", run.device.clone()),
             ("machine", run.machine.clone().unwrap_or("not recorded".into())),
-            ("time", format!("{} for {epochs} epochs, evaluation included", duration(*seconds))),
+            ("time", format!("{} for {}, evaluation included", duration(*seconds), counted(*epochs, "epoch"))),
             ("images", thousands(run.num_images)),
             ("versions", format!("la-core {}, candle {}", run.versions.la_core, run.versions.candle_core)),
         ];
@@ -318,7 +322,8 @@ fn before(branched_after: Option<usize>, init: Option<&Path>) -> String {
         )
     });
     let shared = branched_after.map_or(String::new(), |epochs| {
-        format!("\nIts first {epochs} epochs are those of another run, whose checkpoint it went on from.\n")
+        let first = if epochs == 1 { "epoch is that".to_string() } else { format!("{epochs} epochs are those") };
+        format!("\nIts first {first} of another run, whose checkpoint it went on from.\n")
     });
     init + &shared
 }

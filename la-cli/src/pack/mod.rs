@@ -11,7 +11,7 @@ pub use names::end_of;
 pub use settings::{Packed, OUR_KEY};
 
 use crate::export::folder::NewFolder;
-use crate::output::{command, percent, remark, say};
+use crate::output::{command, counted, file_size, percent, remark, say};
 use crate::train::pictures;
 use crate::weights::{self, readout, Encoder};
 use anyhow::{bail, Context};
@@ -34,6 +34,9 @@ const BESIDE_METRICS: &str = "metrics-beside.jsonl";
 
 /// Options of `la-cli pack`.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  la-cli pack runs/photos --out weights/photos
+  la-cli pack runs/sample-1 --out weights/clothes --linear --title 'Clothes, 28 px'")]
 pub struct PackArgs {
     /// Run whose weights are packed
     #[arg(value_name = "RUN")]
@@ -68,6 +71,9 @@ pub struct PackArgs {
     /// Machine that the run was trained on [default: as the run recorded it]
     #[arg(long, value_name = "TEXT")]
     machine: Option<String>,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs `la-cli pack`.
@@ -81,7 +87,10 @@ pub fn run(args: &PackArgs, device: &Device) -> anyhow::Result<()> {
     let packed = fill(args, (&run, packed), folder.path(), device)?;
     refuse_existing(&args.out)?;
     folder.finish()?;
-    report(&args.out, &packed)
+    match args.json {
+        true => report_json(&args.out, &packed),
+        false => report(&args.out, &packed),
+    }
 }
 
 /// Fails where the Hub can have no data set of this name.
@@ -115,10 +124,10 @@ fn describe(args: &PackArgs, run: &RunFolder, size: Option<usize>) -> anyhow::Re
     let last = last_epoch(run)?;
     if last.epoch < config.train.epochs {
         remark!(
-            "note: {} has done {} of {} epochs; `{}` goes on",
+            "note: {} has done {} of {}; `{}` goes on",
             args.run.display(),
             last.epoch,
-            config.train.epochs,
+            counted(config.train.epochs, "epoch"),
             command(&["train", "--resume", &args.run.to_string_lossy()])
         );
     }
@@ -236,15 +245,41 @@ fn beside_curve(path: &Path, name: &str) -> anyhow::Result<BesideCurve> {
     Ok(BesideCurve { name: name.to_string(), points })
 }
 
+/// The object that `--json` prints; accuracies in 0–1.
+#[derive(serde::Serialize)]
+struct Json<'a> {
+    out: &'a Path,
+    bytes: u64,
+    sha256: String,
+    epochs: usize,
+    seconds: f64,
+    figures: Option<&'a measure::Figures>,
+    sample: Option<&'a measure::SampleCheck>,
+}
+
+fn report_json(folder: &Path, packed: &Packed) -> anyhow::Result<()> {
+    let weights = folder.join("model.safetensors");
+    let json = Json {
+        out: folder,
+        bytes: weights.metadata().map_or(0, |file| file.len()),
+        sha256: sha256(&weights)?,
+        epochs: packed.epochs,
+        seconds: packed.seconds,
+        figures: packed.figures.as_ref(),
+        sample: packed.sample.as_ref(),
+    };
+    say!("{}", serde_json::to_string(&json)?)
+}
+
 fn report(folder: &Path, packed: &Packed) -> anyhow::Result<()> {
     let out = folder.display();
     let size = fs::metadata(format!("{out}/model.safetensors")).map_or(0, |meta| meta.len());
-    say!("{out}: model.safetensors ({:.1} MB, f16), config.json, README.md, curves.png, metrics.jsonl, SHA256SUMS", size as f64 / 1e6)?;
+    say!("{out}: model.safetensors ({}, f16), config.json, README.md, curves.png, metrics.jsonl, SHA256SUMS", file_size(size))?;
     for line in figure_lines(packed) {
         say!("  {:<42} kNN top-1 {}{}", line.name, line.knn, line.linear.map_or(String::new(), |linear| format!(", linear {linear}")))?;
     }
     if let Some(sample) = packed.sample {
-        say!("  {:<42} kNN top-1 {}", format!("on {} images of the sample", sample.limit), percent(sample.knn_top1))?;
+        say!("  {:<42} kNN top-1 {}", format!("on {} of the sample", counted(sample.limit, "image")), percent(sample.knn_top1))?;
     }
     let search = command(&["search", &folder.to_string_lossy(), "--data", "FOLDER", "--query", "PHOTO", "--panel", "found.png"]);
     say!("next       read {out}/README.md; {search}")

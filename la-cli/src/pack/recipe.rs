@@ -1,5 +1,6 @@
 //! The command that makes a run, from its settings: a preset and the flags that override it.
 
+use crate::output::decimal;
 use crate::train::TrainArgs;
 use clap::{Arg, ArgAction, Args, Command};
 use la_core::config::{TrainConfig, PRESETS};
@@ -77,16 +78,8 @@ fn in_words(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Array(values) => values.iter().map(in_words).collect::<Vec<_>>().join(","),
-        // f32 settings come as f64 of the same value: the shorter text is the one that was given.
-        Value::Number(number) => number.as_f64().filter(|_| number.is_f64()).map_or(number.to_string(), short),
+        Value::Number(number) => number.as_f64().filter(|_| number.is_f64()).map_or(number.to_string(), decimal),
         other => other.to_string(),
-    }
-}
-
-fn short(value: f64) -> String {
-    match value as f32 {
-        single if f64::from(single) == value => single.to_string(),
-        _ => value.to_string(),
     }
 }
 

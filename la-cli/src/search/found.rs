@@ -96,7 +96,7 @@ impl Found {
 
     /// Draws the queries with their neighbours.
     pub fn draw(&self, path: &Path) -> anyhow::Result<()> {
-        let title = format!("Nearest of {} images, with cosine similarities", output::thousands(self.bank.len()));
+        let title = format!("Nearest of {}, with cosine similarities", source::images(self.bank.len(), ""));
         let mut panel = NeighborPanel { title, rows: Vec::new() };
         for (i, OfQuery { neighbors, .. }) in self.of_queries.iter().enumerate() {
             let config = PanelConfig { title: String::new(), queries: vec![(0, i)], num_neighbors: neighbors.k };

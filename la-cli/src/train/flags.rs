@@ -9,11 +9,20 @@ use la_core::ops::device::Precision;
 use la_core::resnet::{Arch, ResNetConfig, Stem};
 use std::path::PathBuf;
 
+const EXAMPLES: &str = "Examples:
+  la-cli train                                      # on the sample, in a few minutes
+  la-cli train --data ~/photos --out runs/photos    # on your own pictures
+  la-cli train --resume runs/photos                 # go on after Ctrl-C
+  la-cli train --branch runs/photos --epochs 500    # go on after the last epoch, in a run of its own";
+
 /// Options of `la-cli train`. Each flag that is left out takes its value from the preset; config.json in the run folder
 /// shows all of them.
 #[derive(clap::Args)]
-#[command(after_help = presets_help())]
+#[command(after_help = presets_and_examples())]
 pub struct TrainArgs {
+    /// Print one JSON object at the end instead of text; what would be text meanwhile goes to standard error
+    #[arg(long)]
+    pub json: bool,
     /// Named settings [default: quick on the sample, one of the data's name where there is one, else chosen by the number of images]
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
@@ -303,6 +312,11 @@ impl TrainArgs {
         config.test = self.test.clone().or_else(|| config.test.clone());
     }
 
+    /// Whether it is said where the images are.
+    pub fn moves_data(&self) -> bool {
+        self.data.is_some() || self.test.is_some()
+    }
+
     /// The given flags that settings come from, for `--resume`, which takes none but those of [`Self::move_data`].
     pub fn given(&self) -> Vec<String> {
         let named = [("--preset", self.preset.is_some()), ("--out", self.out.is_some()), ("--init", self.init.is_some())];
@@ -323,7 +337,7 @@ fn plain(debug: &str) -> String {
     debug.trim_matches('"').to_lowercase()
 }
 
-fn presets_help() -> String {
-    let lines = PRESETS.iter().map(|preset| format!("  {:<16} {}", preset.name, preset.about));
-    std::iter::once("Presets:".to_string()).chain(lines).collect::<Vec<_>>().join("\n")
+fn presets_and_examples() -> String {
+    let presets: String = PRESETS.iter().map(|preset| format!("  {:<16} {}\n", preset.name, preset.about)).collect();
+    format!("Presets:\n{presets}\n{EXAMPLES}")
 }

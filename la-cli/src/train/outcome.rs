@@ -23,6 +23,7 @@ pub struct Level {
 }
 
 /// Accuracy by the embeddings that search compares, each network at its own size.
+#[derive(Clone, Copy, serde::Serialize)]
 pub struct Used {
     /// Of the run.
     pub run: f32,
@@ -30,11 +31,11 @@ pub struct Used {
     pub weights: f32,
 }
 
-/// The result, and a line for each level that training stays below by more than chance.
-pub fn lines(config: &TrainConfig, summary: &Summary, splits: &Splits, used: Option<&Used>) -> Vec<String> {
+/// The result in lines, and how much worse it is than each level that it stays below by more than chance.
+pub fn lines(config: &TrainConfig, summary: &Summary, splits: &Splits, used: Option<&Used>) -> (Vec<String>, Vec<String>) {
     let time = duration(summary.epochs.last().map_or(0.0, |epoch| epoch.total_seconds));
     let Some(top1) = summary.epochs.last().and_then(|epoch| epoch.knn_top1) else {
-        return vec![format!("done in {time}")];
+        return (vec![format!("done in {time}")], Vec::new());
     };
     let mut levels = summary.baseline.map_or(Vec::new(), |baseline| levels(&baseline, config));
     let knn = knn_config(config, splits.train.len());
@@ -48,10 +49,8 @@ pub fn lines(config: &TrainConfig, summary: &Summary, splits: &Splits, used: Opt
     }
     let num_test = splits.test.as_ref().map_or(0, |test| test.len());
     let worse = levels.into_iter().filter(|level| is_below(reached, level.top1, num_test));
-    lines.extend(
-        worse.map(|level| format!("worse      than {}, by {:.1} points: {}", level.name, 100.0 * (level.top1 - reached), level.advice)),
-    );
-    lines
+    let worse = worse.map(|level| format!("than {}, by {:.1} points: {}", level.name, 100.0 * (level.top1 - reached), level.advice));
+    (lines, worse.collect())
 }
 
 /// What a run is to beat.

@@ -1,18 +1,45 @@
 //! A run as its user sees it: bars while an epoch lasts, one line when it is over.
 
 use super::{outcome, warnings};
-use crate::output::{percent, remark, say};
+use crate::output::{self, percent, remark, warning, write_line};
 use crate::progress::{duration, Progress};
 use la_core::config::TrainConfig;
 use la_core::run_folder::RunFolder;
 use la_core::train::health::Warning;
 use la_core::train::{Baseline, EpochMetrics, Event, Phase};
+use std::fmt;
 use std::time::{Duration, Instant};
 
 /// Steps after which the time of the run is told, the first of them left out: it fills caches and prepares the first images.
 const TIMED_STEPS: usize = 10;
 /// Or the time after which it is told, where steps are slow.
 const TIMED_FOR: Duration = Duration::from_secs(20);
+
+/// Where a run is told of as it goes: on standard output, or on standard error where that is for JSON; with `--quiet` nowhere.
+#[derive(Clone, Copy)]
+pub struct Lines {
+    /// Whether standard output is for JSON.
+    pub is_json: bool,
+}
+
+impl Lines {
+    /// Writes a line. A reader that has gone does not stop a run: hours of work are worth more than a closed pipe.
+    pub fn tell(self, line: fmt::Arguments) -> anyhow::Result<()> {
+        match self.is_json {
+            _ if output::is_quiet() => Ok(()),
+            true => Ok(remark!("{line}")),
+            false => unless_closed(write_line(line)),
+        }
+    }
+}
+
+/// The result, but for a reader of standard output that has gone.
+pub fn unless_closed(result: anyhow::Result<()>) -> anyhow::Result<()> {
+    match result {
+        Err(error) if error.is::<output::StdoutClosed>() => Ok(()),
+        other => other,
+    }
+}
 
 /// Turns the events of a run into lines and bars.
 pub struct Reporter {
@@ -22,6 +49,7 @@ pub struct Reporter {
     is_ir_chosen: bool,
     run: RunFolder,
     baseline: Option<Baseline>,
+    lines: Lines,
     bar: Option<Progress>,
     loss: f32,
     timer: Option<Timer>,
@@ -37,12 +65,13 @@ struct Timer {
 
 impl Reporter {
     /// A reporter for a run.
-    pub fn new(config: &TrainConfig, run: &RunFolder, is_ir_chosen: bool) -> Self {
+    pub fn new(config: &TrainConfig, run: &RunFolder, is_ir_chosen: bool, lines: Lines) -> Self {
         Self {
             config: config.clone(),
             batch_size: config.batch_size,
             is_ir_chosen,
             run: run.clone(),
+            lines,
             baseline: None,
             bar: None,
             loss: f32::NAN,
@@ -153,7 +182,7 @@ impl Reporter {
     }
 
     fn warn(&self, text: &str) {
-        let write = || remark!("warning: {text}");
+        let write = || warning!("{text}");
         match &self.bar {
             Some(bar) => bar.suspend(write),
             None => write(),
@@ -167,8 +196,7 @@ impl Reporter {
     }
 
     fn line(&self, text: &str) {
-        // A reader that has gone does not stop a run: hours of work are worth more than a closed pipe.
-        let write = || drop(say!("{text}"));
+        let write = || drop(self.lines.tell(format_args!("{text}")));
         match &self.bar {
             Some(bar) => bar.suspend(write),
             None => write(),

@@ -1,6 +1,6 @@
 //! Warnings in words, each with the flag to change.
 
-use crate::output::{command, percent, remark, thousands};
+use crate::output::{command, counted, percent, thousands, warning};
 use crate::source::images;
 use la_core::config::{Beginning, TrainConfig};
 use la_core::train::health::Warning;
@@ -15,9 +15,8 @@ pub fn warn_of_few(num_images: usize, beginning: Beginning, config: &TrainConfig
         Beginning::Weights => "the weights it begins from",
         Beginning::Scratch => "pixels",
     };
-    remark!(
-        "warning: {} are few to learn from: training was measured to gain over {over} with about {} or more. `{}` searches them without \
-         training",
+    warning!(
+        "{} are few to learn from: training was measured to gain over {over} with about {} or more. `{}` searches them without training",
         images(num_images, ""),
         thousands(fewest),
         command(&["serve", "--data", &config.data])
@@ -58,8 +57,9 @@ pub fn words(warning: &Warning, config: &TrainConfig) -> String {
             (num_images / 18).max(2)
         ),
         Warning::NoLocalAggregation { epochs, ir_epochs } => format!(
-            "local aggregation is never reached: {ir_epochs} epochs of instance recognition fill all {epochs}; choose --ir-epochs below {epochs}, \
+            "local aggregation is never reached: {} of instance recognition fill all {epochs}; choose --ir-epochs below {epochs}, \
              such as --ir-epochs {}",
+            counted(ir_epochs, "epoch"),
             epochs * 3 / 4
         ),
     }

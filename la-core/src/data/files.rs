@@ -169,7 +169,10 @@ impl Files {
 /// The error of `num_items` images of which not one can be read.
 pub fn none_readable(num_items: usize, unreadable: &[Unreadable]) -> Error {
     let (name, reason) = unreadable.first().map_or(("", "no images"), |u| (&u.name, &u.reason));
-    Error::invalid(format!("none of the {num_items} images could be read; the first, {name}: {reason}"))
+    Error::invalid(match num_items {
+        1 => format!("the only image cannot be read: {name}: {reason}"),
+        _ => format!("none of the {num_items} images could be read; the first, {name}: {reason}"),
+    })
 }
 
 /// The picture in the file at `path`, reduced as [`decode::decode`] does, after a look at its header.

@@ -1,7 +1,7 @@
 //! The devices beside the CPU: opening one, the precision it computes in, and what it can say of itself.
 
 use crate::{choices::choices, error::bail, Result};
-use candle_core::{Device, Tensor};
+use candle_core::{Device, DeviceLocation, Tensor};
 
 /// Leaves the function with the GPU's implementation where a tensor lives on one.
 macro_rules! on_gpu {
@@ -35,6 +35,15 @@ impl Precision {
             bail!("precision {self} needs a CUDA device, got {:?}; leave --precision out there", device.location());
         }
         Ok(())
+    }
+}
+
+/// The device's name, as `la-cli --device` takes it.
+pub fn name(device: &Device) -> String {
+    match device.location() {
+        DeviceLocation::Cpu => "cpu".into(),
+        DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
     }
 }
 

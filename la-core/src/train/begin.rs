@@ -8,13 +8,13 @@ use crate::{
     error::bail,
     files::not_finite,
     memory_bank::MemoryBank,
+    ops::device,
     optim::Sgd,
     resnet::{ResNet, ResNetConfig},
     run_folder::{RunConfig, RunFolder, Versions},
     train::{Start, Totals},
     Result,
 };
-use candle_core::{Device, DeviceLocation};
 
 pub(super) fn measure_normalization(fit: &mut Fit, splits: &Splits) -> Result<()> {
     if fit.config.normalization.is_none() {
@@ -61,7 +61,7 @@ pub(super) fn write_settings(fit: &Fit, splits: &Splits, run: &RunFolder, branch
         num_images: splits.train.len(),
         num_test_images: splits.test.as_ref().map(|test| test.len()),
         class_names: splits.train.class_names().to_vec(),
-        device: device_name(&fit.config.device),
+        device: device::name(&fit.config.device),
         notes: fit.notes.clone(),
         branched_after,
         versions: Versions::default(),
@@ -93,15 +93,6 @@ pub(super) fn note_places(config: &TrainConfig, run: &RunFolder) -> Result<()> {
     }
     (recorded.train.data, recorded.train.test) = (config.data.clone(), config.test.clone());
     run.write_config(&recorded)
-}
-
-/// As `--device` takes it.
-fn device_name(device: &Device) -> String {
-    match device.location() {
-        DeviceLocation::Cpu => "cpu".into(),
-        DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
-        DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
-    }
 }
 
 pub(super) fn fresh_state(config: &TrainConfig, splits: &Splits, images: &TrainImages, weights: Option<&ResNet>) -> Result<TrainState> {

@@ -153,6 +153,19 @@ pub struct Summary {
     pub baseline: Option<Baseline>,
     /// Every epoch of the run, those before a resume too.
     pub epochs: Vec<EpochMetrics>,
+    /// Where the run stopped before its last epoch, because the caller asked to.
+    pub stopped_at: Option<StoppedAt>,
+}
+
+/// Where a run stands that can be resumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoppedAt {
+    /// Epochs done.
+    pub epoch: usize,
+    /// Steps done of the next one.
+    pub step: usize,
+    /// Steps of an epoch.
+    pub steps: usize,
 }
 
 /// Running sums of an epoch; kept in checkpoints, so that a resumed epoch reports all of its steps.

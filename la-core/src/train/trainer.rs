@@ -8,7 +8,7 @@ use super::{
     objective::Objective,
     pending::{Pending, Step},
     replays::Replays,
-    EpochMetrics, Event, Phase, Start, Summary, Totals,
+    EpochMetrics, Event, Phase, Progress, Start, StoppedAt, Summary, Totals,
 };
 #[cfg(feature = "cuda")]
 use crate::data::resident::ResidentViews;
@@ -38,12 +38,25 @@ pub(super) struct Trainer<'a> {
     resident: Option<std::sync::Arc<ResidentViews>>,
     monitor: Option<Monitor>,
     unreadable: Vec<Unreadable>,
-    progress: &'a mut dyn FnMut(Event),
+    listener: Listener<'a>,
+    stopped_at: Option<StoppedAt>,
     pending: Pending,
     pub(super) replays: Replays,
     epoch_started: Instant,
     saved: Instant,
     _lock: RunLock,
+}
+
+/// The caller, who is told of events and may ask to stop.
+struct Listener<'a> {
+    progress: &'a mut Progress<'a>,
+    is_stop_wanted: bool,
+}
+
+impl Listener<'_> {
+    fn tell(&mut self, event: Event) {
+        self.is_stop_wanted |= (self.progress)(event).is_break();
+    }
 }
 
 impl<'a> Trainer<'a> {
@@ -53,16 +66,17 @@ impl<'a> Trainer<'a> {
         splits: &'a Splits,
         run: &'a RunFolder,
         start: Start,
-        progress: &'a mut dyn FnMut(Event),
+        progress: &'a mut Progress<'a>,
     ) -> Result<Self> {
         let lock = run.lock()?;
         set_precision(&config.device, config.precision)?;
         let mut fit = config.fit(splits.train.len())?;
         measure_normalization(&mut fit, splits)?;
         note_new_head(&mut fit, start);
-        fit.notes.iter().for_each(|note| progress(Event::Note(note.clone())));
+        let mut listener = Listener { progress, is_stop_wanted: false };
+        fit.notes.iter().for_each(|note| listener.tell(Event::Note(note.clone())));
         if !matches!(start, Start::Resume) {
-            health::of_settings(&fit, splits.train.len()).into_iter().for_each(|warning| progress(Event::Warning(warning)));
+            health::of_settings(&fit, splits.train.len()).into_iter().for_each(|warning| listener.tell(Event::Warning(warning)));
         }
         let batches = batch_config(&fit.config);
         let images = TrainImages::of(&*splits.train);
@@ -110,7 +124,8 @@ impl<'a> Trainer<'a> {
             batches,
             monitor,
             unreadable,
-            progress,
+            listener,
+            stopped_at: None,
             pending,
             replays: Replays::default(),
             epoch_started: now,
@@ -126,7 +141,7 @@ impl<'a> Trainer<'a> {
         self.measure_baseline()?;
         let Position { num_images, epoch, step, .. } = self.state.position;
         let steps = self.steps();
-        (self.progress)(Event::Start { num_images, epoch, step, steps });
+        self.listener.tell(Event::Start { num_images, epoch, step, steps });
         self.epoch_started = Instant::now();
         Ok(())
     }
@@ -134,18 +149,28 @@ impl<'a> Trainer<'a> {
     fn measure_baseline(&mut self) -> Result<()> {
         let Some(monitor) = &self.monitor else { return Ok(()) };
         if self.state.position.baseline.is_none() && self.state.position.epoch == 0 && self.state.position.step == 0 {
-            (self.progress)(Event::Evaluating);
+            self.listener.tell(Event::Evaluating);
             let is_embedded = self.fit.config.bank_init == BankInit::Forward;
             let baseline = monitor.baseline(&self.state.net, is_embedded.then_some(self.state.bank.rows()))?;
             self.state.position.baseline = Some(baseline);
         }
         let Some(baseline) = self.state.position.baseline else { return Ok(()) };
         self.run.write_baseline(&baseline)?;
-        (self.progress)(Event::Baseline(baseline));
+        self.listener.tell(Event::Baseline(baseline));
         Ok(())
     }
 
+    /// Whether every epoch is done, or the run has stopped.
     pub(super) fn is_done(&self) -> bool {
+        self.has_every_epoch() || self.is_stopped()
+    }
+
+    /// Whether the run has stopped because the caller asked to, with a checkpoint of where it stands.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped_at.is_some()
+    }
+
+    fn has_every_epoch(&self) -> bool {
         self.state.position.epoch >= self.fit.config.epochs
     }
 
@@ -161,7 +186,7 @@ impl<'a> Trainer<'a> {
         }
         let started = Instant::now();
         let (num_clusters, num_clusterings) = (self.fit.num_clusters, self.fit.num_clusterings);
-        (self.progress)(Event::Clustering { num_clusters, num_clusterings });
+        self.listener.tell(Event::Clustering { num_clusters, num_clusterings });
         let seed = KMEANS_SEED.wrapping_add(self.fit.config.seed);
         let config = KmeansConfig { num_clusters, max_iters: self.fit.config.kmeans_iters, seed };
         self.replays.forget();
@@ -193,7 +218,8 @@ impl<'a> Trainer<'a> {
     /// Says, once, that the GPU does not record the steps under way.
     pub(super) fn note_refusal(&mut self) {
         if let Some(why) = self.replays.take_refusal() {
-            (self.progress)(Event::Note(format!("the GPU records none of these steps ({why}): they are queued kernel by kernel, slower")));
+            self.listener
+                .tell(Event::Note(format!("the GPU records none of these steps ({why}): they are queued kernel by kernel, slower")));
         }
     }
 
@@ -202,7 +228,7 @@ impl<'a> Trainer<'a> {
         let known = self.unreadable.len();
         for failed in &batch.failed {
             if !self.unreadable.contains(failed) {
-                (self.progress)(Event::Note(format!("{} cannot be read and is left out: {}", failed.name, failed.reason)));
+                self.listener.tell(Event::Note(format!("{} cannot be read and is left out: {}", failed.name, failed.reason)));
                 self.unreadable.push(failed.clone());
             }
         }
@@ -226,7 +252,7 @@ impl<'a> Trainer<'a> {
         }
         let (epoch, step) = (self.state.position.epoch + 1, self.state.position.step);
         let event = Event::Step { epoch, step, steps: self.steps(), phase: self.phase(), loss: self.pending.known() };
-        (self.progress)(event);
+        self.listener.tell(event);
         Ok(())
     }
 
@@ -245,7 +271,7 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// Saves inside an epoch, once enough time has passed; the epoch's last step is left to its end.
+    /// Saves inside an epoch, once enough time has passed or to stop; the epoch's last step is left to its end.
     pub(super) fn checkpoint_if_due(&mut self) -> Result<()> {
         let is_last = self.state.position.step >= self.steps();
         if is_last || !self.is_time_to_save() {
@@ -257,7 +283,8 @@ impl<'a> Trainer<'a> {
     }
 
     fn is_time_to_save(&self) -> bool {
-        self.fit.config.checkpoint_minutes.is_some_and(|minutes| self.saved.elapsed().as_secs_f64() >= minutes * 60.0)
+        let minutes = self.saved.elapsed().as_secs_f64() / 60.0;
+        self.listener.is_stop_wanted || self.fit.config.checkpoint_minutes.is_some_and(|most| minutes >= most)
     }
 
     /// Evaluates, reports and saves, what of these is due.
@@ -268,10 +295,10 @@ impl<'a> Trainer<'a> {
         let done = self.state.position.epoch + 1;
         let is_due = |interval| done.is_multiple_of(interval) || done == self.fit.config.epochs;
         let is_evaluated = is_due(self.fit.config.monitor_interval);
-        let is_saved = is_due(self.fit.config.checkpoint_interval) || self.is_time_to_save();
+        let is_save_due = is_due(self.fit.config.checkpoint_interval);
         let knn_top1 = match self.monitor.as_ref().filter(|_| is_evaluated) {
             Some(monitor) => {
-                (self.progress)(Event::Evaluating);
+                self.listener.tell(Event::Evaluating);
                 Some(monitor.accuracy(&self.state.net, &self.state.bank).map_err(|error| self.with_checkpoint(error))?)
             }
             None => None,
@@ -282,13 +309,14 @@ impl<'a> Trainer<'a> {
         position.epoch += 1;
         position.step = 0;
         position.totals = Totals::default();
+        let is_saved = is_save_due || self.is_time_to_save();
         if is_saved {
             self.run.write_weights(&self.state)?;
         }
         self.run.add_metrics(&self.state.position.epochs)?;
-        (self.progress)(Event::Epoch(metrics));
+        self.listener.tell(Event::Epoch(metrics));
         let warnings = health::of_epochs(&self.state.position.epochs, self.state.bank.dim());
-        warnings.into_iter().for_each(|warning| (self.progress)(Event::Warning(warning)));
+        warnings.into_iter().for_each(|warning| self.listener.tell(Event::Warning(warning)));
         if done == self.fit.config.ir_epochs && done < self.fit.config.epochs {
             self.state.save(&self.run.ir_checkpoint_path())?;
         }
@@ -346,14 +374,18 @@ impl<'a> Trainer<'a> {
     }
 
     pub(super) fn summary(self) -> Summary {
-        Summary { baseline: self.state.position.baseline, epochs: self.state.position.epochs }
+        Summary { baseline: self.state.position.baseline, epochs: self.state.position.epochs, stopped_at: self.stopped_at }
     }
 
     fn save(&mut self) -> Result<()> {
         let path = self.run.checkpoint_path();
         self.state.save(&path).map_err(|error| self.with_checkpoint(error))?;
         self.saved = Instant::now();
-        (self.progress)(Event::Checkpoint(path));
+        let Position { epoch, step, .. } = self.state.position;
+        if self.listener.is_stop_wanted && !self.has_every_epoch() {
+            self.stopped_at = Some(StoppedAt { epoch, step, steps: self.steps() });
+        }
+        self.listener.tell(Event::Checkpoint(path));
         Ok(())
     }
 
