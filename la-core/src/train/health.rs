@@ -77,7 +77,7 @@ impl Spread {
             bail!("the spread of a bank needs at least two rows, got {n}");
         }
         let sum_of_squares = |tensor: &Tensor| -> Result<f64> {
-            Ok(host::read(&tensor.contiguous()?, |values| values.iter().map(|&x| f64::from(x).powi(2)).sum())?)
+            host::read(&tensor.contiguous()?, |values| values.iter().map(|&x| f64::from(x).powi(2)).sum())
         };
         // The sum of all N² similarities is the squared length of the rows' sum; each row's with itself is 1.
         let mean_cosine = (sum_of_squares(&rows.sum(0)?)? - n) / (n * (n - 1.0));
