@@ -6,8 +6,8 @@ use crate::{digests::SUMS, error::bail, Error, Result};
 use hf_hub::{HFClientSync, HFError, HFRepositorySync, RepoTypeModel};
 use std::path::PathBuf;
 
-/// Downloads `model.safetensors` and, where there are such, `config.json` and `SHA256SUMS` of the model `owner/name`; gives
-/// their folder.
+/// Downloads `model.safetensors` and, where there are such, `config.json`, `readout.safetensors` and `SHA256SUMS` of the model
+/// `owner/name`; gives their folder.
 ///
 /// Fails where the name is not of that shape, the Hub does not have it, or the model has no such weights.
 pub fn download_weights(id: &str) -> Result<PathBuf> {
@@ -25,7 +25,7 @@ pub fn download_weights(id: &str) -> Result<PathBuf> {
     let repo = HFClientSync::new().map_err(failed)?.model(owner, name);
     // Asked for before weights that are new, and never again: weights from the cache need no network.
     if cached(&repo, "model.safetensors").is_none() {
-        download_if_there(&repo, SUMS).map_err(failed)?;
+        [SUMS, "readout.safetensors"].into_iter().try_for_each(|name| download_if_there(&repo, name)).map_err(failed)?;
     }
     let weights = download(&repo, "model.safetensors").map_err(failed)?;
     download_if_there(&repo, "config.json").map_err(failed)?;
