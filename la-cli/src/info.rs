@@ -4,12 +4,12 @@ use crate::output::{command, counted, decimal, file_size, percent, say, shell_li
 use crate::pack::{figure_lines, Packed};
 use crate::progress::duration;
 use crate::source;
-use crate::weights::{self, Encoder};
+use crate::weights::{self, Encoder, WeightFiles};
 use anyhow::Context;
 use candle_core::Device;
 use la_core::data::{self, OpenConfig, Source, Splits};
 use la_core::digests::SUMS;
-use la_core::run_folder::{weights_path, RunConfig, RunFolder};
+use la_core::run_folder::{RunConfig, RunFolder};
 use la_core::train::{Baseline, EpochMetrics};
 use serde::Serialize;
 use serde_json::Value;
@@ -189,7 +189,7 @@ struct Weights {
     embedding_dim: usize,
     size: usize,
     num_parameters: usize,
-    bytes: Option<u64>,
+    bytes: u64,
     packed: Option<Packed>,
     tensors: Vec<Tensor>,
     #[serde(skip)]
@@ -207,7 +207,6 @@ impl Weights {
         let encoder = Encoder::open(name, &Device::Cpu)?;
         let net = encoder.net();
         let tensors = net.tensors()?.into_iter().map(|(name, tensor)| Tensor { name, shape: tensor.dims().to_vec() });
-        let file = Some(Path::new(name)).filter(|path| path.exists()).map(weights_path).transpose()?;
         Ok(Self {
             weights: name.to_string(),
             arch: net.config().arch.to_string(),
@@ -216,7 +215,7 @@ impl Weights {
             embedding_dim: net.config().embedding_dim,
             size: encoder.size(),
             num_parameters: net.parameters().iter().map(|parameter| parameter.value.elem_count()).sum(),
-            bytes: file.and_then(|file| Some(file.metadata().ok()?.len())),
+            bytes: WeightFiles::open(name)?.model.len() as u64,
             tensors: tensors.collect(),
             description: encoder.describe(),
             packed: encoder.packed,
@@ -226,8 +225,7 @@ impl Weights {
 
 impl Answer for Weights {
     fn print(&self) -> anyhow::Result<()> {
-        let bytes = self.bytes.map_or(String::new(), |bytes| format!(", {}", file_size(bytes)));
-        say!("weights    {}{bytes}", self.description)?;
+        say!("weights    {}, {}", self.description, file_size(self.bytes))?;
         self.packed.as_ref().map_or(Ok(()), print_packed)?;
         for Tensor { name, shape } in &self.tensors {
             let shape: Vec<String> = shape.iter().map(usize::to_string).collect();

@@ -4,7 +4,7 @@
 mod files;
 pub mod readout;
 
-pub use files::{local_path, PHOTOS};
+pub use files::{local_path, WeightFiles, PHOTOS};
 
 use crate::output::{remark, thousands};
 use crate::pack::{Packed, OUR_KEY};
@@ -12,7 +12,6 @@ use crate::progress::Progress;
 use crate::source::Embedded;
 use anyhow::{bail, Context};
 use candle_core::{Device, Tensor};
-use files::WeightFiles;
 use la_core::data::{BatchConfig, Normalization, OpenConfig, Source};
 use la_core::digests::sha256_of;
 use la_core::eval::embed::{batch_size, collect, for_each_part, readout_features, Part};

@@ -102,7 +102,7 @@ fn the_loader_is_measured_with_and_without_its_cache() {
 fn growth_is_a_table_with_the_line_of_best_fit() {
     let args = ["bench", "growth", "--sizes", "100,200,400", "--iters", "1"];
     let out = la(folder().path(), &args).ok();
-    assert_holds(&out, &["LA loss", "K = 100", "k-means, k = N/40, 1 iterations", "line of best fit: ", "400"]);
+    assert_holds(&out, &["LA loss", "K = 100", "k-means, k = N/40, 1 iteration\n", "line of best fit: ", "400"]);
     let figures = bench(&args[1..]);
     for work in ["loss", "kmeans"] {
         let points = figures[work]["points"].as_array().unwrap();

@@ -141,10 +141,10 @@ fn the_projectors_files_agree_with_each_other() {
     let site = folder.path().join("site");
     let config: serde_json::Value = serde_json::from_slice(&bytes(site.join("projector_config.json"))).unwrap();
     let embedding = &config["embeddings"][0];
-    assert_eq!(embedding["tensorShape"], serde_json::json!([200, 128]));
+    assert_eq!(embedding["tensorShape"], serde_json::json!([200, TINY_DIM]));
     let lines = |name: &str| String::from_utf8(bytes(site.join(name))).unwrap().lines().map(str::to_string).collect::<Vec<_>>();
     let tensors = lines(embedding["tensorPath"].as_str().unwrap());
-    assert!(tensors.len() == 200 && tensors.iter().all(|line| line.split('\t').count() == 128));
+    assert!(tensors.len() == 200 && tensors.iter().all(|line| line.split('\t').count() == TINY_DIM));
     assert_eq!(lines("metadata.tsv").len(), 201);
     assert_eq!(image::open(site.join("sprite.png")).unwrap().width(), 15 * 16);
 }
@@ -175,7 +175,7 @@ fn the_atlas_file_holds_every_row_as_embedded() {
         assert_eq!(*columns[0].1, Field::Long(i as i64));
         let Field::ListInternal(values) = columns[6].1 else { panic!("{:?}", columns[6].1) };
         let values: Vec<f32> = values.elements().iter().map(|x| if let Field::Float(x) = x { *x } else { panic!("{x:?}") }).collect();
-        assert_eq!(values, expected[i * 128..(i + 1) * 128]);
+        assert_eq!(values, expected[i * TINY_DIM..(i + 1) * TINY_DIM]);
         let Field::Group(picture) = columns[5].1 else { panic!("{:?}", columns[5].1) };
         let (_, Field::Bytes(jpeg)) = picture.get_column_iter().next().unwrap() else { panic!("no bytes") };
         assert!(image::load_from_memory(jpeg.data()).is_ok());

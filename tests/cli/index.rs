@@ -198,7 +198,7 @@ fn a_folder_of_nothing_but_broken_pictures_names_the_first() {
     fs::write(folder.path().join("set/a.png"), "words").unwrap();
     for _ in 0..2 {
         let error = run(embed(folder.path(), "e.safetensors", &[])).error();
-        assert_holds(&error, &["set: none of the 1 images could be read; the first, a.png: not an image"]);
+        assert_holds(&error, &["set: the only image cannot be read: a.png: not an image"]);
     }
 }
 
@@ -243,7 +243,7 @@ fn started(folder: &Path) -> Child {
     let set = folder.join("set");
     write_pictures(&set, 20);
     (20..3000).for_each(|i| assert!(fs::copy(set.join(format!("{:02}.png", i % 20)), set.join(format!("{i}.png"))).is_ok()));
-    let mut child = embed(folder, "e.safetensors", &["--size", "64"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = embed(folder, "e.safetensors", &["--size", "128"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let started = Instant::now();
     let is_kept = || folder.join("cache").read_dir().is_ok_and(|mut entries| entries.any(|entry| is_index(&entry.unwrap().path())));
     while !is_kept() {
@@ -264,7 +264,7 @@ fn what_a_killed_process_has_embedded_is_not_embedded_again() {
     // Without the others, the index has all and says so by its silence.
     let is_done = |path: &Path| done.iter().any(|name| path.ends_with(name));
     pictures(&folder.path().join("set")).iter().filter(|path| !is_done(path)).for_each(|path| fs::remove_file(path).unwrap());
-    assert_eq!(run(embed(folder.path(), "e.safetensors", &["--size", "64"])).stderr, "");
+    assert_eq!(run(embed(folder.path(), "e.safetensors", &["--size", "128"])).stderr, "");
     assert_eq!(num_entries(&index_file(folder.path())), done.len());
 }
 

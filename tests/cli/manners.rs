@@ -161,7 +161,7 @@ fn every_command_that_reports_can_do_so_as_one_object() {
     assert_eq!(data["train"]["classes"].as_array().unwrap().len(), 10);
 
     let embedded = json(&["embed", run, "--data", "photos", "--out", "e.safetensors"]);
-    assert_eq!(embedded, serde_json::json!({"out": "e.safetensors", "data": "photos", "num_images": 6, "dim": 128}));
+    assert_eq!(embedded, serde_json::json!({"out": "e.safetensors", "data": "photos", "num_images": 6, "dim": TINY_DIM}));
 
     for (format, out) in [("site", "site"), ("projector", "projector"), ("atlas", "atlas.parquet")] {
         let exported = json(&["export", run, "--data", "photos", "--format", format, "--out", out]);
@@ -185,7 +185,7 @@ fn quiet_leaves_results_warnings_and_errors() {
     assert_eq!(out.stdout.lines().count(), 2, "{}", out.stdout);
     assert_holds(&out.stdout, &["done in ", "run: model.safetensors"]);
     assert_holds(&out.stderr, &["warning: 1 image could not be read and are left out:\n  broken.jpg: "]);
-    assert_eq!(out.stderr.lines().count(), 2, "{}", out.stderr);
+    assert!(out.stderr.lines().all(|line| line.starts_with("warning: ") || line.starts_with("  broken.jpg")), "{}", out.stderr);
     // Without a config.json there is a remark on how images are prepared.
     std::fs::copy(folder.join("run/model.safetensors"), folder.join("bare.safetensors")).unwrap();
     let embed = ["embed", "bare.safetensors", "--size", "16", "--data", "photos/00.png", "--out", "e.safetensors"];

@@ -112,6 +112,8 @@ fn images_that_moved_are_found_again_and_others_are_refused() {
     let args = ["--width", "8", "--size", "16", "--epochs", "1", "--ir-epochs", "1", "--out", "run"];
     la(folder, &[&["train", "--data", "old"], &args[..]].concat()).ok();
     std::fs::rename(folder.join("old"), folder.join("new")).unwrap();
+    // As if it had been stopped before its last picture was drawn: a run that is over needs no images.
+    std::fs::remove_file(folder.join("run/neighbors.png")).unwrap();
     assert_holds(&la(folder, &["train", "--resume", "run"]).error(), &["--resume run", "old", "--data"]);
     let branch = ["train", "--branch", "run", "--epochs", "2", "--out", "branch"];
     assert_holds(&la(folder, &branch).error(), &["--branch run", "old", "--data"]);

@@ -133,10 +133,8 @@ fn a_taken_port_and_a_folder_without_a_page_are_said_so() {
     let port = server.address.split(':').nth(1).unwrap();
     assert_holds(&la(folder.path(), &["serve", "site", "--port", port]).error(), &[&format!("--port {port}"), "taken"]);
     assert_holds(&la(folder.path(), &["serve", "nowhere"]).error(), &["nowhere", "la-cli export"]);
-    for weights in ["site/pkg/x.wasm", "hf:owner/name"] {
-        let way_out = format!("la-cli export {weights} --data SRC --out FOLDER");
-        assert_holds(&la(folder.path(), &["serve", weights]).error(), &["expected a folder", &way_out]);
-    }
+    let way_out = "`la-cli serve --data FOLDER` shows a folder of pictures";
+    assert_holds(&la(folder.path(), &["serve", "site/pkg/x.wasm"]).error(), &["there is no such folder", way_out]);
     assert_holds(&la(folder.path(), &["serve", "site/pkg"]).error(), &["site/pkg", "index.html"]);
 }
 

@@ -8,6 +8,9 @@ use tempfile::TempDir;
 /// A run of two epochs on 200 images of the sample, one of each objective.
 pub const TINY: [&str; 10] = ["--limit", "200", "--width", "8", "--size", "16", "--epochs", "2", "--ir-epochs", "1"];
 
+/// Dimension of its read-out: a quarter of its images.
+pub const TINY_DIM: usize = 50;
+
 /// What a command printed, and how it ended.
 pub struct Ended {
     pub code: Option<i32>,

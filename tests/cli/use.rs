@@ -118,7 +118,7 @@ fn settings_for_ones_own_images_follow_their_number_and_what_training_begins_fro
     let other = la(folder.path(), &[&few[..], &["--width", "8", "--out", "other"]].concat()).ok();
     assert_holds(&other, &["from random weights"]);
     let given = la(folder.path(), &[&few[..], &["--init", "scratch", "--out", "given"]].concat()).ok();
-    assert_holds(&given, &["from scratch: ", "width 8,"]);
+    assert_holds(&given, &["from scratch with ", "width 8,"]);
     assert_eq!(config(&folder.path().join("given"))["train"]["init"], "scratch");
 }
 
@@ -168,7 +168,7 @@ fn evaluation_says_k_and_temperature_and_changes_no_weight() {
 
 #[test]
 fn evaluation_of_a_run_repeats_its_last_figure() {
-    let out = la(folder().path(), &["eval", text(shared_run()), "--json"]);
+    let out = la(folder().path(), &["eval", text(shared_run()), "--embedding", "output", "--json"]);
     let report = json(&out.ok());
     let metrics = String::from_utf8(bytes(shared_run().join("metrics.jsonl"))).unwrap();
     assert_eq!(report["knn_top1"], json(metrics.lines().last().unwrap())["knn_top1"]);
@@ -209,10 +209,10 @@ fn embeddings_are_unit_rows_with_labels_and_names() {
     assert_eq!((&about["class_names"][1], about["encoder"].as_str().map(str::len)), (&"trouser".into(), Some(64)));
     let tensors = SafeTensors::deserialize(&file).unwrap();
     let (embeddings, labels) = (tensors.tensor("embeddings").unwrap(), tensors.tensor("labels").unwrap());
-    assert_eq!((embeddings.dtype(), embeddings.shape()), (Dtype::F32, &[50, 128][..]));
+    assert_eq!((embeddings.dtype(), embeddings.shape()), (Dtype::F32, &[50, TINY_DIM][..]));
     assert_eq!((labels.dtype(), labels.shape(), names.len()), (Dtype::I64, &[50][..], 50));
     let values: Vec<f32> = embeddings.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
-    for row in values.chunks(128) {
+    for row in values.chunks(TINY_DIM) {
         assert!((row.iter().map(|v| v * v).sum::<f32>() - 1.0).abs() < 1e-4);
     }
 }
