@@ -131,7 +131,7 @@ mod tests {
     /// The settings that the words give, fitted as the run's were.
     fn read_back(words: &[String], num_images: usize) -> TrainConfig {
         let args = words[1..].iter().filter(|word| *word != "--device" && *word != "cuda");
-        Cli::parse_from(args).train.recipe().unwrap().config.fit(num_images).unwrap().config
+        Cli::parse_from(args).train.recipe(num_images, None).unwrap().config.fit(num_images).unwrap().config
     }
 
     #[test]

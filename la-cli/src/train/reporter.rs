@@ -27,7 +27,10 @@ impl Lines {
     pub fn tell(self, line: fmt::Arguments) -> anyhow::Result<()> {
         match self.is_json {
             _ if output::is_quiet() => Ok(()),
-            true => Ok(remark!("{line}")),
+            true => {
+                remark!("{line}");
+                Ok(())
+            }
             false => unless_closed(write_line(line)),
         }
     }
