@@ -458,7 +458,7 @@ fn network(folder: &Path) -> ResNet {
 }
 
 fn run_from(weights: &ResNet, config: &TrainConfig, folder: &Path) -> Result<Summary, Error> {
-    train(config, &splits(IMAGES), &RunFolder::create(folder).unwrap(), Start::From(weights), &mut |_| ())
+    train(config, &splits(IMAGES), &RunFolder::create(folder).unwrap(), Start::From(weights), &mut |_| ON)
 }
 
 /// Settings under which nothing moves.
