@@ -37,7 +37,9 @@ fn every_published_file_is_the_one_that_was_packed() {
             Command::new("sha256sum").args(["--strict", "-c", "SHA256SUMS"]).current_dir(&folder).output().expect("coreutils are there");
         assert!(out.status.success(), "{}: {}", folder.display(), String::from_utf8_lossy(&out.stdout));
         let sums = String::from_utf8(bytes(folder.join("SHA256SUMS"))).unwrap();
-        for file in ["README.md", "config.json", "curves.png", "metrics.jsonl", "model.safetensors"] {
+        // `photos` is another folder's weights in fewer bits: how they learned lies there.
+        let of_run: &[&str] = if folder.ends_with("photos") { &[] } else { &["curves.png", "metrics.jsonl"] };
+        for file in ["README.md", "config.json", "model.safetensors"].iter().chain(of_run) {
             assert!(sums.lines().any(|line| line.ends_with(&format!("  {file}"))), "{}: {file} is not listed", folder.display());
         }
         let size = folder.join("model.safetensors").metadata().unwrap().len();
@@ -67,7 +69,8 @@ fn every_model_card_states_what_its_config_holds() {
         for row in rows(ours) {
             assert!(card.contains(&row), "{}: {row} is not in its README.md", folder.display());
         }
-        for part in [commit, "la-cli train", "curves.png", "raw pixels"] {
+        let parts = [commit, "la-cli train", "curves.png", "raw pixels"];
+        for part in parts.into_iter().filter(|part| !folder.ends_with("photos") || *part != "curves.png") {
             assert!(card.contains(part), "{}: {part} is not in its README.md", folder.display());
         }
     }

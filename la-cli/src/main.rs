@@ -31,8 +31,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Learn image embeddings without labels by Local Aggregation, evaluate them and search with them.
 ///
 /// SRC is `sample` (real images inside this program), `fashion-mnist`, `cifar10`, `cifar100`, the path of a folder or
-/// file, or `hf:owner/name[:split]`. WEIGHTS is a .safetensors file, a folder with model.safetensors and config.json, or
-/// `hf:owner/name`. RUN is a folder that `la-cli train` has written.
+/// file, or `hf:owner/name[:split]`. WEIGHTS is `photos` (inside this program, used where none are named), a .safetensors
+/// file, a folder with model.safetensors and config.json, or `hf:owner/name`. RUN is a folder that `la-cli train` has written.
 #[derive(Parser)]
 #[command(name = "la-cli", version, arg_required_else_help = true)]
 #[command(after_help = "Examples:
@@ -58,11 +58,11 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Write the embeddings of a data source to a file.
     Embed(embed::EmbedArgs),
-    /// Find the images of a data source that lie nearest to a picture.
+    /// Find the images of a data source that are most similar to a picture.
     Search(search::SearchArgs),
     /// Write a page that embeds pictures and searches in the browser, or files for other viewers.
     Export(export::ExportArgs),
-    /// Show an exported page, or that of a run, in the browser, from this machine.
+    /// Show the search page of a folder of pictures, of a run, or one that was exported, from this machine.
     Serve(serve::ServeArgs),
     /// Make a folder of a run's weights that can be published: f16, model card, figures, digests.
     Pack(pack::PackArgs),

@@ -187,10 +187,10 @@ fn packed_weights_reach_what_the_run_reached() {
 fn packed_weights_embed_search_export_and_tell_of_themselves() {
     let folder = folder();
     write_pictures(&folder.path().join("pictures"), 6);
+    write_picture(&folder.path().join("query.png"), 3);
     let weights = text(shared_weights());
     la(folder.path(), &["embed", weights, "--data", "pictures", "--out", "e.safetensors"]).ok();
-    let found =
-        la(folder.path(), &["search", weights, "--data", "pictures", "--query", "pictures/03.png", "--k", "3", "--panel", "p.png"]).ok();
+    let found = la(folder.path(), &["search", weights, "--data", "pictures", "--query", "query.png", "--k", "3", "--panel", "p.png"]).ok();
     assert_holds(&found, &["1.0000", "03.png"]);
     assert!(image::open(folder.path().join("p.png")).is_ok());
     la(folder.path(), &["export", weights, "--data", "pictures", "--out", "site"]).ok();

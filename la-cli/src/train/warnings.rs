@@ -1,6 +1,6 @@
 //! Warnings in words, each with the flag to change.
 
-use crate::output::{command, counted, percent, warning};
+use crate::output::{command, counted, percent, thousands, warning};
 use crate::source::images;
 use la_core::config::{Beginning, TrainConfig};
 use la_core::train::health::Warning;
@@ -16,8 +16,9 @@ pub fn warn_of_few(num_images: usize, beginning: Beginning, config: &TrainConfig
         Beginning::Scratch => "pixels",
     };
     warning!(
-        "{} are few to learn from: training gained over {over} from about {fewest} on. `{}` searches them without training",
+        "{} are few to learn from: training was measured to gain over {over} with about {} or more. `{}` searches them without training",
         images(num_images, ""),
+        thousands(fewest),
         command(&["serve", "--data", &config.data])
     );
 }
