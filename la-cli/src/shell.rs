@@ -57,13 +57,20 @@ fn with_subcommands(command: Command) -> Vec<Command> {
     std::iter::once(command).chain(below).collect()
 }
 
-/// The text of a page, with its examples a line each and under a heading that says what they are.
+/// The text of a page; what ends a help, such as its examples, under headings of its own and a line each.
 fn page(man: &Man) -> anyhow::Result<String> {
     let mut text = Vec::new();
     man.render(&mut text)?;
     let text = String::from_utf8(text)?;
-    let Some((above, examples)) = text.split_once(".SH EXTRA\n") else { return Ok(text) };
-    let (examples, below) = examples.split_once(".SH ").unwrap_or((examples, ""));
-    let below = if below.is_empty() { String::new() } else { format!(".SH {below}") };
-    Ok(format!("{above}.SH EXAMPLES\n.nf\n{examples}.fi\n{below}"))
+    let Some((above, extra)) = text.split_once(".SH EXTRA\n") else { return Ok(text) };
+    let (extra, below) = extra.find(".SH ").map_or((extra, ""), |at| extra.split_at(at));
+    let extra: String = extra.lines().map(extra_line).collect();
+    Ok(format!("{above}{extra}.fi\n{below}"))
+}
+
+fn extra_line(line: &str) -> String {
+    match line.strip_suffix(':').filter(|_| !line.starts_with(' ')) {
+        Some(heading) => format!(".fi\n.SH {}\n.nf\n", heading.to_uppercase()),
+        None => format!("{line}\n"),
+    }
 }

@@ -72,7 +72,7 @@ pub fn run(args: &TrainArgs, device: &Device, threads: Option<usize>) -> anyhow:
     let mut plan = match &args.resume {
         Some(path) => {
             let (run, position) = reopen(args, path)?;
-            if is_complete(&run, position.as_ref()) && !args.moves_data() {
+            if !args.moves_data() && is_complete(&run, position.as_ref())? {
                 return result::say_complete(&run, lines);
             }
             resume(args, (run, position), device)?
@@ -154,8 +154,9 @@ fn reopen(args: &TrainArgs, path: &Path) -> anyhow::Result<(RunFolder, Option<Po
 }
 
 /// Whether nothing is left to do: every epoch is done, and the last thing that a run leaves is there.
-fn is_complete(run: &RunFolder, position: Option<&Position>) -> bool {
-    position.is_some_and(|position| position.epoch >= position.config.epochs) && run.file("neighbors.png").is_file()
+fn is_complete(run: &RunFolder, position: Option<&Position>) -> anyhow::Result<bool> {
+    let config = run.read_config()?.train;
+    Ok(position.is_some_and(|position| position.completes(&config)) && run.file("neighbors.png").is_file())
 }
 
 fn resume(args: &TrainArgs, (run, position): (RunFolder, Option<Position>), device: &Device) -> anyhow::Result<Plan> {

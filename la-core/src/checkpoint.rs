@@ -49,6 +49,22 @@ pub struct Position {
     pub epochs: Vec<EpochMetrics>,
 }
 
+impl Position {
+    /// Whether every epoch is done that `config` asks for, under these very settings.
+    pub fn completes(&self, config: &TrainConfig) -> bool {
+        self.epoch >= config.epochs && self.differences(config).is_empty()
+    }
+
+    /// The settings that make `config` another run's, with both values.
+    fn differences(&self, config: &TrainConfig) -> Vec<String> {
+        let (there, here) = (settings(&self.config), settings(config));
+        here.iter()
+            .filter(|(name, value)| there.get(*name) != Some(value) && !FREE_SETTINGS.contains(&name.as_str()))
+            .map(|(name, value)| format!("{name} {} there, {value} here", there.get(name).unwrap_or(&Value::Null)))
+            .collect()
+    }
+}
+
 /// Which training images a state belongs to: the rows of its bank and of its clusters stand in their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrainImages {
@@ -199,12 +215,7 @@ fn restore_bank(rows: &Tensor, config: &TrainConfig) -> Result<MemoryBank> {
 
 /// Refuses to go on with settings that would make another run of it.
 fn check_settings(path: &Path, position: &Position, config: &TrainConfig, images: &TrainImages) -> Result<()> {
-    let (there, here) = (settings(&position.config), settings(config));
-    let mut differences: Vec<String> = here
-        .iter()
-        .filter(|(name, value)| there.get(*name) != Some(value) && !FREE_SETTINGS.contains(&name.as_str()))
-        .map(|(name, value)| format!("{name} {} there, {value} here", there.get(name).unwrap_or(&Value::Null)))
-        .collect();
+    let mut differences = position.differences(config);
     differences.extend(images.difference(position));
     if !differences.is_empty() {
         bail!("{}: the checkpoint is of another run: {}", path.display(), differences.join("; "));

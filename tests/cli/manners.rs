@@ -292,7 +292,10 @@ fn every_command_has_a_manual_page() {
     assert_holds(&said, &[&format!("{pages} manual pages")]);
     let page = |name: &str| String::from_utf8(bytes(folder.path().join("new/pages").join(name))).unwrap();
     let train = page("la-cli-train.1");
-    assert_holds(&train, &[".TH la-cli-train 1", "\\-\\-checkpoint\\-minutes", ".SH EXAMPLES", "imagenet\\-paper"]);
+    assert_holds(
+        &train,
+        &[".TH la-cli-train 1", "\\-\\-checkpoint\\-minutes", ".SH PRESETS\n.nf\n  quick ", ".SH EXAMPLES\n.nf\n  la\\-cli train "],
+    );
     assert_holds(&page("la-cli-bench-kmeans.1"), &["\\-\\-num\\-points"]);
     assert_eq!(la(folder.path(), &["man"]).ok(), page("la-cli.1"));
     std::fs::write(folder.path().join("taken"), "").unwrap();
