@@ -151,7 +151,7 @@ fn other_pictures_where_a_run_found_its_own_are_noticed() {
     let export = la(&there, &["export", text(&here.join("run")), "--out", "site"]);
     assert_holds(&export.stderr, &["note: set holds 6 training images"]);
     assert_holds(&eval(folder.path()).error(), &["looked for from this folder", "--data says where they are now"]);
-    let resumed = la(&there, &["train", "--resume", text(&here.join("run"))]);
+    let resumed = la(&there, &["train", "--resume", text(&here.join("run")), "--data", "set"]);
     assert_holds(&resumed.error(), &["--resume", "set does not hold the images", "8 training images there, 6 here", "--data"]);
     let more = la(&here, &["train", "--resume", "run", "--epochs", "2"]).error();
     assert_holds(&more, &["leave out --epochs", "--branch run", "--init run"]);
