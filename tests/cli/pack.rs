@@ -49,7 +49,16 @@ fn knn(args: &[&str]) -> f64 {
 
 #[test]
 fn a_packed_run_is_a_folder_to_upload() {
-    let files = ["README.md", "SHA256SUMS", "config.json", "curves.png", "metrics-beside.jsonl", "metrics.jsonl", "model.safetensors"];
+    let files = [
+        "README.md",
+        "SHA256SUMS",
+        "config.json",
+        "curves.png",
+        "metrics-beside.jsonl",
+        "metrics.jsonl",
+        "model.safetensors",
+        "readout.safetensors",
+    ];
     let mut found: Vec<String> =
         shared_weights().read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     found.sort();
@@ -64,7 +73,7 @@ fn sha256sum_passes_every_file() {
     let out = Command::new("sha256sum").args(["-c", "SHA256SUMS"]).current_dir(shared_weights()).output().expect("coreutils are there");
     let said = String::from_utf8(out.stdout).unwrap();
     assert!(out.status.success(), "{said}");
-    assert_eq!(said.matches(": OK").count(), 6, "{said}");
+    assert_eq!(said.matches(": OK").count(), 7, "{said}");
 }
 
 #[test]
