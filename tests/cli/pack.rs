@@ -206,7 +206,7 @@ fn packed_weights_embed_search_export_and_tell_of_themselves() {
     assert!(folder.path().join("site/index.html").is_file());
     let info = la(folder.path(), &["info", weights]).ok();
     assert_holds(&info, &["200 images of sample", "these weights", "command    la-cli train", "fc.weight"]);
-    assert_eq!(shared_weights().read_dir().unwrap().count(), 7, "a command has left something in the folder");
+    assert_eq!(shared_weights().read_dir().unwrap().count(), 8, "a command has left something in the folder");
 }
 
 #[test]
