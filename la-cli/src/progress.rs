@@ -130,6 +130,9 @@ impl Moment<'_> {
     fn line(&self, columns: usize) -> String {
         // A full line makes some terminals begin another one.
         let room = columns.saturating_sub(1);
+        if room == 0 {
+            return String::new();
+        }
         let unit = if self.total == 1 { self.unit.trim_end_matches('s') } else { self.unit };
         let count = format!(" {}/{}", self.done, self.total);
         let mut used = measure_text_width(self.what) + measure_text_width(&count);

@@ -34,5 +34,5 @@ function read(path) {
   const { shape: [count, dim], data_offsets: [start] } = header.embeddings;
   const value = (row, i) => bytes.readFloatLE(8 + length + start + 4 * (row * dim + i));
   const embeddings = Array.from({ length: count }, (_, row) => Array.from({ length: dim }, (_, i) => value(row, i)));
-  return { embeddings, names: JSON.parse(header.__metadata__.names) };
+  return { embeddings, names: JSON.parse(header.__metadata__.images).names };
 }

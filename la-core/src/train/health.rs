@@ -127,9 +127,11 @@ pub fn of_epochs(epochs: &[EpochMetrics], dim: usize) -> Vec<Warning> {
         let told = (1..=earlier.len()).any(|count| find(&earlier[..count]).is_some());
         find(epochs).filter(|_| !told)
     };
+    // Random weights start close to a collapse, which the first epoch may not have left behind.
     let collapse = |epochs: &[EpochMetrics]| {
-        let spread = epochs.last()?.spread()?;
-        spread.is_collapsed().then_some(Warning::Collapse { spread, dim })
+        let [.., before, last] = epochs else { return None };
+        let (before, spread) = (before.spread()?, last.spread()?);
+        (before.is_collapsed() && spread.is_collapsed()).then_some(Warning::Collapse { spread, dim })
     };
     [is_new(&collapse), is_new(&without_close)].into_iter().flatten().collect()
 }
