@@ -83,6 +83,13 @@ fn a_collapse_is_told_at_the_second_epoch_that_shows_it_and_not_again() {
 }
 
 #[test]
+fn random_weights_that_spread_out_are_no_collapse() {
+    let epochs: Vec<EpochMetrics> = [0.96, 0.94, 0.92].iter().enumerate().map(|(i, &cosine)| epoch(i + 1, Some(cosine), None)).collect();
+    assert_eq!(of_epochs(&epochs, 128), []);
+    assert_eq!(of_epochs(&epochs[..2], 128), []);
+}
+
+#[test]
 fn epochs_of_older_runs_tell_nothing() {
     assert_eq!(of_epochs(&[epoch(1, None, None)], 128), []);
     assert_eq!(of_epochs(&[], 128), []);

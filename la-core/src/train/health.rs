@@ -10,6 +10,8 @@ const SAMPLE: usize = 4096;
 const COLLAPSED_COSINE: f64 = 0.9;
 /// Effective rank below which a bank is little more than one line.
 const COLLAPSED_RANK: f64 = 1.5;
+/// By how much the mean cosine falls in an epoch where a network is on its way out of a collapse.
+const LEAVING: f64 = 0.01;
 /// Share of images without a close neighbour from which on a growing share is told; healthy runs stay below 0.01.
 const MANY_WITHOUT_CLOSE: f64 = 0.1;
 /// Epochs over which that share must have grown.
@@ -127,11 +129,12 @@ pub fn of_epochs(epochs: &[EpochMetrics], dim: usize) -> Vec<Warning> {
         let told = (1..=earlier.len()).any(|count| find(&earlier[..count]).is_some());
         find(epochs).filter(|_| !told)
     };
-    // Random weights start close to a collapse, which the first epoch may not have left behind.
+    // Random weights start close to a collapse, and leave it in the first epochs.
     let collapse = |epochs: &[EpochMetrics]| {
         let [.., before, last] = epochs else { return None };
         let (before, spread) = (before.spread()?, last.spread()?);
-        (before.is_collapsed() && spread.is_collapsed()).then_some(Warning::Collapse { spread, dim })
+        let is_leaving = spread.mean_cosine < before.mean_cosine - LEAVING;
+        (before.is_collapsed() && spread.is_collapsed() && !is_leaving).then_some(Warning::Collapse { spread, dim })
     };
     [is_new(&collapse), is_new(&without_close)].into_iter().flatten().collect()
 }
