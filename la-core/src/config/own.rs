@@ -45,17 +45,18 @@ impl TrainConfig {
     /// Settings for `num_images` pictures of one's own, in `epochs` epochs where that is given.
     ///
     /// Two views of each image must agree; local aggregation takes the last quarter of the epochs, over neighbours on which 9 of 10
-    /// clusterings agree. Weights that know photographs see the size that they were trained at, and adapt at a low rate; random ones
-    /// are of half the width and see small images.
+    /// clusterings agree. Weights that know photographs see the size that they were trained at, adapt at a low rate, and keep their
+    /// running statistics; random ones are of half the width and see small images.
     pub fn own(num_images: usize, beginning: Beginning, epochs: Option<usize>) -> Self {
         let epochs = epochs.unwrap_or(beginning.epochs(num_images));
         let (size, width, lr) = match beginning {
-            Beginning::Weights => (128, 64, 0.01),
+            Beginning::Weights => (128, 64, 0.003),
             Beginning::Scratch => (64, 32, 0.06),
         };
         Self {
             size,
             width,
+            keep_statistics: beginning == Beginning::Weights,
             epochs,
             ir_epochs: epochs - (epochs / 4).max(1),
             batch_size: 64,
