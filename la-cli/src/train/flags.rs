@@ -63,7 +63,8 @@ pub struct TrainArgs {
     /// Begin a new run from random weights
     #[arg(long, help_heading = "Run", conflicts_with_all = ["resume", "branch", "init"])]
     from_scratch: bool,
-    /// Leave the running statistics of batch norm as the weights have them [default: true where one's own images begin from photos]
+    /// Leave the running statistics of batch norm as the weights have them [default: true for one's own images without --preset,
+    /// if they begin from weights]
     #[arg(long, value_name = "true|false", help_heading = "Run")]
     keep_statistics: Option<bool>,
     /// Seed of every random number
