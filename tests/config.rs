@@ -1,6 +1,6 @@
 //! Settings: published values, fitting to the data, refusals.
 
-use la_core::config::{BankInit, Fit, Ir, Monitor, ScheduleKind, TrainConfig, PRESETS, PUBLISHED_NUM_IMAGES};
+use la_core::config::{BankInit, Beginning, Fit, Ir, Monitor, ScheduleKind, TrainConfig, PRESETS, PUBLISHED_NUM_IMAGES};
 
 fn fit(config: &TrainConfig, num_images: usize) -> Fit {
     config.fit(num_images).unwrap_or_else(|error| panic!("{error}"))
@@ -117,6 +117,26 @@ fn a_setting_out_of_range_is_refused_by_name() {
         let message = refusal(&config, 500);
         assert!(message.starts_with(&format!("{name} must be")), "{name}: {message}");
     }
+}
+
+#[test]
+fn settings_for_ones_own_images_follow_their_number() {
+    let own = |num_images, epochs| TrainConfig::own(num_images, Beginning::Weights, epochs);
+    assert!(own(600, None).epochs > own(5000, None).epochs, "few images are seen more often");
+    for num_images in [2, 20, 300, 5000, 100_000] {
+        for epochs in [None, Some(1), Some(2), Some(50)] {
+            let config = own(num_images, epochs);
+            assert!(config.ir_epochs < config.epochs, "local aggregation is reached: {config:?}");
+            fit(&TrainConfig { init: Some("weights".into()), ..config }, num_images);
+        }
+    }
+    assert_eq!(own(600, Some(8)).ir_epochs, 6);
+}
+
+#[test]
+fn random_weights_have_no_statistics_to_keep() {
+    let config = TrainConfig { keep_statistics: true, ..TrainConfig::default() };
+    assert_eq!(refusal(&config, 500), "keep-statistics must be false where training begins from random weights, got true");
 }
 
 #[test]

@@ -134,7 +134,8 @@ fn local_aggregation_that_is_never_reached_is_told_and_its_counts_are_not() {
 fn settings_chosen_for_ones_own_images_warn_of_nothing() {
     for beginning in [Beginning::Weights, Beginning::Scratch] {
         for num_images in [60, 100, 300, 600, 1500, 5000, 60_000] {
-            let told = settings(TrainConfig::own(num_images, beginning, None), num_images);
+            let config = TrainConfig { init: Some("weights".into()), ..TrainConfig::own(num_images, beginning, None) };
+            let told = settings(config, num_images);
             assert_eq!(told, [], "{num_images} images, {beginning:?}");
         }
     }

@@ -487,6 +487,21 @@ fn a_new_run_starts_from_given_weights() {
 }
 
 #[test]
+fn kept_statistics_stay_while_the_weights_move() {
+    let folder = tempfile::tempdir().unwrap();
+    let [first, kept, moved] = ["first", "kept", "moved"].map(|name| folder.path().join(name));
+    run(&TrainConfig { epochs: 1, ..config() }, &splits(IMAGES), &first).unwrap();
+    let config = TrainConfig { init: Some(first.clone()), epochs: 1, ..config() };
+    run_from(&network(&first), &config, &moved).unwrap();
+    run_from(&network(&first), &TrainConfig { keep_statistics: true, ..config }, &kept).unwrap();
+    assert_eq!(difference("layer3.0.bn1.running_mean", &first, &kept), 0.0);
+    assert_eq!(difference("layer3.0.bn1.running_var", &first, &kept), 0.0);
+    assert!(difference("layer3.0.bn1.running_mean", &first, &moved) > 0.0);
+    assert!(difference("layer3.0.conv1.weight", &first, &kept) > 0.0);
+    assert_eq!(difference("layer3.0.conv1.weight", &moved, &kept), 0.0, "batch statistics normalise in both");
+}
+
+#[test]
 fn weights_of_another_embedding_dimension_give_all_but_their_last_layer() {
     let folder = tempfile::tempdir().unwrap();
     let (first, second) = (folder.path().join("first"), folder.path().join("second"));

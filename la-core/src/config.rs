@@ -55,6 +55,8 @@ pub struct TrainConfig {
     pub embedding_dim: usize,
     /// The weights that training begins from, for the record: [`crate::train::Start::From`] gives them. Random ones if `None`.
     pub init: Option<PathBuf>,
+    /// Keep the running statistics of batch norm as those weights have them: those of a small folder serve it worse.
+    pub keep_statistics: bool,
     /// Epochs in all.
     pub epochs: usize,
     /// Epochs of instance recognition before local aggregation.
@@ -139,6 +141,7 @@ impl Default for TrainConfig {
             width: 64,
             embedding_dim: 128,
             init: None,
+            keep_statistics: false,
             epochs: 200,
             ir_epochs: 10,
             batch_size: 128,
@@ -204,6 +207,9 @@ impl TrainConfig {
         self.precision.check(&self.device)?;
         self.augment.check()?;
         self.network().validate()?;
+        if self.keep_statistics && self.init.is_none() {
+            bail!("keep-statistics must be false where training begins from random weights, got true");
+        }
         self.validate_nce()
     }
 

@@ -63,6 +63,10 @@ pub struct TrainArgs {
     /// Begin a new run from random weights
     #[arg(long, help_heading = "Run", conflicts_with_all = ["resume", "branch", "init"])]
     from_scratch: bool,
+    /// Leave the running statistics of batch norm as the weights have them [default: true for one's own images without --preset,
+    /// if they begin from weights]
+    #[arg(long, value_name = "true|false", help_heading = "Run")]
+    keep_statistics: Option<bool>,
     /// Seed of every random number
     #[arg(long, value_name = "S", help_heading = "Run")]
     seed: Option<u64>,
@@ -280,6 +284,7 @@ impl TrainArgs {
             stem => stem;
             width => width;
             embedding_dim => embedding_dim;
+            keep_statistics => keep_statistics;
             precision => precision;
             epochs => epochs;
             ir_epochs => ir_epochs;

@@ -14,28 +14,28 @@ pub enum Beginning {
 }
 
 /// Image presentations (epochs × images) that random weights need on a small folder.
-const SCRATCH_PRESENTATIONS: usize = 60_000;
-/// The same for weights that only adapt.
-const ADAPT_PRESENTATIONS: usize = 6_000;
+const SCRATCH_PRESENTATIONS: usize = 40_000;
+/// The same for weights that only adapt: more of them cost the read-out more than they give the output.
+const ADAPT_PRESENTATIONS: usize = 2_000;
 /// Clusters hold this many images on average, where that leaves enough of them.
 const IMAGES_PER_CLUSTER: usize = 50;
 /// Background neighbours, where there are that many images twice.
 const FEWEST_BACKGROUND: usize = 100;
 
 impl Beginning {
-    /// Images from which on training was measured to gain: over the weights it begins from, or over pixels.
+    /// Images below which training was not seen to gain: over the weights it begins from by what search finds, or over pixels.
     pub fn fewest_images(self) -> usize {
         match self {
             Self::Weights => 1000,
-            Self::Scratch => 300,
+            Self::Scratch => 800,
         }
     }
 
     /// Epochs that so many images ask for.
     pub fn epochs(self, num_images: usize) -> usize {
         let (presentations, least, most) = match self {
-            Self::Weights => (ADAPT_PRESENTATIONS, 2, 10),
-            Self::Scratch => (SCRATCH_PRESENTATIONS, 10, 60),
+            Self::Weights => (ADAPT_PRESENTATIONS, 2, 5),
+            Self::Scratch => (SCRATCH_PRESENTATIONS, 20, 60),
         };
         (presentations / num_images.max(1)).clamp(least, most)
     }
@@ -45,17 +45,18 @@ impl TrainConfig {
     /// Settings for `num_images` pictures of one's own, in `epochs` epochs where that is given.
     ///
     /// Two views of each image must agree; local aggregation takes the last quarter of the epochs, over neighbours on which 9 of 10
-    /// clusterings agree. Weights that know photographs see the size that they were trained at, and adapt at a low rate; random ones
-    /// are of half the width and see small images.
+    /// clusterings agree. Weights that know photographs see the size that they were trained at, adapt at a low rate, and keep their
+    /// running statistics; random ones are of half the width and see small images.
     pub fn own(num_images: usize, beginning: Beginning, epochs: Option<usize>) -> Self {
         let epochs = epochs.unwrap_or(beginning.epochs(num_images));
         let (size, width, lr) = match beginning {
-            Beginning::Weights => (128, 64, 0.01),
+            Beginning::Weights => (128, 64, 0.003),
             Beginning::Scratch => (64, 32, 0.06),
         };
         Self {
             size,
             width,
+            keep_statistics: beginning == Beginning::Weights,
             epochs,
             ir_epochs: epochs - (epochs / 4).max(1),
             batch_size: 64,

@@ -90,6 +90,8 @@ pub(super) struct Unit {
     pub norm_bias: Parameter,
     pub running_mean: Buffer,
     pub running_var: Buffer,
+    /// Whether training moves the two.
+    pub is_moving: bool,
 }
 
 pub(super) struct UnitCache {
@@ -109,6 +111,7 @@ impl Unit {
             norm_bias: Parameter::new(format!("{norm_name}.bias"), &[out], Kind::Zero, make)?,
             running_mean: Buffer { name: format!("{norm_name}.running_mean"), value: make(&[out], Kind::Zero)? },
             running_var: Buffer { name: format!("{norm_name}.running_var"), value: make(&[out], Kind::One)? },
+            is_moving: true,
         })
     }
 
@@ -133,7 +136,9 @@ impl Unit {
     pub fn forward_train(&mut self, x: &Tensor, residual: Option<&Tensor>, relu: bool) -> Result<(Tensor, UnitCache)> {
         let conv_out = conv2d(x, &self.weight.value, &self.conv)?;
         let stats = batch_stats(&conv_out)?;
-        stats.move_running((&self.running_mean.value, &self.running_var.value), NORM_MOMENTUM)?;
+        if self.is_moving {
+            stats.move_running((&self.running_mean.value, &self.running_var.value), NORM_MOMENTUM)?;
+        }
         let output = batch_norm(&conv_out, &stats, self.norm(), Epilogue { residual, relu })?;
         Ok((output.clone(), UnitCache { input: x.clone(), conv_out, stats, output }))
     }

@@ -75,6 +75,13 @@ impl ResNet {
         &self.config
     }
 
+    /// Leaves the running statistics of batch norm, which eval mode normalises by, as they are; batch statistics still normalise
+    /// in training mode.
+    pub fn keep_statistics(&mut self) {
+        let blocks = self.stages.iter_mut().flatten().flat_map(Block::units_mut);
+        std::iter::once(&mut self.stem).chain(blocks).for_each(|unit| unit.is_moving = false);
+    }
+
     /// Eval mode: `images` `(B, 3, H, W)` through every stage.
     pub fn forward(&self, images: &Tensor) -> Result<Features> {
         let mut x = self.stem_eval(images)?;

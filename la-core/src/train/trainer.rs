@@ -80,7 +80,7 @@ impl<'a> Trainer<'a> {
         }
         let batches = batch_config(&fit.config);
         let images = TrainImages::of(&*splits.train);
-        let state = match start {
+        let mut state = match start {
             Start::Resume if run.checkpoint_path().exists() => {
                 let state = TrainState::load(&run.checkpoint_path(), &fit.config, &images)?;
                 note_places(&fit.config, run)?;
@@ -109,6 +109,9 @@ impl<'a> Trainer<'a> {
                 fresh_state(&fit.config, splits, &images, Some(weights))?
             }
         };
+        if fit.config.keep_statistics {
+            state.net.keep_statistics();
+        }
         let monitor = Monitor::new(&fit.config, splits, &batches);
         let mut unreadable = splits.unreadable.clone();
         unreadable.extend(run.unreadable_beside(&splits.unreadable));
