@@ -69,7 +69,7 @@ fn a_large_bank_is_measured_on_rows_from_all_of_it() {
 #[test]
 fn one_row_has_no_spread() {
     let row = Tensor::from_vec(vec![1.0f32, 0.0], (1, 2), &Device::Cpu).unwrap();
-    assert_eq!(Spread::of(&row).unwrap_err().to_string(), "the spread of a bank needs at least two rows, got 1");
+    assert_eq!(Spread::of(&row).unwrap_err().to_string(), "the spread of embeddings needs at least two rows, got 1");
 }
 
 #[test]

@@ -538,7 +538,7 @@ fn weights_of_another_network_are_refused() {
 }
 
 #[test]
-fn each_epoch_logs_how_far_the_bank_is_spread_and_a_collapse_is_told_once() {
+fn each_epoch_logs_how_far_embeddings_are_spread_and_a_collapse_is_told_once() {
     let folder = tempfile::tempdir().unwrap();
     // Equal images have equal embeddings.
     let same = Blobs { pictures: vec![Blobs::new(1, 0).pictures.remove(0); 24], ..Blobs::new(24, 0) };

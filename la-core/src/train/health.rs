@@ -1,14 +1,14 @@
-//! Signs that a run goes wrong, told while they can still be helped: settings out of proportion, and a bank that collapses.
+//! Signs that a run goes wrong, told while they can still be helped: settings out of proportion, and embeddings that collapse.
 
 use super::EpochMetrics;
 use crate::{config::Fit, error::bail, ops::host, Result};
 use candle_core::Tensor;
 
-/// Rows of a bank that are looked at: enough for two decimals, in a few milliseconds.
+/// Rows that are looked at: enough for two decimals, in a few milliseconds.
 const SAMPLE: usize = 4096;
 /// Mean cosine similarity of two rows from which on neighbours mean little; healthy runs stay below 0.3.
 const COLLAPSED_COSINE: f64 = 0.9;
-/// Effective rank below which a bank is little more than one line.
+/// Effective rank below which the rows are little more than one line.
 const COLLAPSED_RANK: f64 = 1.5;
 /// By how much the mean cosine falls in an epoch where a network is on its way out of a collapse.
 const LEAVING: f64 = 0.01;
@@ -24,7 +24,7 @@ const FEWEST_IN_CLUSTER: usize = 4;
 pub enum Warning {
     /// The embeddings of all images are nearly the same.
     Collapse {
-        /// What the bank looks like.
+        /// How far they lie apart.
         spread: Spread,
         /// Dimension of the embedding.
         dim: usize,
@@ -59,7 +59,7 @@ pub enum Warning {
     },
 }
 
-/// How far the rows of a bank lie apart.
+/// How far embeddings lie apart.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
     /// Mean cosine similarity of two different rows: 1 where all are the same, about 0 where they are spread evenly.
@@ -76,7 +76,7 @@ impl Spread {
         let rows = sample(rows)?;
         let n = rows.dim(0)? as f64;
         if n < 2.0 {
-            bail!("the spread of a bank needs at least two rows, got {n}");
+            bail!("the spread of embeddings needs at least two rows, got {n}");
         }
         let sum_of_squares = |tensor: &Tensor| -> Result<f64> {
             host::read(&tensor.contiguous()?, |values| values.iter().map(|&x| f64::from(x).powi(2)).sum())
@@ -87,7 +87,7 @@ impl Spread {
         Ok(Self { mean_cosine, effective_rank: 1.0 / sum_of_squares(&moments)? })
     }
 
-    /// Whether neighbours in such a bank mean little.
+    /// Whether neighbours among such rows mean little.
     pub fn is_collapsed(&self) -> bool {
         self.mean_cosine > COLLAPSED_COSINE || self.effective_rank < COLLAPSED_RANK
     }
@@ -131,8 +131,8 @@ pub fn of_epochs(epochs: &[EpochMetrics], dim: usize) -> Vec<Warning> {
     };
     // Random weights start close to a collapse, and leave it in the first epochs.
     let collapse = |epochs: &[EpochMetrics]| {
-        let [.., before, last] = epochs else { return None };
-        let (before, spread) = (before.spread()?, last.spread()?);
+        let spread = epochs.last()?.spread()?;
+        let before = epochs.iter().rev().skip(1).find_map(EpochMetrics::spread)?;
         let is_leaving = spread.mean_cosine < before.mean_cosine - LEAVING;
         (before.is_collapsed() && spread.is_collapsed() && !is_leaving).then_some(Warning::Collapse { spread, dim })
     };

@@ -51,9 +51,9 @@ pub struct EpochMetrics {
     pub wait_seconds: f64,
     /// Share of images without a close neighbour among their background neighbours; local aggregation only.
     pub empty_close: Option<f64>,
-    /// [`Spread::mean_cosine`] of the bank after the epoch; older runs have none.
+    /// [`Spread::mean_cosine`] of embeddings in eval mode, at epochs that are evaluated.
     pub mean_cosine: Option<f64>,
-    /// [`Spread::effective_rank`] of the bank after the epoch; older runs have none.
+    /// [`Spread::effective_rank`] of the same.
     pub effective_rank: Option<f64>,
     /// Largest resident memory of the process so far, in MiB, where the system tells.
     pub peak_rss_mb: Option<f64>,

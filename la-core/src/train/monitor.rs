@@ -1,9 +1,9 @@
 //! The kNN accuracy that a run reports: labels are looked at here and nowhere else in training.
 
-use super::Baseline;
+use super::{health::Spread, Baseline};
 use crate::{
     config::{Monitor as Kind, TrainConfig},
-    data::{labels, BatchConfig, Source, Splits},
+    data::{labels, BatchConfig, Source, Splits, Subset},
     eval::{
         embed::{collect, embed_source},
         knn::{knn_accuracy, KnnConfig},
@@ -28,6 +28,8 @@ const WHITENED_DIM: usize = 128;
 const IMAGES_PER_COMPONENT: usize = 4;
 /// Images above which they are left out.
 const MAX_WHITENED_IMAGES: usize = 60_000;
+/// Images whose embeddings tell a collapse where no accuracy is measured.
+const SPREAD_SAMPLE: usize = 256;
 /// Images that are looked at to tell gray sets from coloured ones.
 const GRAY_SAMPLE: usize = 64;
 
@@ -57,17 +59,20 @@ impl Monitor {
         })
     }
 
-    /// Accuracy on the test split with the training split re-embedded, or with the running bank in its place.
-    pub(super) fn accuracy(&self, net: &ResNet, bank: &MemoryBank) -> Result<f32> {
+    /// Accuracy on the test split with the training split re-embedded, or with the running bank in its place, and how far the
+    /// embeddings of the test split lie apart.
+    pub(super) fn accuracy(&self, net: &ResNet, bank: &MemoryBank) -> Result<(f32, Option<Spread>)> {
         let queries = embeddings(net, &self.test, &self.batches)?;
         // Weights that are numbers still may be too large to compute with.
         if not_finite([("embeddings", &queries)])?.is_some() {
             return Err(Error::Diverged("the embeddings of the test images hold NaN or infinite values".into()));
         }
-        if self.is_bank_reused {
-            return self.vote(bank.rows(), &queries);
-        }
-        self.vote(&embeddings(net, &self.train, &self.batches)?, &queries)
+        let top1 = match self.is_bank_reused {
+            true => self.vote(bank.rows(), &queries)?,
+            false => self.vote(&embeddings(net, &self.train, &self.batches)?, &queries)?,
+        };
+        // One image is spread nowhere.
+        Ok((top1, Spread::of(&queries).ok()))
     }
 
     /// Accuracy before training; `embedded` is the training split as `net` embeds it, where that is known already.
@@ -122,6 +127,14 @@ impl Monitor {
 /// can be read stands in for one that cannot.
 pub(super) fn embeddings(net: &ResNet, source: &Arc<dyn Source>, batches: &BatchConfig) -> Result<Tensor> {
     embed_source(net, source, batches, &mut |_| ())?.with_stand_ins(source.len())
+}
+
+/// How far the embeddings of a few images of `source`, evenly taken, lie apart.
+pub(super) fn spread(net: &ResNet, source: &Arc<dyn Source>, batches: &BatchConfig) -> Result<Option<Spread>> {
+    let (count, total) = (source.len().min(SPREAD_SAMPLE), source.len());
+    let chosen = (0..count).map(|i| (i * total / count) as u32).collect();
+    let chosen: Arc<dyn Source> = Arc::new(Subset::new(source.clone(), chosen)?);
+    Ok(Spread::of(&embeddings(net, &chosen, batches)?).ok())
 }
 
 /// Whether the first images have three equal channels: one then says it all, in a third of the memory.

@@ -4,7 +4,7 @@ use super::{
     begin::{batch_config, fresh_state, measure_normalization, note_new_head, note_places, renew_settings, write_settings},
     health::{self, Spread},
     metrics,
-    monitor::Monitor,
+    monitor::{self, Monitor},
     objective::Objective,
     pending::{Pending, Step},
     replays::Replays,
@@ -299,14 +299,8 @@ impl<'a> Trainer<'a> {
         let is_due = |interval| done.is_multiple_of(interval) || done == self.fit.config.epochs;
         let is_evaluated = is_due(self.fit.config.monitor_interval);
         let is_save_due = is_due(self.fit.config.checkpoint_interval);
-        let knn_top1 = match self.monitor.as_ref().filter(|_| is_evaluated) {
-            Some(monitor) => {
-                self.listener.tell(Event::Evaluating);
-                Some(monitor.accuracy(&self.state.net, &self.state.bank).map_err(|error| self.with_checkpoint(error))?)
-            }
-            None => None,
-        };
-        let metrics = self.epoch_metrics(knn_top1, Spread::of(self.state.bank.rows())?);
+        let (knn_top1, spread) = if is_evaluated { self.evaluate().map_err(|error| self.with_checkpoint(error))? } else { (None, None) };
+        let metrics = self.epoch_metrics(knn_top1, spread);
         let position = &mut self.state.position;
         position.epochs.push(metrics.clone());
         position.epoch += 1;
@@ -330,7 +324,18 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    fn epoch_metrics(&mut self, knn_top1: Option<f32>, spread: Spread) -> EpochMetrics {
+    /// The accuracy, where it is measured, and the spread of embeddings in eval mode: the rows of the bank are a mean of many epochs.
+    fn evaluate(&mut self) -> Result<(Option<f32>, Option<Spread>)> {
+        let (net, bank) = (&self.state.net, &self.state.bank);
+        let Some(monitor) = &self.monitor else {
+            return Ok((None, monitor::spread(net, &self.splits.train, &self.batches)?));
+        };
+        self.listener.tell(Event::Evaluating);
+        let (top1, spread) = monitor.accuracy(net, bank)?;
+        Ok((Some(top1), spread))
+    }
+
+    fn epoch_metrics(&mut self, knn_top1: Option<f32>, spread: Option<Spread>) -> EpochMetrics {
         let seconds = self.state.position.totals.elapsed + restart(&mut self.epoch_started);
         let (phase, lr) = (self.phase(), self.last_learning_rate());
         let Position { epoch, totals, epochs, .. } = &self.state.position;
@@ -347,8 +352,8 @@ impl<'a> Trainer<'a> {
             cluster_seconds: rounded(totals.cluster, 3),
             wait_seconds: rounded(totals.wait, 3),
             empty_close: (phase == Phase::La).then_some(totals.empty_close as f64 / (images * self.fit.config.views as f64)),
-            mean_cosine: Some(rounded(spread.mean_cosine, 4)),
-            effective_rank: Some(rounded(spread.effective_rank, 2)),
+            mean_cosine: spread.map(|spread| rounded(spread.mean_cosine, 4)),
+            effective_rank: spread.map(|spread| rounded(spread.effective_rank, 2)),
             peak_rss_mb: metrics::peak_rss_mb(),
             unix_time: metrics::unix_time(),
         }
