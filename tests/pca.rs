@@ -108,3 +108,51 @@ fn a_map_of_another_network_is_refused_with_both_shapes() {
     assert!(error.contains("(D, 7)") && error.contains("[3, 6]"), "{error}");
     assert!(Whitening::from_tensors(&HashMap::new(), 6).unwrap_err().to_string().contains("readout.weight is missing"));
 }
+
+/// The largest difference between two maps' cosines of the first rows with each other.
+fn largest_difference(a: &Whitening, b: &Whitening, rows: &Tensor) -> f32 {
+    let cosines = |map: &Whitening| {
+        let rows = map.apply(rows).unwrap();
+        rows.matmul(&rows.t().unwrap()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    cosines(a).iter().zip(cosines(b)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn a_map_that_is_fitted_to_many_rows_whitens_them_whatever_it_was() {
+    let (own, other) = (rows(3000, 12, 5.0), rows(300, 12, 1.0));
+    let many = Tensor::cat(&vec![&own; 40], 0).unwrap();
+    let (before, expected) = (whitening(&other, 12).unwrap(), whitening(&own, 12).unwrap());
+    let few = own.narrow(0, 0, 20).unwrap();
+    let fitted = before.fitted_to(&many, 12).unwrap();
+    let (far, near) = (largest_difference(&before, &expected, &few), largest_difference(&fitted, &expected, &few));
+    assert!(far > 0.3 && near < 0.1, "120,000 rows against the map's 1,000: from {far} to {near}");
+}
+
+#[test]
+fn a_map_that_is_fitted_to_its_own_rows_stays_as_it_is() {
+    let own = rows(3000, 12, 5.0);
+    let map = whitening(&own, 12).unwrap();
+    let difference = largest_difference(&map.fitted_to(&own, 12).unwrap(), &map, &own.narrow(0, 0, 20).unwrap());
+    assert!(difference < 1e-4, "{difference}");
+}
+
+#[test]
+fn a_map_that_is_fitted_to_one_row_is_nearly_what_it_was() {
+    let own = rows(3000, 12, 5.0);
+    let map = whitening(&own, 12).unwrap();
+    let fitted = map.fitted_to(&own.narrow(0, 7, 1).unwrap(), 12).unwrap();
+    let difference = largest_difference(&fitted, &map, &own.narrow(0, 0, 20).unwrap());
+    assert!(difference < 0.1, "{difference}");
+    let row = fitted.apply(&own.narrow(0, 7, 1).unwrap()).unwrap().to_vec2::<f32>().unwrap();
+    assert!((row[0].iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-5, "it has an embedding: {row:?}");
+}
+
+#[test]
+fn a_map_of_few_dimensions_can_be_fitted_to_more() {
+    let own = rows(3000, 12, 5.0);
+    let fitted = whitening(&own, 4).unwrap().fitted_to(&own, 10).unwrap();
+    assert_eq!((fitted.dim(), fitted.num_features()), (10, 12));
+    let error = fitted.fitted_to(&rows(5, 6, 2.0), 4).unwrap_err().to_string();
+    assert!(error.contains("rows of 12 features") && error.contains("5 of 6"), "{error}");
+}

@@ -1,6 +1,6 @@
 //! `la-cli embed`: the embeddings of a data source as a safetensors file.
 
-use crate::index::{self, CacheArgs, OpenArgs};
+use crate::index::{self, CacheArgs, Data, OpenArgs};
 use crate::output::{self, counted, say};
 use crate::source::Split;
 use crate::weights::EncoderArgs;
@@ -40,9 +40,9 @@ pub struct EmbedArgs {
 /// Runs `la-cli embed`.
 pub fn run(args: &EmbedArgs, device: &Device) -> anyhow::Result<()> {
     output::check_replaceable("--out", &args.out, args.force)?;
-    let encoder = args.encoder.load(device)?;
+    let mut encoder = args.encoder.load(device)?;
     let open = OpenArgs { data: &args.data, limit: args.encoder.limit, use_cache: args.cache.use_cache() };
-    let images = index::open(&open, args.split, &encoder)?;
+    let images = Data::open(&open, &encoder)?.without_fitting().embed(args.split, &mut encoder)?;
     let (num_images, dim) = images.rows.dims2()?;
     index::write(&args.out, &images, &encoder).context("the embeddings are lost")?;
     match args.json {

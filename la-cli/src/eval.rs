@@ -125,34 +125,39 @@ impl Labelled {
         Ok(Measured { knn, knn_top1, linear: None, num_train, num_test: test_labels.len() })
     }
 
-    /// The same, and the accuracy of a softmax layer on the pooled features; each image goes through the network once.
-    fn knn_and_linear(&self, encoder: &Encoder, config: &KnnConfig) -> anyhow::Result<Measured> {
-        let mut sets = Vec::new();
+    /// kNN accuracy, its read-out fitted to the training images, and the linear probe's on the pooled features where it is
+    /// wanted; each image goes through the network once.
+    pub fn measure(&self, encoder: &Encoder, config: &KnnConfig, with_linear: bool) -> anyhow::Result<Measured> {
+        let (mut sets, mut fitted) = (Vec::new(), None);
         let mut embed = |split| {
-            let features = self.embed(split, |source, what| encoder.readout_features(source, what))?;
-            let (rows, labels) = features.labelled()?;
-            sets.push(LabelledFeatures { features: encoder.pooled(&rows)?, labels });
-            Ok(Embedded { rows: encoder.embed_features(&features.rows)?, ..features })
+            let (images, what) = self.images(split)?;
+            let features = if with_linear {
+                let (pooled, features) = encoder.pooled_and_features(images, what)?;
+                let (pooled, labels) = Embedded { rows: pooled, ..features.clone() }.labelled()?;
+                sets.push(LabelledFeatures { features: pooled, labels });
+                features
+            } else {
+                encoder.features(images, what)?
+            };
+            if split == Split::Train {
+                fitted = encoder.fit(&features.rows)?;
+            }
+            let rows = fitted.as_ref().map_or(Ok(features.rows.clone()), |readout| readout.apply(&features.rows))?;
+            Ok(Embedded { rows, ..features })
         };
         let measured = self.knn(&mut embed, config)?;
+        if !with_linear {
+            return Ok(measured);
+        }
         let [train, test] = &sets[..] else { bail!("a linear probe needs test images") };
         let linear = linear_probe(train, test, self.splits.train.class_names().len(), &LinearConfig::default())?;
         Ok(Measured { linear: Some(linear), ..measured })
     }
 
-    /// kNN accuracy, and the linear probe's where it is wanted.
-    pub fn measure(&self, encoder: &Encoder, config: &KnnConfig, with_linear: bool) -> anyhow::Result<Measured> {
-        if with_linear {
-            return self.knn_and_linear(encoder, config);
-        }
-        self.knn(&mut |split| self.embed(split, |source, what| encoder.embed(source, what)), config)
-    }
-
-    /// What `f` makes of the images of a split.
-    fn embed(&self, split: Split, f: impl FnOnce(&Arc<dyn Source>, &str) -> anyhow::Result<Embedded>) -> anyhow::Result<Embedded> {
+    fn images(&self, split: Split) -> anyhow::Result<(&Arc<dyn Source>, &'static str)> {
         match split {
-            Split::Test => f(self.splits.test.as_ref().context("there are no test images")?, "embedding test images"),
-            _ => f(&self.splits.train, "embedding training images"),
+            Split::Test => Ok((self.splits.test.as_ref().context("there are no test images")?, "embedding test images")),
+            _ => Ok((&self.splits.train, "embedding training images")),
         }
     }
 }
@@ -186,7 +191,7 @@ fn lack(source: &dyn Source, what: &str) -> Option<String> {
 /// Runs `la-cli eval`.
 pub fn run(args: &EvalArgs, device: &Device) -> anyhow::Result<()> {
     let started = Instant::now();
-    let encoder = args.encoder.load(device)?;
+    let mut encoder = args.encoder.load(device)?;
     let mut images = open(args, &encoder)?;
     let data = labelled(args, &images)?;
     let knn_config = knn_config(args, data.num_voters(data.splits.train.len()))?;
@@ -197,7 +202,7 @@ pub fn run(args: &EvalArgs, device: &Device) -> anyhow::Result<()> {
         }
         false => data.knn(
             &mut |split| {
-                let Indexed { images, rows, .. } = images.embed(split, &encoder)?;
+                let Indexed { images, rows, .. } = images.embed(split, &mut encoder)?;
                 Ok(Embedded { images, rows })
             },
             &knn_config,

@@ -53,12 +53,12 @@ pub struct SearchArgs {
 /// Runs `la-cli search`.
 pub fn run(args: &SearchArgs, device: &Device) -> anyhow::Result<()> {
     args.panel.iter().try_for_each(|path| check_panel(path, args.force))?;
-    let encoder = args.encoder.load(device)?;
+    let mut encoder = args.encoder.load(device)?;
     let queries = Arc::new(Queries::open(&args.query, encoder.size())?);
     let open = OpenArgs { data: &args.data, limit: args.encoder.limit, use_cache: args.cache.use_cache() };
     let mut data = Data::open(&open, &encoder)?;
     let k = check(args, &data)?;
-    let bank = data.embed(args.split, &encoder)?;
+    let bank = data.embed(args.split, &mut encoder)?;
     let rows = encoder.embed(&(queries.clone() as Arc<dyn Source>), "embedding queries")?.rows;
     let found = Found::search(bank.images, queries, (&bank.rows, &rows), k)?;
     match () {

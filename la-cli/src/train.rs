@@ -22,7 +22,6 @@ use la_core::checkpoint::{self, Position, TrainImages};
 use la_core::config::{Beginning, Monitor, TrainConfig};
 use la_core::data::{OpenConfig, Splits};
 use la_core::eval::knn::KnnConfig;
-use la_core::eval::readout::ENOUGH_IMAGES;
 use la_core::ops::device;
 use la_core::run_folder::RunFolder;
 use la_core::train::{check_start, train, Start, StoppedAt, Summary};
@@ -322,21 +321,16 @@ fn as_used(plan: &Plan) -> anyhow::Result<Option<Used>> {
     Ok(Some(Used { run: top1(plan.run.path())?, weights: top1(init)? }))
 }
 
-/// Gives the finished network its read-out, unless the run has it already: that of the weights it began from where its own
-/// images are too few to learn one.
+/// Gives the finished network its read-out, unless the run has it already: that of the weights it began from fitted to the
+/// training images, or one learned from these alone.
 fn keep_readout(plan: &Plan) -> anyhow::Result<()> {
     let folder = plan.run.path();
     let encoder = Encoder::open(&folder.to_string_lossy(), &plan.config.device)?;
     if encoder.readout().is_some() {
         return Ok(());
     }
-    let start = plan.config.init.as_ref().filter(|_| plan.splits.train.len() < ENOUGH_IMAGES);
-    let start = start.and_then(|init| Encoder::open(&init.to_string_lossy(), &plan.config.device).ok());
-    let of_start = start.filter(|start| start.net().config().num_readout_features() == encoder.net().config().num_readout_features());
-    let map = match of_start.as_ref().and_then(Encoder::readout) {
-        Some(map) => Some(map.clone()),
-        None => readout::learn(&encoder, &plan.splits.train)?,
-    };
+    let start = plan.config.init.as_ref().and_then(|init| Encoder::open(&init.to_string_lossy(), &plan.config.device).ok());
+    let map = readout::learn(&encoder, start.as_ref().and_then(Encoder::readout), &plan.splits.train)?;
     map.map_or(Ok(()), |map| readout::write(folder, &map))
 }
 

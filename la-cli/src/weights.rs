@@ -14,7 +14,7 @@ use anyhow::{bail, Context};
 use candle_core::{Device, Tensor};
 use la_core::data::{BatchConfig, Normalization, OpenConfig, Source};
 use la_core::digests::sha256_of;
-use la_core::eval::embed::{batch_size, collect, for_each_part, readout_features, Part};
+use la_core::eval::embed::{batch_size, collect, for_each_part, Part};
 use la_core::files::not_finite;
 use la_core::pca::Whitening;
 use la_core::resnet::{decode, ResNet, Stem};
@@ -214,9 +214,14 @@ impl Encoder {
 
     /// What embeddings depend on apart from the pictures: equal where weights, read-out and preparation are.
     pub fn identity(&self) -> String {
+        sha256_of([self.features_identity(), self.readout.as_ref().map_or(String::new(), Whitening::digest)])
+    }
+
+    /// The same for [`Encoder::features`].
+    pub fn features_identity(&self) -> String {
         let Preprocessing { size, crop_fraction, mean, std } = self.preprocessing();
-        let readout = self.readout.as_ref().map_or(String::new(), Whitening::digest);
-        sha256_of([self.digest.clone(), format!(" {size} {crop_fraction:?} {mean:?} {std:?} {readout}")])
+        let what = if self.readout.is_some() { "features" } else { "output" };
+        sha256_of([self.digest.clone(), format!(" {size} {crop_fraction:?} {mean:?} {std:?} {what}")])
     }
 
     /// How a bundle's page prepares pictures.
@@ -249,45 +254,64 @@ impl Encoder {
 
     /// Unit-length embeddings `(N, D)` of the images of a source that can be read.
     pub fn embed(&self, source: &Arc<dyn Source>, what: &str) -> anyhow::Result<Embedded> {
-        let mut progress = Progress::new(what, source.len(), "images");
-        let rows = collect(source, &self.batches(), &mut |done| progress.set(done), |images| self.forward(images))?;
-        drop(progress);
-        Embedded::new(source, rows)
+        let features = self.features(source, what)?;
+        Ok(Embedded { rows: self.embed_features(&features.rows)?, ..features })
+    }
+
+    /// What [`Encoder::embed_features`] makes embeddings of, `(N, F)`, of the images of a source that can be read: with a
+    /// read-out, means of the last two stages, else the embeddings themselves.
+    pub fn features(&self, source: &Arc<dyn Source>, what: &str) -> anyhow::Result<Embedded> {
+        self.collect(source, what, |images| self.forward(images))
     }
 
     /// The same, batch by batch, until `take` breaks; the bits of a row do not depend on the other images of the source.
-    pub fn embed_each(&self, source: &Arc<dyn Source>, take: &mut dyn FnMut(Part) -> ControlFlow<()>) -> anyhow::Result<()> {
+    pub fn features_each(&self, source: &Arc<dyn Source>, take: &mut dyn FnMut(Part) -> ControlFlow<()>) -> anyhow::Result<()> {
         let full = batch_size(self.size());
         Ok(for_each_part(source, &self.batches(), |images| in_full_batch(images, full, |images| self.forward(images)), take)?)
     }
 
     fn forward(&self, images: &Tensor) -> la_core::Result<Tensor> {
         match &self.readout {
-            Some(readout) => readout.apply(&self.net.readout_features(images)?),
+            Some(_) => self.net.readout_features(images),
             None => self.net.embed(images),
         }
     }
 
-    /// What a read-out maps, `(N, F)`, of the images of a source that can be read: means of the last two stages.
-    pub fn readout_features(&self, source: &Arc<dyn Source>, what: &str) -> anyhow::Result<Embedded> {
-        let mut progress = Progress::new(what, source.len(), "images");
-        let rows = readout_features(&self.net, source, &self.batches(), &mut |done| progress.set(done))?;
-        drop(progress);
-        Embedded::new(source, rows)
-    }
-
-    /// The pooled features `(N, C)` among [`Encoder::readout_features`]: what a linear probe sees.
-    pub fn pooled(&self, features: &Tensor) -> anyhow::Result<Tensor> {
-        let count = self.net.config().num_features();
-        Ok(features.narrow(1, features.dim(1)? - count, count)?.contiguous()?)
-    }
-
-    /// The embeddings of images whose [`Encoder::readout_features`] these are.
+    /// Embeddings of images whose [`Encoder::features`] these are.
     pub fn embed_features(&self, features: &Tensor) -> anyhow::Result<Tensor> {
         match &self.readout {
             Some(readout) => Ok(readout.apply(features)?),
-            None => Ok(self.net.embed_pooled(&self.pooled(features)?)?.to_device(&Device::Cpu)?),
+            None => Ok(features.clone()),
         }
+    }
+
+    /// The read-out, where there is one, fitted to the images with these features: those that are searched among.
+    pub fn fit(&self, features: &Tensor) -> anyhow::Result<Option<Whitening>> {
+        Ok(self.readout.as_ref().map(|readout| la_core::eval::readout::fit(readout, features)).transpose()?)
+    }
+
+    /// The same encoder with another read-out.
+    pub fn set_readout(&mut self, readout: Option<Whitening>) {
+        self.readout = readout;
+    }
+
+    /// What a linear probe sees, `(N, F)`, of the images of a source that can be read, and its [`Encoder::features`].
+    pub fn pooled_and_features(&self, source: &Arc<dyn Source>, what: &str) -> anyhow::Result<(Tensor, Embedded)> {
+        let stages = self.collect(source, what, |images| self.net.readout_features(images))?;
+        let count = self.net.config().num_features();
+        let pooled = stages.rows.narrow(1, stages.rows.dim(1)? - count, count)?.contiguous()?;
+        let features = match &self.readout {
+            Some(_) => stages,
+            None => Embedded { rows: self.net.embed_pooled(&pooled)?.to_device(&Device::Cpu)?, ..stages },
+        };
+        Ok((pooled, features))
+    }
+
+    fn collect(&self, source: &Arc<dyn Source>, what: &str, f: impl Fn(&Tensor) -> la_core::Result<Tensor>) -> anyhow::Result<Embedded> {
+        let mut progress = Progress::new(what, source.len(), "images");
+        let rows = collect(source, &self.batches(), &mut |done| progress.set(done), f)?;
+        drop(progress);
+        Embedded::new(source, rows)
     }
 
     /// How its images are prepared.

@@ -18,7 +18,7 @@ fn main() -> Result<()> {
     let net = ResNet::from_tensors(&decode(&std::fs::read(&model).map_err(Error::io(&model))?, &Device::Cpu)?, &Device::Cpu)?;
     let images = data::open(pictures, &OpenConfig { size, ..OpenConfig::default() })?.train;
     let config = BatchConfig { size, ..BatchConfig::default() };
-    let Some(map) = readout::learn(&net, &images, &config, &mut |_| ())? else { return Err(Error::invalid("too few pictures")) };
+    let Some(map) = readout::learn((&net, None), &images, &config, &mut |_| ())? else { return Err(Error::invalid("too few pictures")) };
     let path = Path::new(folder).join("readout.safetensors");
     write_tensors(&path, &map.tensors(), Some(("weights_sha256", sha256(&model)?)))?;
     println!("{}: {} dimensions, learned from {} images", path.display(), map.dim(), readout::num_images(images.as_ref()));

@@ -10,9 +10,12 @@ use std::{
     collections::HashMap,
     env,
     fs::{self, File},
-    io::{self, BufWriter, Write},
+    io::{self, BufReader, BufWriter, Read, Write},
     path::{Path, PathBuf},
 };
+
+/// The longest header that the format allows.
+const MOST_HEADER_BYTES: u64 = 100_000_000;
 
 /// Replaces the file at `path` in one step: a temporary file in the same folder, fsync, rename, fsync of the folder.
 ///
@@ -139,6 +142,17 @@ pub fn not_finite<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>) 
 /// Fails with the path and what is wrong: a folder, a missing, truncated or foreign file.
 pub fn read_tensors(path: &Path, device: &Device) -> Result<(HashMap<String, Tensor>, HashMap<String, String>)> {
     parse_tensors(path, &read_bytes(path)?, device)
+}
+
+/// The metadata of a safetensors file, whose tensors are not read.
+pub fn read_metadata(path: &Path) -> Result<HashMap<String, String>> {
+    let foreign = |error: &dyn std::fmt::Display| Error::invalid(format!("{}: expected a safetensors file: {error}", path.display()));
+    let mut file = fs::File::open(path).map_err(Error::io(path))?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length).map_err(|error| foreign(&error))?;
+    let header = BufReader::new(file.take(u64::from_le_bytes(length).min(MOST_HEADER_BYTES)));
+    let metadata: Metadata = serde_json::from_reader(header).map_err(|error| foreign(&error))?;
+    Ok(metadata.metadata().clone().unwrap_or_default())
 }
 
 /// The bytes of a file of tensors.

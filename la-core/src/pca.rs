@@ -10,13 +10,21 @@ use crate::{
     Error, Result,
 };
 use candle_core::{Device, Tensor};
-use nalgebra::{DMatrix, SymmetricEigen};
+use nalgebra::{DMatrix, DVector, SymmetricEigen};
+use rayon::prelude::*;
 use std::collections::HashMap;
 
 /// Share of the largest variance that is added to each: the weakest components are mostly noise.
 const RIDGE: f64 = 1e-4;
 /// Rows whose covariance is summed in one product.
-const BLOCK: usize = 1024;
+const BLOCK: usize = 512;
+/// Such products at a time.
+const BLOCKS: usize = 16;
+/// How many rows of its own a map counts for beside those that it is fitted to: for their covariance, and for their mean.
+const COVARIANCE_ROWS: f64 = 1000.0;
+const MEAN_ROWS: f64 = 50.0;
+/// The variance that a map has outside its own components, as a share of its last one's.
+const TAIL: f64 = 0.25;
 /// Names of the tensors in files.
 const NAMES: [&str; 2] = ["readout.weight", "readout.bias"];
 
@@ -43,23 +51,42 @@ pub fn whitening(rows: &Tensor, dim: usize) -> Result<Whitening> {
     if !covariance.iter().all(|value| value.is_finite()) {
         bail!("whitening needs finite values, got NaN or infinity");
     }
-    let eigen = SymmetricEigen::new(covariance);
-    let mut order: Vec<usize> = (0..num_features).collect();
-    order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]));
-    let largest = eigen.eigenvalues[order[0]];
-    if largest <= f64::from(f32::EPSILON) * mean.iter().map(|x| x * x).sum::<f64>() {
+    let eigen = Eigen::of(covariance);
+    if eigen.largest() <= f64::from(f32::EPSILON) * mean.iter().map(|x| x * x).sum::<f64>() {
         bail!("whitening needs rows that differ, got {num_rows} equal ones");
     }
-    let dim = dim.min(num_features).min(num_rows - 1);
-    let (mut weight, mut bias) = (Vec::with_capacity(dim * num_features), Vec::with_capacity(dim));
-    for &i in &order[..dim] {
-        let vector = eigen.eigenvectors.column(i);
-        let sign = vector[vector.iamax()].signum();
-        let scale = sign / (eigen.eigenvalues[i].max(0.0) + RIDGE * largest).sqrt();
-        bias.push(-(vector.iter().zip(&mean).map(|(v, m)| v * m).sum::<f64>() * scale) as f32);
-        weight.extend(vector.iter().map(|v| (v * scale) as f32));
+    Ok(eigen.whitening(&mean, dim.min(num_rows - 1)))
+}
+
+/// Eigenvectors of a covariance, the strongest first.
+struct Eigen {
+    values: Vec<f64>,
+    vectors: DMatrix<f64>,
+}
+
+impl Eigen {
+    fn of(covariance: DMatrix<f64>) -> Self {
+        let SymmetricEigen { eigenvalues, eigenvectors } = SymmetricEigen::new(covariance);
+        let mut order: Vec<usize> = (0..eigenvalues.len()).collect();
+        order.sort_by(|&a, &b| eigenvalues[b].total_cmp(&eigenvalues[a]));
+        Self { values: order.iter().map(|&i| eigenvalues[i].max(0.0)).collect(), vectors: eigenvectors.select_columns(&order) }
     }
-    Ok(Whitening { weight: host::tensor(weight, (dim, num_features)), bias: host::tensor(bias, dim) })
+
+    fn largest(&self) -> f64 {
+        self.values[0]
+    }
+
+    /// The first `dim` components, or all that there are, each divided by its deviation.
+    fn whitening(&self, mean: &[f64], dim: usize) -> Whitening {
+        let (num_features, dim) = (mean.len(), dim.min(mean.len()));
+        let (mut weight, mut bias) = (Vec::with_capacity(dim * num_features), Vec::with_capacity(dim));
+        for (vector, value) in self.vectors.column_iter().zip(&self.values).take(dim) {
+            let scale = vector[vector.iamax()].signum() / (value + RIDGE * self.largest()).sqrt();
+            bias.push(-(vector.iter().zip(mean).map(|(v, m)| v * m).sum::<f64>() * scale) as f32);
+            weight.extend(vector.iter().map(|v| (v * scale) as f32));
+        }
+        Whitening { weight: host::tensor(weight, (dim, num_features)), bias: host::tensor(bias, dim) }
+    }
 }
 
 /// The mean and the covariance of rows, summed in 64 bits.
@@ -71,11 +98,16 @@ fn moments(values: &[f32], num_features: usize) -> (Vec<f64>, DMatrix<f64>) {
     }
     mean.iter_mut().for_each(|sum| *sum /= num_rows as f64);
     let mut covariance = DMatrix::zeros(num_features, num_features);
-    for block in values.chunks(BLOCK * num_features) {
-        let centred = block.iter().enumerate().map(|(i, &x)| f64::from(x) - mean[i % num_features]);
-        let columns = DMatrix::from_iterator(num_features, block.len() / num_features, centred);
-        covariance.gemm(1.0 / num_rows as f64, &columns, &columns.transpose(), 1.0);
+    // A few blocks at a time side by side, added up in their order: the same bits on any number of threads.
+    for blocks in values.chunks(BLOCKS * BLOCK * num_features) {
+        let products = blocks.par_chunks(BLOCK * num_features).map(|block| {
+            let centred = block.iter().enumerate().map(|(i, &x)| f64::from(x) - mean[i % num_features]);
+            let columns = DMatrix::from_iterator(num_features, block.len() / num_features, centred);
+            &columns * columns.transpose()
+        });
+        products.collect::<Vec<DMatrix<f64>>>().iter().for_each(|product| covariance += product);
     }
+    covariance /= num_rows as f64;
     (mean, covariance)
 }
 
@@ -85,10 +117,55 @@ impl Whitening {
         self.bias.elem_count()
     }
 
+    /// Number of features `F` of the rows that it maps.
+    pub fn num_features(&self) -> usize {
+        self.weight.elem_count() / self.dim()
+    }
+
     /// Unit-length rows `(N, D)` of `features` `(N, F)`, on the CPU.
     pub fn apply(&self, features: &Tensor) -> Result<Tensor> {
         let rows = host::local(features)?.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?;
         Ok(normalize(&rows)?.0)
+    }
+
+    /// The map to `dim` dimensions that whitens `rows` `(N, F)`, where they are too few or too much alike to tell, as this one does.
+    ///
+    /// The covariance is `(N C + 1000 C₀) / (N + 1000)`, where `C` is that of the rows, and `C₀` that which this map whitens: a
+    /// quarter of its last variance in each direction that it has left out. The mean moves from this map's towards the rows'
+    /// after `N = 50`. Fails where there is no row, or a value is not finite.
+    pub fn fitted_to(&self, rows: &Tensor, dim: usize) -> Result<Self> {
+        let (num_rows, num_features) = rows.dims2()?;
+        if num_rows == 0 || num_features != self.num_features() {
+            bail!("expected rows of {} features to fit a read-out to, got {num_rows} of {num_features}", self.num_features());
+        }
+        let (mean, covariance) = host::read(&host::local(rows)?, |values| moments(values, num_features))?;
+        if !covariance.iter().all(|value| value.is_finite()) {
+            bail!("whitening needs finite values, got NaN or infinity");
+        }
+        let prior = self.prior()?;
+        let (count, of_rows) = (num_rows as f64, DVector::from_vec(mean));
+        let mean = &of_rows + prior.towards_mean(&of_rows) * (MEAN_ROWS / (count + MEAN_ROWS));
+        let share = count / (count + COVARIANCE_ROWS);
+        let eigen = Eigen::of(covariance * share + prior.covariance() * (1.0 - share));
+        Ok(eigen.whitening(mean.as_slice(), dim))
+    }
+
+    /// What the map says of the rows that it was learned from.
+    fn prior(&self) -> Result<Prior> {
+        let (dim, num_features) = self.weight.dims2()?;
+        let values = |tensor: &Tensor| host::read(tensor, |values| values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
+        let mut vectors = DMatrix::from_vec(num_features, dim, values(&self.weight)?);
+        let mut places = DVector::from_vec(values(&self.bias)?);
+        // Component i is vᵢ / √(λᵢ + 1e-4 λ₁), so its squared length tells λᵢ.
+        let largest = 1.0 / (vectors.column(0).norm_squared() * (1.0 + RIDGE));
+        let mut variances = Vec::with_capacity(dim);
+        for i in 0..dim {
+            let length = vectors.column(i).norm();
+            variances.push((1.0 / (length * length) - RIDGE * largest).max(0.0));
+            vectors.column_mut(i).unscale_mut(length);
+            places[i] /= -length;
+        }
+        Ok(Prior { vectors, variances, places })
     }
 
     /// SHA-256 of its values, in lower-case hexadecimal.
@@ -117,5 +194,32 @@ impl Whitening {
                 NAMES[1]
             ),
         }
+    }
+}
+
+/// The statistics that a map whitens.
+struct Prior {
+    /// `(F, D)`: its components.
+    vectors: DMatrix<f64>,
+    variances: Vec<f64>,
+    /// The mean's place along each component.
+    places: DVector<f64>,
+}
+
+impl Prior {
+    fn covariance(&self) -> DMatrix<f64> {
+        let tail = TAIL * self.variances.last().copied().unwrap_or(0.0);
+        let mut scaled = self.vectors.clone();
+        for (mut vector, variance) in scaled.column_iter_mut().zip(&self.variances) {
+            vector *= variance - tail;
+        }
+        let mut covariance = scaled * self.vectors.transpose();
+        covariance.iter_mut().step_by(self.vectors.nrows() + 1).for_each(|value| *value += tail);
+        covariance
+    }
+
+    /// From `mean` to this map's own mean, along its components.
+    fn towards_mean(&self, mean: &DVector<f64>) -> DVector<f64> {
+        &self.vectors * (&self.places - self.vectors.tr_mul(mean))
     }
 }

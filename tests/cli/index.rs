@@ -33,9 +33,30 @@ fn update(folder: &Path, more: &[&str]) -> String {
 }
 
 fn index_file(folder: &Path) -> PathBuf {
-    let entries: Vec<PathBuf> = fs::read_dir(folder.join("cache")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    cache_file(folder, "index-")
+}
+
+/// The one file of this kind in the cache.
+fn cache_file(folder: &Path, kind: &str) -> PathBuf {
+    let entries = fs::read_dir(folder.join("cache")).unwrap().map(|entry| entry.unwrap().path());
+    let entries: Vec<PathBuf> = entries.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(kind)).collect();
     assert_eq!(entries.len(), 1, "{entries:?}");
     entries[0].clone()
+}
+
+/// What `la-cli search` finds for one of the pictures in `set`, from the index and from nothing: both must be the same.
+fn search(folder: &Path) -> Ended {
+    let query = pictures(&folder.join("set"))[0].clone();
+    let search = |more: &[&str]| {
+        let mut command = command(folder);
+        let args = ["search", text(shared_run()), "--data", "set", "--json", "--query", text(&query)];
+        command.args(args).args(more).env("LA_CACHE", folder.join("cache"));
+        run(command)
+    };
+    let (kept, anew) = (search(&[]), search(&["--no-cache"]));
+    assert_eq!((kept.code, anew.code), (Some(0), Some(0)), "{}{}", kept.stderr, anew.stderr);
+    assert_eq!(kept.stdout, anew.stdout, "the index is out of date");
+    kept
 }
 
 /// The pictures that an index knows.
@@ -129,6 +150,7 @@ fn after_a_thousand_random_edits_an_index_is_one_made_from_nothing() {
             // From here on the stamps alone prove that nothing has changed.
             std::thread::sleep(Duration::from_millis(2100));
             assert_eq!(update(folder.path(), &[]), "", "pictures that are the same were embedded again");
+            assert_eq!((search(folder.path()).stderr, search(folder.path()).stderr), (String::new(), String::new()));
         }
     }
     assert_eq!(update(folder.path(), &[]), "");
@@ -224,6 +246,27 @@ fn a_broken_or_foreign_index_is_made_anew() {
         assert_eq!(update(folder.path(), &[]), "");
         assert_eq!(bytes(&index).len(), good.len());
     }
+}
+
+#[test]
+fn as_long_as_nothing_changes_a_search_needs_what_was_fitted_to_the_pictures_alone() {
+    let folder = folder();
+    write_pictures(&folder.path().join("set"), 40);
+    let first = search(folder.path());
+    let (index, fitted) = (index_file(folder.path()), cache_file(folder.path(), "fitted-"));
+    let (good_index, good_fitted) = (bytes(&index), bytes(&fitted));
+    let spoiled = |good: &[u8]| [&good[..good.len() - 1], &[good[good.len() - 1] ^ 1]].concat();
+    fs::write(&index, spoiled(&good_index)).unwrap();
+    let second = search(folder.path());
+    assert_eq!((second.stdout.as_str(), second.stderr.as_str()), (first.stdout.as_str(), ""), "the rows of the index were read");
+    fs::write(&index, &good_index).unwrap();
+    for broken in [spoiled(&good_fitted), vec![7; 300]] {
+        fs::write(&fitted, broken).unwrap();
+        assert_eq!(search(folder.path()).stdout, first.stdout);
+        assert!(bytes(&fitted) == good_fitted, "it is made again");
+    }
+    fs::remove_file(folder.path().join("set/07.png")).unwrap();
+    assert_ne!(search(folder.path()).stdout, first.stdout);
 }
 
 #[test]

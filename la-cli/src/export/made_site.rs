@@ -53,23 +53,24 @@ pub fn made_site(name: &str, data: Option<&str>, device: &Device) -> anyhow::Res
         );
         return Ok(place.site.clone());
     }
-    let encoder = EncoderArgs { weights: name.to_string(), size: None, limit: None, embedding: None }.load(device)?;
+    let mut encoder = EncoderArgs { weights: name.to_string(), size: None, limit: None, embedding: None }.load(device)?;
     let (src, limit) = chosen_images(&encoder, data)?;
     let place = beside.map_or_else(|| Place::in_cache(&src), Ok)?;
     let recorded = |error| if data.is_some() { error } else { not_where_recorded(error, name, &src) };
     let mut images = Data::open(&OpenArgs { data: &src, limit, use_cache: true }, &encoder).map_err(recorded)?;
     let split = if data.is_some() { Split::All } else { Split::Train };
+    let weights = encoder.identity();
     // A folder's embeddings are kept, so looking for new pictures is quick; others are embedded where the page is made.
-    let known = if images.is_folder() { Some(images.embed(split, &encoder)?) } else { None };
+    let known = if images.is_folder() { Some(images.embed(split, &mut encoder)?) } else { None };
     let pictures = known.as_ref().map(|indexed| indexed.digest()).transpose()?;
-    let origin = Origin { weights: encoder.identity(), data: src, limit, pictures };
+    let origin = Origin { weights, data: src, limit, pictures };
     match place.read().filter(|_| place.has_page()) {
         Some(earlier) if earlier == origin => return Ok(place.site),
         Some(earlier) => remark!("note: {} is made again: {}", place.site.display(), difference(&earlier, &origin)),
         None => {}
     }
     folder::check(&place.site, true)?;
-    let indexed = known.map_or_else(|| images.embed(split, &encoder), Ok)?;
+    let indexed = known.map_or_else(|| images.embed(split, &mut encoder), Ok)?;
     place.make(&Rows::new(encoder, indexed, None)?, origin)?;
     Ok(place.site)
 }

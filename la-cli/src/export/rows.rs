@@ -29,8 +29,8 @@ pub struct Rows {
 
 impl Rows {
     /// Opens and embeds a data source.
-    pub fn embed(encoder: Encoder, (open, split): (&OpenArgs, Split), thumb: Option<usize>) -> anyhow::Result<Self> {
-        let indexed = index::open(open, split, &encoder)?;
+    pub fn embed(mut encoder: Encoder, (open, split): (&OpenArgs, Split), thumb: Option<usize>) -> anyhow::Result<Self> {
+        let indexed = index::open(open, split, &mut encoder)?;
         if split == Split::Train && (encoder.recorded_data().0, encoder.recorded_limit()) == (Some(open.data), open.limit) {
             source::note_other_number(indexed.images.len(), &encoder.name, encoder.run.as_ref());
         }

@@ -1,5 +1,6 @@
 //! The pictures of a folder with their embeddings: those that are new or have changed are embedded, the others are known.
 
+use super::fitted;
 use super::kept::{Entry, IndexFile, Known};
 use super::stamp::Stamp;
 use crate::interrupt;
@@ -12,7 +13,7 @@ use candle_core::{Device, Tensor};
 use la_core::data::files::{self, none_readable};
 use la_core::data::folder::Listing;
 use la_core::data::{Picture, Source, Unreadable};
-use la_core::digests::sha256;
+use la_core::digests::{sha256, sha256_of};
 use la_core::eval::embed::Part;
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -52,19 +53,62 @@ impl FolderIndex {
     /// The index of `folder`, which `listing` lists, as `encoder` sees it.
     pub fn open(folder: &Path, listing: &Listing, encoder: &Encoder, is_kept: bool) -> Self {
         let canonical = if is_kept { folder.canonicalize().ok() } else { None };
-        let mut file = canonical.and_then(|canonical| IndexFile::of(&canonical, &encoder.identity()));
-        let known = file.as_mut().map(IndexFile::read).unwrap_or_default();
+        let mut file = canonical.and_then(|canonical| IndexFile::of(&canonical, &encoder.features_identity()));
+        let known = file.as_mut().map(IndexFile::read_entries).unwrap_or_default();
         let names: Vec<String> = listing.paths().map(|path| name_below(folder, &path)).collect();
         // Each name is listed once: as many entries as names that have one means that no picture is gone.
         let is_changed = names.iter().filter(|name| known.entries.contains_key(*name)).count() != known.entries.len();
         Self { folder: folder.to_path_buf(), names, file, known, is_changed }
     }
 
-    /// The embeddings of those images of `source` that can be read, and why the others cannot.
+    /// The embeddings of those images of `source` that can be read, and why the others cannot; fits the encoder to them.
     ///
     /// Where a signal comes meanwhile, what is done is kept, and the call fails.
-    pub fn embed(&mut self, encoder: &Encoder, source: &Arc<dyn Source>) -> anyhow::Result<(Embedded, Vec<Unreadable>)> {
-        let names: Vec<String> = (0..source.len()).map(|index| self.name(source.as_ref(), index)).collect();
+    pub fn fit(&mut self, encoder: &mut Encoder, source: &Arc<dyn Source>) -> anyhow::Result<(Embedded, Vec<Unreadable>)> {
+        if let Some(found) = self.fitted_before(encoder, source)? {
+            return Ok(found);
+        }
+        let (features, unreadable) = self.features(encoder, source)?;
+        let Some(readout) = encoder.fit(&features.rows)? else { return Ok((features, unreadable)) };
+        let rows = readout.apply(&features.rows)?;
+        if let Some(file) = &self.file {
+            fitted::write(file, self.made_of(encoder, &self.names_of(source.as_ref())), (&readout, &rows));
+        }
+        encoder.set_readout(Some(readout));
+        Ok((Embedded { rows, ..features }, unreadable))
+    }
+
+    /// What [`FolderIndex::fit`] gives, where neither pictures nor weights have changed since it was last asked.
+    fn fitted_before(&mut self, encoder: &mut Encoder, source: &Arc<dyn Source>) -> anyhow::Result<Option<(Embedded, Vec<Unreadable>)>> {
+        let (Some(file), Some(readout)) = (&self.file, encoder.readout()) else { return Ok(None) };
+        let (names, num_features) = (self.names_of(source.as_ref()), readout.num_features());
+        let Some((readout, rows)) = fitted::read(file, &self.made_of(encoder, &names), num_features) else { return Ok(None) };
+        if self.is_changed || !self.look(source.as_ref(), &names).is_empty() || self.is_changed {
+            return Ok(None);
+        }
+        let (indices, unreadable) = self.places_of(source, &names)?;
+        if indices.len() != rows.dim(0)? {
+            return Ok(None);
+        }
+        encoder.set_readout(Some(readout));
+        Ok(Some((Embedded::of(source, indices, rows)?, unreadable)))
+    }
+
+    /// Another one where any of these pictures, their order, the weights or their own read-out is.
+    fn made_of(&self, encoder: &Encoder, names: &[String]) -> String {
+        let seen = |entry: &Entry| (entry.stamp, entry.sha256.clone(), entry.row.clone().err());
+        let pictures = names.iter().map(|name| format!("{name}\0{:?}\0", self.known.entries.get(name).map(seen)));
+        sha256_of(pictures.chain([encoder.identity()]))
+    }
+
+    /// What the encoder makes embeddings of, for those images of `source` that can be read, and why the others cannot.
+    ///
+    /// Where a signal comes meanwhile, what is done is kept, and the call fails.
+    pub fn features(&mut self, encoder: &Encoder, source: &Arc<dyn Source>) -> anyhow::Result<(Embedded, Vec<Unreadable>)> {
+        if let Some(file) = self.file.as_mut().filter(|_| self.known.lacks_rows()) {
+            self.known = file.read();
+        }
+        let names = self.names_of(source.as_ref());
         let new = self.look(source.as_ref(), &names);
         let num_new = new.len();
         // Where nothing is kept, a signal ends the command at once.
@@ -125,7 +169,7 @@ impl FolderIndex {
         let new = Arc::new(NewPictures { source: source.clone(), indices: new, size: encoder.size(), seen });
         let mut progress = Progress::new("embedding", num_new, "images");
         let (mut num_done, mut last_saved, mut interval) = (0, Instant::now(), FIRST);
-        encoder.embed_each(&(new.clone() as Arc<dyn Source>), &mut |part| {
+        encoder.features_each(&(new.clone() as Arc<dyn Source>), &mut |part| {
             num_done += part.indices.len() + part.unreadable.len();
             self.take(part, &new, names);
             progress.set(num_done);
@@ -170,22 +214,34 @@ impl FolderIndex {
 
     /// The rows of the images of `source`, all of which are known now.
     fn rows_of(&self, source: &Arc<dyn Source>, names: &[String]) -> anyhow::Result<(Embedded, Vec<Unreadable>)> {
-        let (mut indices, mut unreadable, mut values) = (Vec::new(), Vec::new(), Vec::with_capacity(source.len() * self.known.dim()));
+        let (indices, unreadable) = self.places_of(source, names)?;
+        let mut values = Vec::with_capacity(indices.len() * self.known.dim());
+        for &index in &indices {
+            if let Some(Entry { row: Ok(row), .. }) = self.known.entries.get(&names[index as usize]) {
+                values.extend_from_slice(self.known.row(*row));
+            }
+        }
+        let rows = Tensor::from_vec(values, (indices.len(), self.known.dim()), &Device::Cpu)?;
+        Ok((Embedded::of(source, indices, rows)?, unreadable))
+    }
+
+    /// The images of `source` that have a row, and why the others have none.
+    fn places_of(&self, source: &Arc<dyn Source>, names: &[String]) -> anyhow::Result<(Vec<u32>, Vec<Unreadable>)> {
+        let (mut indices, mut unreadable) = (Vec::new(), Vec::new());
         for (index, name) in names.iter().enumerate() {
-            let entry = self.known.entries.get(name).context("a picture of the index was not looked at")?;
-            match &entry.row {
-                Ok(row) => {
-                    indices.push(index as u32);
-                    values.extend_from_slice(self.known.row(*row));
-                }
+            match &self.known.entries.get(name).context("a picture of the index was not looked at")?.row {
+                Ok(_) => indices.push(index as u32),
                 Err(reason) => unreadable.push(Unreadable { name: source.name(index), reason: reason.clone() }),
             }
         }
         if indices.is_empty() {
             return Err(none_readable(source.len(), &unreadable)).with_context(|| self.folder.display().to_string());
         }
-        let rows = Tensor::from_vec(values, (indices.len(), self.known.dim()), &Device::Cpu)?;
-        Ok((Embedded::of(source, indices, rows)?, unreadable))
+        Ok((indices, unreadable))
+    }
+
+    fn names_of(&self, source: &dyn Source) -> Vec<String> {
+        (0..source.len()).map(|index| self.name(source, index)).collect()
     }
 
     fn name(&self, source: &dyn Source, index: usize) -> String {

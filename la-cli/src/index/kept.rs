@@ -4,16 +4,16 @@ use super::stamp::Stamp;
 use crate::output::remark;
 use candle_core::{Device, Tensor};
 use la_core::digests::sha256_of;
-use la_core::files::{cache_folder, read_tensors, write_tensors};
+use la_core::files::{cache_folder, read_metadata, read_tensors, write_tensors};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 /// Files of another version are made anew.
-const VERSION: u32 = 1;
-/// The file's one tensor, `(N, D)`: the rows of the pictures that have one, in the order of the entries.
-const ROWS: &str = "embeddings";
+const VERSION: u32 = 2;
+/// The file's one tensor, `(N, F)`: the features of the pictures that have one, in the order of the entries.
+const ROWS: &str = "features";
 /// The key of its metadata.
 const KEY: &str = "index";
 
@@ -25,6 +25,8 @@ pub struct Known {
     /// Rows, one after the other; those that no entry names are of no use any more.
     values: Vec<f32>,
     dim: usize,
+    /// Whether the rows are in the file alone.
+    lacks_rows: bool,
 }
 
 /// What became of a picture.
@@ -41,6 +43,11 @@ impl Known {
     /// The values of a row.
     pub fn row(&self, row: usize) -> &[f32] {
         &self.values[row * self.dim..(row + 1) * self.dim]
+    }
+
+    /// Whether only the entries were read, and their rows are still in the file.
+    pub fn lacks_rows(&self) -> bool {
+        self.lacks_rows
     }
 
     /// Length of a row; 0 where there is none.
@@ -100,6 +107,20 @@ impl IndexFile {
         &self.path
     }
 
+    /// The file of this kind that belongs to the same folder and encoder.
+    pub fn beside(&self, kind: &str) -> PathBuf {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy().replace("index", kind);
+        self.path.with_file_name(name)
+    }
+
+    /// The same without the rows, where the entries can be read.
+    pub fn read_entries(&mut self) -> Known {
+        match read_metadata(&self.path).ok().and_then(|metadata| self.header(&metadata)) {
+            Some(header) => Known { lacks_rows: true, ..known(header, vec![], 0) },
+            None => self.read(),
+        }
+    }
+
     /// What it holds: nothing where there is none, or it is broken or of another version.
     pub fn read(&mut self) -> Known {
         let Ok(stamp) = Stamp::of(&self.path) else { return Known::default() };
@@ -112,10 +133,7 @@ impl IndexFile {
 
     fn parse(&self) -> Option<Known> {
         let (mut tensors, metadata) = read_tensors(&self.path, &Device::Cpu).ok()?;
-        let header: Header = serde_json::from_str(metadata.get(KEY)?).ok()?;
-        if header.version != VERSION || header.folder != self.folder || header.encoder != self.encoder {
-            return None;
-        }
+        let header = self.header(&metadata)?;
         let (values, dim) = match tensors.remove(ROWS) {
             Some(rows) => (rows.flatten_all().ok()?.to_vec1::<f32>().ok()?, rows.dims2().ok()?.1),
             None => (vec![], 0),
@@ -124,12 +142,12 @@ impl IndexFile {
         if values.len() != num_rows * dim || digest(&values) != header.sha256 {
             return None;
         }
-        let mut next = 0..num_rows;
-        let entries = header.entries.into_iter().map(|(name, stamp, sha256, reason)| {
-            let row = reason.map_or_else(|| Ok(next.next().unwrap_or_default()), Err);
-            (name, Entry { stamp: Some(stamp), sha256, row })
-        });
-        Some(Known { entries: entries.collect(), values, dim })
+        Some(known(header, values, dim))
+    }
+
+    fn header(&self, metadata: &HashMap<String, String>) -> Option<Header> {
+        let header: Header = serde_json::from_str(metadata.get(KEY)?).ok()?;
+        (header.version == VERSION && header.folder == self.folder && header.encoder == self.encoder).then_some(header)
     }
 
     /// Writes what is known of the pictures with these `names`, in their order; gives the number of pictures and of bytes.
@@ -168,6 +186,16 @@ impl IndexFile {
     }
 }
 
-fn digest(values: &[f32]) -> String {
+fn known(header: Header, values: Vec<f32>, dim: usize) -> Known {
+    let mut next = 0..;
+    let entries = header.entries.into_iter().map(|(name, stamp, sha256, reason)| {
+        let row = reason.map_or_else(|| Ok(next.next().unwrap_or_default()), Err);
+        (name, Entry { stamp: Some(stamp), sha256, row })
+    });
+    Known { entries: entries.collect(), values, dim, lacks_rows: false }
+}
+
+/// SHA-256 of values.
+pub fn digest(values: &[f32]) -> String {
     sha256_of(values.chunks(1 << 12).map(|chunk| chunk.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>()))
 }

@@ -1,6 +1,7 @@
 //! Data sources with their embeddings: those of a folder of pictures are kept in the user's cache folder from one command to
 //! the next, those of a file that `la-cli embed` has written are read, all others are made anew.
 
+mod fitted;
 mod folder;
 mod kept;
 mod rows_file;
@@ -44,7 +45,7 @@ pub struct OpenArgs<'a> {
 }
 
 /// Opens a data source and embeds a split of it, as [`Data::embed`] does.
-pub fn open(args: &OpenArgs, split: Split, encoder: &Encoder) -> anyhow::Result<Indexed> {
+pub fn open(args: &OpenArgs, split: Split, encoder: &mut Encoder) -> anyhow::Result<Indexed> {
     Data::open(args, encoder)?.embed(split, encoder)
 }
 
@@ -74,6 +75,8 @@ pub struct Data {
     rows: Rows,
     /// Where the test images have embeddings of their own: they are of another source.
     test_rows: Option<Rows>,
+    /// Whether the encoder is to stay as it is.
+    is_fitted: bool,
 }
 
 /// Where the embeddings of images come from.
@@ -90,13 +93,13 @@ impl Data {
         let path = Path::new(args.data);
         if rows_file::is_one(args.data) {
             let (splits, rows) = rows_file::open(path, encoder, &config)?;
-            return Ok(Self { splits, rows: Rows::File(rows), test_rows: None });
+            return Ok(Self { splits, rows: Rows::File(rows), test_rows: None, is_fitted: true });
         }
         let Some(listing) = data::list(args.data, &config)? else {
-            return Ok(Self { splits: data::open(args.data, &config)?, rows: Rows::Network, test_rows: None });
+            return Ok(Self { splits: data::open(args.data, &config)?, rows: Rows::Network, test_rows: None, is_fitted: false });
         };
         let rows = Rows::Folder(Box::new(FolderIndex::open(path, &listing, encoder, args.use_cache)));
-        Ok(Self { splits: listing.lazy(&config)?, rows, test_rows: None })
+        Ok(Self { splits: listing.lazy(&config)?, rows, test_rows: None, is_fitted: false })
     }
 
     /// Opens `args.data` for more than embeddings: every picture is looked at, and no embedding known already is used.
@@ -104,7 +107,12 @@ impl Data {
         if rows_file::is_one(args.data) {
             bail!("{} holds embeddings, and this needs the pictures; name their folder with --data", args.data);
         }
-        Ok(Self { splits: data::open(args.data, &encoder.open_config(args.limit))?, rows: Rows::Network, test_rows: None })
+        Ok(Self {
+            splits: data::open(args.data, &encoder.open_config(args.limit))?,
+            rows: Rows::Network,
+            test_rows: None,
+            is_fitted: false,
+        })
     }
 
     /// The same with the training images of `other` as test images, classes matched by their names.
@@ -122,16 +130,24 @@ impl Data {
         matches!(self.rows, Rows::File(_))
     }
 
-    /// The embeddings of a split; lists the images that cannot be read and have none.
+    /// The same for an encoder that is used with its own read-out, so that embeddings of several sources can be compared.
+    pub fn without_fitting(self) -> Self {
+        Self { is_fitted: true, ..self }
+    }
+
+    /// The embeddings of a split; lists the images that cannot be read and have none. The first time, the encoder's read-out is
+    /// fitted to the images.
     ///
     /// Where a signal comes while a folder is embedded, what is done is kept, and the call fails.
-    pub fn embed(&mut self, split: Split, encoder: &Encoder) -> anyhow::Result<Indexed> {
+    pub fn embed(&mut self, split: Split, encoder: &mut Encoder) -> anyhow::Result<Indexed> {
         let images = source::join(split.parts(&self.splits)?);
         let rows = match &mut self.test_rows {
             Some(rows) if split == Split::Test => rows,
             _ => &mut self.rows,
         };
-        let Embedded { images, rows } = embedded(rows, &images, &mut self.splits.unreadable, encoder)?;
+        let is_fitted = std::mem::replace(&mut self.is_fitted, true);
+        let (Embedded { images, rows }, unreadable) = rows.embed(&images, encoder, is_fitted)?;
+        self.splits.unreadable.extend(unreadable);
         match split {
             Split::Train => self.splits.train = images.clone(),
             Split::Test => self.splits.test = Some(images.clone()),
@@ -144,15 +160,18 @@ impl Data {
     }
 }
 
-/// Embeds `images`; adds those that cannot be read to `unreadable`.
-fn embedded(rows: &mut Rows, images: &Arc<dyn Source>, unreadable: &mut Vec<Unreadable>, encoder: &Encoder) -> anyhow::Result<Embedded> {
-    match rows {
-        Rows::Folder(index) => {
-            let (embedded, left_out) = index.embed(encoder, images)?;
-            unreadable.extend(left_out);
-            Ok(embedded)
+impl Rows {
+    /// The embeddings of `images`, and those that cannot be read.
+    fn embed(&mut self, images: &Arc<dyn Source>, encoder: &mut Encoder, is_fitted: bool) -> anyhow::Result<(Embedded, Vec<Unreadable>)> {
+        let (features, unreadable) = match self {
+            Rows::File(rows) => return Ok((Embedded { images: images.clone(), rows: rows.clone() }, vec![])),
+            Rows::Folder(index) if !is_fitted => return index.fit(encoder, images),
+            Rows::Folder(index) => index.features(encoder, images)?,
+            Rows::Network => (encoder.features(images, "embedding")?, vec![]),
+        };
+        if !is_fitted {
+            encoder.set_readout(encoder.fit(&features.rows)?);
         }
-        Rows::File(rows) => Ok(Embedded { images: images.clone(), rows: rows.clone() }),
-        Rows::Network => encoder.embed(images, "embedding"),
+        Ok((Embedded { rows: encoder.embed_features(&features.rows)?, ..features }, unreadable))
     }
 }

@@ -217,7 +217,7 @@ fn read_out(args: &PackArgs, run: &RunFolder, trained: &Encoder, size: usize) ->
         return Ok(Some(map.clone()));
     }
     let shown = Encoder::open(&run.path().to_string_lossy(), &Device::Cpu)?.at(size);
-    readout::learn(&shown, &measure::open(args, &run.read_config()?, &shown)?.train)
+    readout::learn(&shown, trained.readout(), &measure::open(args, &run.read_config()?, &shown)?.train)
 }
 
 fn write_config(folder: &Path, config: &Config) -> anyhow::Result<()> {

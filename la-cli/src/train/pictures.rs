@@ -1,5 +1,6 @@
 //! The pictures of a run, drawn from what its folder holds.
 
+use crate::source::Embedded;
 use crate::weights::Encoder;
 use candle_core::{Device, Tensor};
 use la_core::data::{Source, Splits, Subset};
@@ -52,9 +53,11 @@ fn point(epoch: &EpochMetrics) -> CurvePoint {
 }
 
 fn draw_found(run: &RunFolder, splits: &Splits, device: &Device) -> anyhow::Result<()> {
-    let encoder = Encoder::open(&run.path().to_string_lossy(), device)?;
+    let mut encoder = Encoder::open(&run.path().to_string_lossy(), device)?;
     let seed = run.read_config()?.train.seed;
-    let bank = encoder.embed(&splits.train, "neighbors.png")?;
+    let features = encoder.features(&splits.train, "neighbors.png")?;
+    encoder.set_readout(encoder.fit(&features.rows)?);
+    let bank = Embedded { rows: encoder.embed_features(&features.rows)?, ..features };
     let (asked, neighbors) = match &splits.test {
         Some(test) => {
             let asked: Arc<dyn Source> = Arc::new(Subset::new(test.clone(), chosen_queries(test.as_ref(), seed))?);

@@ -20,10 +20,10 @@ pub const PREFIX: &str = "readout.";
 /// Its metadata: the digest of the weights that it was learned for.
 const WEIGHTS_KEY: &str = "weights_sha256";
 
-/// Learns the read-out of `encoder` from the images that it was trained on.
-pub fn learn(encoder: &Encoder, images: &Arc<dyn Source>) -> anyhow::Result<Option<Whitening>> {
+/// Learns the read-out of `encoder` from the images that it was trained on: fitted to them from an `earlier` one, where there is one.
+pub fn learn(encoder: &Encoder, earlier: Option<&Whitening>, images: &Arc<dyn Source>) -> anyhow::Result<Option<Whitening>> {
     let mut progress = Progress::new("learning the read-out", readout::num_images(images.as_ref()), "images");
-    Ok(readout::learn(encoder.net(), images, &encoder.batches(), &mut |done| progress.set(done))?)
+    Ok(readout::learn((encoder.net(), earlier), images, &encoder.batches(), &mut |done| progress.set(done))?)
 }
 
 /// Writes the read-out into the folder of the weights that it was learned for.
