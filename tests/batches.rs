@@ -1,9 +1,7 @@
 //! Batches: order, determinism, resuming, files that fail late, and threads that end.
 
 use candle_core::{Device, IndexOp, Tensor};
-use la_core::data::{
-    array::Array, epoch_batches, eval_batches, num_batches, open, Batch, BatchConfig, Normalization, OpenConfig, Picture, Source,
-};
+use la_core::data::{array::Array, epoch_batches, eval_batches, num_batches, sample, Batch, BatchConfig, Normalization, Picture, Source};
 use la_core::eval::embed::embed_source;
 use la_core::resnet::{ResNet, ResNetConfig, Stem};
 use la_core::{augment::AugmentConfig, Error, Result};
@@ -64,7 +62,7 @@ fn indices_belong_to_their_pictures_in_every_view() {
 
 #[test]
 fn threads_change_nothing_and_epochs_and_seeds_do() {
-    let source = open("sample", &OpenConfig { limit: Some(50), ..OpenConfig::default() }).unwrap().train;
+    let source = sample().unwrap().limited(Some(50), 0).train;
     let run = |threads, epoch, seed| {
         let config = BatchConfig { views: 2, seed, ..config(threads) };
         collect(epoch_batches(source.clone(), &config, epoch, 0)).iter().flat_map(|b| values(&b.images)).collect::<Vec<_>>()
@@ -77,7 +75,7 @@ fn threads_change_nothing_and_epochs_and_seeds_do() {
 
 #[test]
 fn an_epoch_resumed_at_a_batch_goes_on_as_if_never_interrupted() {
-    let source = open("sample", &OpenConfig { limit: Some(50), ..OpenConfig::default() }).unwrap().train;
+    let source = sample().unwrap().limited(Some(50), 0).train;
     let whole = collect(epoch_batches(source.clone(), &config(2), 4, 0));
     let rest = collect(epoch_batches(source.clone(), &config(1), 4, 9));
     assert_eq!(rest.len(), whole.len() - 9);

@@ -1,7 +1,8 @@
 //! Data sources on small files made for the purpose; encodings and expected values come from fixtures/data/make.py.
 
 use candle_core::{safetensors::load, Device};
-use la_core::data::{self, decode::decode, open, OpenConfig, Picture, Source, Splits, Subset};
+use la_cli::data::{decode::decode, list, open, OpenConfig};
+use la_core::data::{self, Picture, Source, Splits, Subset};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -254,7 +255,7 @@ fn a_folder_of_only_broken_files_names_the_first() {
 fn a_listing_opens_no_file_and_gives_the_same_images() {
     let dir = folder(&[("train/a/1.png", "rgb.png"), ("train/b/2.png", "rgb.png"), ("val/a/3.png", "rgb.png"), ("val/b/4.png", "rgb.png")]);
     let src = dir.path().to_str().unwrap();
-    let lazy = || data::list(src, &OpenConfig::default()).unwrap().unwrap().lazy(&OpenConfig::default()).unwrap();
+    let lazy = || list(src, &OpenConfig::default()).unwrap().unwrap().lazy(&OpenConfig::default()).unwrap();
     let (listed, opened) = (lazy(), opened(dir.path()));
     for (listed, opened) in [(&listed.train, &opened.train), (listed.test.as_ref().unwrap(), opened.test.as_ref().unwrap())] {
         assert_eq!((names(&**listed), labels(&**listed)), (names(&**opened), labels(&**opened)));
@@ -266,7 +267,7 @@ fn a_listing_opens_no_file_and_gives_the_same_images() {
     let listed = lazy();
     assert_eq!((names(&*listed.train)[1].as_str(), listed.unreadable.len()), ("a/broken.png", 0), "it was looked at");
     assert!(listed.train.picture(1).unwrap_err().to_string().starts_with("a/broken.png: "));
-    assert!(data::list("sample", &OpenConfig::default()).unwrap().is_none());
+    assert!(list("sample", &OpenConfig::default()).unwrap().is_none());
 }
 
 #[test]
@@ -277,7 +278,7 @@ fn a_limit_draws_the_same_images_from_a_listing() {
     }
     let config = OpenConfig { limit: Some(12), seed: 3, ..OpenConfig::default() };
     let (src, opened) = (dir.path().to_str().unwrap(), open(dir.path().to_str().unwrap(), &config).unwrap());
-    let listed = data::list(src, &config).unwrap().unwrap().lazy(&config).unwrap();
+    let listed = list(src, &config).unwrap().unwrap().lazy(&config).unwrap();
     assert_eq!(names(&*listed.train), names(&*opened.train));
     assert_eq!(listed.unreadable, opened.unreadable);
 }

@@ -2,7 +2,8 @@
 //!
 //! One test: hf-hub is pointed to the server and to a fresh cache by environment variables, which all threads share.
 
-use la_core::data::{open, OpenConfig, Source};
+use la_cli::data::{open, OpenConfig};
+use la_core::data::Source;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};

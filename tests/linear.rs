@@ -1,7 +1,7 @@
 //! The linear probe: what one layer can and cannot tell apart, and what it refuses.
 
 use candle_core::{Device, Tensor};
-use la_core::data::{BatchConfig, OpenConfig};
+use la_core::data::BatchConfig;
 use la_core::eval::embed::pooled_features;
 use la_core::eval::linear::{linear_probe, LabelledFeatures, LinearConfig};
 use la_core::resnet::{ResNet, ResNetConfig, Stem};
@@ -110,7 +110,7 @@ fn sets_of_two_widths_are_refused() {
 
 #[test]
 fn a_linear_probe_changes_no_encoder_weight() {
-    let splits = la_core::data::open("sample", &OpenConfig { size: 16, limit: Some(60), ..OpenConfig::default() }).unwrap();
+    let splits = la_core::data::sample().unwrap().limited(Some(60), 0);
     let config = ResNetConfig { stem: Stem::Small, width: 8, ..ResNetConfig::default() };
     let net = ResNet::new(&config, 1, &Device::Cpu).unwrap();
     let values =

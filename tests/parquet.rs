@@ -1,6 +1,7 @@
 //! Parquet sources: the fixtures, which fixtures/data/make.py wrote, and files written here.
 
-use la_core::data::{open, OpenConfig, Source, Splits};
+use la_cli::data::{open, OpenConfig};
+use la_core::data::{Source, Splits};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int64Type};
 use parquet::file::{properties::WriterProperties, writer::SerializedFileWriter};
 use parquet::schema::parser::parse_message_type;
@@ -64,7 +65,7 @@ fn a_damaged_parquet_file_is_named() {
 
 #[test]
 fn split_names_are_found_in_the_usual_layouts() {
-    use la_core::data::parquet::by_split;
+    use la_cli::data::parquet::by_split;
     let paths = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
     let hub = paths(&["data/test-00000-of-00001.parquet", "data/train-00001-of-00002.parquet", "data/train-00000-of-00002.parquet"]);
     let (train, test) = by_split(&hub, None);

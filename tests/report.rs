@@ -1,8 +1,8 @@
 //! The pictures of a run: their shape, what they show, and what they refuse.
 
+use la_cli::report::*;
 use la_core::data::{Picture, Source};
 use la_core::eval::knn::Neighbors;
-use la_core::eval::report::*;
 use std::borrow::Cow;
 
 /// Pictures of one colour each; the class is the index modulo 2, none past index 3.

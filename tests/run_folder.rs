@@ -5,10 +5,10 @@ mod blobs;
 
 use blobs::{config, run, splits};
 use candle_core::{DType, Device, Tensor};
+use la_cli::run::{halved, weights_path, RunFolder, Versions};
 use la_core::{
     data::Unreadable,
     files::{read_tensors, write_atomically, write_tensors},
-    run_folder::{halved, weights_path, RunFolder, Versions},
     train::{EpochMetrics, Phase},
 };
 use std::{

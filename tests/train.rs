@@ -5,14 +5,14 @@ mod blobs;
 
 use blobs::{config, resume, run, run_with_events, splits, splits_of, Blobs, ON};
 use candle_core::Device;
+use la_cli::run::{train, RunFolder};
 use la_core::{
     augment::AugmentConfig,
     config::{BankInit, Ir, TrainConfig},
     files::read_tensors,
     optim::SgdConfig,
     resnet::{Arch, ResNet},
-    run_folder::RunFolder,
-    train::{health::Warning, train, EpochMetrics, Event, Phase, Start, Summary},
+    train::{health::Warning, EpochMetrics, Event, Phase, Start, Summary},
     Error,
 };
 use std::{

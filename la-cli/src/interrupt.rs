@@ -78,7 +78,7 @@ impl Signal {
         128 + self.0 as u8
     }
 
-    /// The end that it brings, as an error; `kept` tells what was kept, and how to go on.
+    /// The end that it brings, as an error; `kept` tells what was kept, and how to continue.
     pub fn stop(self, kept: impl Into<String>) -> anyhow::Error {
         Stopped { signal: self, kept: kept.into() }.into()
     }

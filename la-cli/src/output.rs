@@ -117,7 +117,7 @@ pub fn fail_after_signal(stopped: &Stopped) -> ExitCode {
 /// Prints the defect that [`silence_panics`] has kept.
 pub fn fail_after_panic() -> ExitCode {
     let what = PANIC.lock().ok().and_then(|mut last| last.take()).unwrap_or_default();
-    write_error_line(format_args!("error: la-cli has a defect: {what}; please report it with the command that you ran"));
+    write_error_line(format_args!("error: internal error: {what}; please report it with the command that you ran"));
     ExitCode::FAILURE
 }
 

@@ -1,7 +1,8 @@
 //! Pictures named on the command line, as a data source.
 
+use crate::data::decode;
 use anyhow::{bail, Context};
-use la_core::data::{decode, Picture, Source};
+use la_core::data::{Picture, Source};
 use std::borrow::Cow;
 use std::path::PathBuf;
 

@@ -1,10 +1,11 @@
 //! Data sources on the command line.
 
+use crate::data::{self, OpenConfig};
 use crate::output::{counted, remark, thousands, warning};
+use crate::run::RunConfig;
 use candle_core::Tensor;
-use la_core::data::{self, OpenConfig, Picture, Source, Splits, Subset, Unreadable};
+use la_core::data::{Picture, Source, Splits, Subset, Unreadable};
 use la_core::eval::embed::Rows;
-use la_core::run_folder::RunConfig;
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;

@@ -11,8 +11,10 @@ mod warnings;
 
 pub use flags::TrainArgs;
 
+use crate::data::OpenConfig;
 use crate::eval::Labelled;
 use crate::output::{command, counted, remark, say, warning};
+use crate::run::{train, RunFolder};
 use crate::weights::{readout, Encoder};
 use crate::{eval, interrupt, origin, output, source};
 use anyhow::{bail, Context};
@@ -20,11 +22,10 @@ use beginning::Weights;
 use candle_core::Device;
 use la_core::checkpoint::{self, Position, TrainImages};
 use la_core::config::{Beginning, Monitor, TrainConfig};
-use la_core::data::{OpenConfig, Splits};
+use la_core::data::Splits;
 use la_core::eval::knn::KnnConfig;
 use la_core::ops::device;
-use la_core::run_folder::RunFolder;
-use la_core::train::{check_start, train, Start, StoppedAt, Summary};
+use la_core::train::{check_start, Start, StoppedAt, Summary};
 use outcome::Used;
 use reporter::{unless_closed, Lines, Reporter};
 use std::ops::ControlFlow;
@@ -33,7 +34,7 @@ use std::path::{Path, PathBuf};
 /// Stands for the number of images before they are opened; settings that open them do not depend on it.
 const TYPICAL_IMAGES: usize = 1000;
 
-/// A run that is about to begin or to go on.
+/// A run that is about to begin or to be resumed.
 struct Plan {
     config: TrainConfig,
     /// Where its settings come from, in words.
@@ -125,22 +126,25 @@ fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<Plan> {
     config = TrainConfig { device: device.clone(), ..recipe.config };
     // Before the folder is made: settings that do not fit the data, or what to begin with, leave nothing behind.
     config.fit(splits.train.len())?;
+    // Random crops enlarge what they show, so weights that are used with larger pictures than they saw in training stay so.
+    let size = recipe.size.filter(|&size| size > config.size);
     let origin = recipe.checkpoint.map_or(Origin::First(weights), Origin::Branch);
     check_start(&config, &splits, origin.start())?;
     let mut run = RunFolder::create(&out)?;
     run.git_commit = option_env!("LA_GIT_COMMIT").map(String::from);
     run.command = Some(origin::command_line());
     run.machine = Some(origin::machine(&config.device));
+    run.size = size;
     Ok(Plan { config, recipe: recipe.description, own: recipe.own, run, splits, origin })
 }
 
-/// The run to go on with, and where its last checkpoint stands.
+/// The run to resume, and where its last checkpoint stands.
 fn reopen(args: &TrainArgs, path: &Path) -> anyhow::Result<(RunFolder, Option<Position>)> {
     let given = args.given();
     if !given.is_empty() {
         let [branch, init] = ["--branch", "--init"].map(|flag| output::shell_line(&[flag, &path.to_string_lossy()]));
         bail!(
-            "--resume goes on with the run's own settings: leave out {}, or begin a new run with {branch}, from its last checkpoint, \
+            "--resume keeps the run's own settings: leave out {}, or begin a new run with {branch}, from its last checkpoint, \
              or {init}, from its weights alone",
             given.join(", ")
         );
@@ -186,7 +190,7 @@ fn last_position(run: &RunFolder) -> anyhow::Result<Option<Position>> {
     }
     checkpoint::position(&path).map(Some).with_context(|| {
         let beginning = output::command(&["train", "--init", &run.path().to_string_lossy()]);
-        format!("--resume: the run cannot go on from its last checkpoint; `{beginning}` begins a new one from its weights")
+        format!("--resume: the last checkpoint cannot be resumed; `{beginning}` begins a new one from its weights")
     })
 }
 
@@ -208,7 +212,7 @@ fn free_folder(data: &str) -> anyhow::Result<PathBuf> {
 
 fn refuse_existing(out: &Path, device: &Device) -> anyhow::Result<()> {
     if out.join("config.json").exists() {
-        bail!("{}: this run folder exists; go on with it by `{}`, or name another one with --out", out.display(), resuming(out, device));
+        bail!("{}: this run folder exists; resume it with `{}`, or name another one with --out", out.display(), resuming(out, device));
     }
     Ok(())
 }
@@ -229,10 +233,10 @@ fn show(plan: &Plan, lines: Lines) -> anyhow::Result<()> {
         config.temperature,
         config.seed
     ))?;
-    lines.tell(format_args!("run        {} (Ctrl-C stops it, `{}` goes on)", run.path().display(), resuming(run.path(), &config.device)))
+    lines.tell(format_args!("run        {} (Ctrl-C stops it, `{}` resumes it)", run.path().display(), resuming(run.path(), &config.device)))
 }
 
-/// The command that goes on with a run where it was computed.
+/// The command that resumes a run where it was computed.
 fn resuming(run: &Path, device: &Device) -> String {
     let (run, device) = (run.to_string_lossy(), device::name(device));
     let on_device = if device == "cpu" { Vec::new() } else { vec!["--device", device.as_str()] };
@@ -248,9 +252,9 @@ fn with_way_out(error: la_core::Error, plan: &Plan) -> anyhow::Error {
     let hint = if matches!(error, la_core::Error::Diverged(_)) {
         "the run has diverged, and would again with the same settings: begin a new one with a lower --lr".to_string()
     } else if run.checkpoint_path().exists() {
-        format!("the run stopped; its last checkpoint is whole, and `{resuming}` goes on from there once this is mended")
+        format!("the run stopped; its last checkpoint is intact: fix this, then resume with `{resuming}`")
     } else {
-        format!("the run stopped before its first checkpoint; `{resuming}` begins it again once this is mended")
+        format!("the run stopped before its first checkpoint: fix this, then begin it again with `{resuming}`")
     };
     anyhow::Error::msg(format!("{error}\n{hint}"))
 }
@@ -303,7 +307,7 @@ fn stopped(plan: &Plan, at: StoppedAt) -> anyhow::Result<anyhow::Error> {
         _ => format!("in epoch {} of {}, after step {step} of {steps}", epoch + 1, plan.config.epochs),
     };
     let (path, resuming) = (plan.run.checkpoint_path(), resuming(plan.run.path(), &plan.config.device));
-    Ok(signal.stop(format!("{} is saved, {place}; `{resuming}` goes on from there", path.display())))
+    Ok(signal.stop(format!("{} is saved, {place}; resume with `{resuming}`", path.display())))
 }
 
 /// Measures what search finds by the run and by the weights that it began from, where there are such, and labels to measure by.

@@ -6,19 +6,20 @@ pub mod readout;
 
 pub use files::{local_path, WeightFiles, PHOTOS};
 
+use crate::data::OpenConfig;
 use crate::output::{remark, thousands};
 use crate::pack::{Packed, OUR_KEY};
 use crate::progress::Progress;
+use crate::run::{RunConfig, RunFolder};
 use crate::source::Embedded;
 use anyhow::{bail, Context};
 use candle_core::{Device, Tensor};
-use la_core::data::{BatchConfig, Normalization, OpenConfig, Source};
+use la_core::data::{BatchConfig, Normalization, Source};
 use la_core::digests::sha256_of;
 use la_core::eval::embed::{batch_size, collect, for_each_part, Part};
 use la_core::files::not_finite;
 use la_core::pca::Whitening;
 use la_core::resnet::{decode, ResNet, Stem};
-use la_core::run_folder::{RunConfig, RunFolder};
 use la_core::search::{Precision, Preprocessing};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -361,7 +362,7 @@ pub fn run_config(path: &Path) -> anyhow::Result<RunConfig> {
 
 fn of_run(run: &RunConfig, size: Option<usize>) -> Preparation {
     Preparation {
-        size: size.unwrap_or(run.train.size),
+        size: size.unwrap_or(run.size()),
         crop_fraction: run.train.crop_fraction.unwrap_or(1.0),
         normalization: run.train.normalization.unwrap_or_default(),
         is_guess: false,

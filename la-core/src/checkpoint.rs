@@ -1,4 +1,4 @@
-//! Everything a run needs to go on as if it had never stopped, in one file that is replaced in one step.
+//! Everything that resumes a run bit-exactly, in one file that is replaced in one step.
 
 use crate::{
     config::TrainConfig,
@@ -22,7 +22,7 @@ use std::{collections::HashMap, path::Path};
 /// The metadata key that tells a checkpoint from other safetensors files.
 const KEY: &str = "local_aggregation_checkpoint";
 
-/// Settings that may differ when a run goes on: they name places, or decide on nothing once there is a checkpoint.
+/// Settings that may differ when a run is resumed: they name places, or decide on nothing once there is a checkpoint.
 const FREE_SETTINGS: [&str; 6] = ["data", "test", "init", "threads", "checkpoint_minutes", "checkpoint_interval"];
 
 type Tensors = HashMap<String, Tensor>;
@@ -91,7 +91,7 @@ impl TrainImages {
     }
 }
 
-/// All that changes while a run goes on.
+/// All that changes during a run.
 pub struct TrainState {
     /// The network: weights and running statistics.
     pub net: ResNet,
@@ -128,7 +128,7 @@ impl TrainState {
         Err(Error::Diverged(format!("{name} holds NaN or infinite values in epoch {}", self.position.epoch + 1)))
     }
 
-    /// The state in `path`, to go on with `config` on `images`.
+    /// The state in `path`, to be resumed with `config` on `images`.
     ///
     /// Fails with the file's name where it is missing, damaged or no checkpoint, or was written with other settings (each is named).
     pub fn load(path: &Path, config: &TrainConfig, images: &TrainImages) -> Result<Self> {
@@ -139,7 +139,7 @@ impl TrainState {
         Ok(Self { clusters, ..Self::restore(path, tensors, position, config, images)? })
     }
 
-    /// The state in `path`, which another run left after an epoch, to go on with under settings of one's own: `config`.
+    /// The state in `path`, which another run left after an epoch, for a branch under settings of its own: `config`.
     ///
     /// Clusters are left behind: how to cluster is among the settings; so is the accuracy before training, where it would be measured
     /// otherwise now. Fails with the file's name where it is missing, damaged
@@ -213,7 +213,7 @@ fn restore_bank(rows: &Tensor, config: &TrainConfig) -> Result<MemoryBank> {
     Ok(bank)
 }
 
-/// Refuses to go on with settings that would make another run of it.
+/// Refuses settings that would make another run of it.
 fn check_settings(path: &Path, position: &Position, config: &TrainConfig, images: &TrainImages) -> Result<()> {
     let mut differences = position.differences(config);
     differences.extend(images.difference(position));
@@ -223,7 +223,7 @@ fn check_settings(path: &Path, position: &Position, config: &TrainConfig, images
     Ok(())
 }
 
-/// Refuses to go on with settings that the state does not fit, or where nothing is left to do.
+/// Refuses settings that the state does not fit, or where nothing is left to do.
 fn check_branch(path: &Path, position: &Position, config: &TrainConfig, images: &TrainImages) -> Result<()> {
     let (path, epoch) = (path.display(), position.epoch);
     if let Some(difference) = position.config.network().difference(&config.network()) {

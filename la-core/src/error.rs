@@ -16,7 +16,7 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
-    /// A run whose loss or weights are no numbers any more.
+    /// A run whose loss or weights became NaN or infinite.
     #[error("{0}")]
     Diverged(String),
     /// An argument, a file's content or a combination of settings is not usable.

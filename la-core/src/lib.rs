@@ -18,8 +18,6 @@ mod error;
 pub mod eval;
 #[cfg(feature = "train")]
 pub mod files;
-#[cfg(feature = "train")]
-pub mod hub;
 pub mod kmeans;
 pub mod loss;
 pub mod memory_bank;
@@ -28,15 +26,14 @@ pub mod optim;
 #[cfg(feature = "train")]
 pub mod pca;
 pub mod preprocess;
-mod resize;
+pub mod resize;
 pub mod resnet;
 pub mod rng;
-#[cfg(feature = "train")]
-pub mod run_folder;
 pub mod search;
-#[cfg(feature = "train")]
-mod tensorboard;
 #[cfg(feature = "train")]
 pub mod train;
 
 pub use error::{Error, Result};
+
+/// This crate's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

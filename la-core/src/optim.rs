@@ -99,7 +99,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The rate at `step` of `total`: a pure function, so that a resumed run goes on as it was.
+    /// The rate at `step` of `total`: a pure function, so that a resumed run takes the same rates.
     pub fn learning_rate(&self, step: usize, total: usize) -> f64 {
         if step < self.warmup_steps {
             return self.peak * (step + 1) as f64 / self.warmup_steps as f64;

@@ -28,7 +28,7 @@ pub fn preprocess(rgba: &[u8], width: usize, height: usize, how: &Preprocessing)
 }
 
 /// `value * alpha + 255 (1 - alpha)`, rounded.
-pub(crate) fn over_white(pixel: &[u8]) -> [u8; 3] {
+pub fn over_white(pixel: &[u8]) -> [u8; 3] {
     let alpha = u32::from(pixel[3]);
     std::array::from_fn(|c| ((u32::from(pixel[c]) * alpha + 255 * (255 - alpha) + 127) / 255) as u8)
 }

@@ -31,14 +31,17 @@ pub struct CropBox {
 
 /// RGB pixels of a picture, row after row.
 #[derive(Clone, Copy)]
-pub(crate) struct View<'a> {
+pub struct View<'a> {
+    /// Pixels a row.
     pub width: usize,
+    /// Rows.
     pub height: usize,
+    /// `width * height * 3` values.
     pub pixels: &'a [u8],
 }
 
 /// The power of two by which a picture of `width` by `height` is reduced for a network that sees `size` pixels.
-pub(crate) fn reduction(width: usize, height: usize, size: usize) -> usize {
+pub fn reduction(width: usize, height: usize, size: usize) -> usize {
     let shorter = width.min(height) as f64;
     let mut factor = 1;
     while shorter / (2 * factor) as f64 >= KEPT * size as f64 {
@@ -48,7 +51,7 @@ pub(crate) fn reduction(width: usize, height: usize, size: usize) -> usize {
 }
 
 /// Width, height and pixels of the picture at `1 / factor` of its sides, each pixel the mean of the area that it stands for.
-pub(crate) fn reduced(picture: View, factor: usize) -> Result<(usize, usize, Vec<u8>)> {
+pub fn reduced(picture: View, factor: usize) -> Result<(usize, usize, Vec<u8>)> {
     let (width, height) = (picture.width.div_ceil(factor), picture.height.div_ceil(factor));
     let mut pixels = vec![0; width * height * 3];
     let failed = |err: &dyn std::fmt::Display| Error::invalid(format!("could not be reduced: {err}"));

@@ -5,13 +5,14 @@ pub mod health;
 mod metrics;
 mod monitor;
 mod objective;
+mod observer;
 mod pending;
 mod replays;
 mod trainer;
 
 pub use begin::check_start;
-pub(crate) use metrics::unix_time;
-pub use metrics::{peak_rss_mb, Baseline, EpochMetrics, Event, Phase, StoppedAt, Summary, Totals};
+pub use metrics::{peak_rss_mb, unix_time, Baseline, EpochMetrics, Event, Phase, StoppedAt, Summary, Totals};
+pub use observer::{Begun, Observer};
 
 use crate::{
     checkpoint::TrainState,
@@ -20,12 +21,11 @@ use crate::{
     loss::LossOutput,
     ops::normalize::{normalize, normalize_backward},
     resnet::ResNet,
-    run_folder::RunFolder,
     Result,
 };
 use candle_core::Tensor;
 use objective::Objective;
-use std::{ops::ControlFlow, path::Path, time::Instant};
+use std::{path::Path, time::Instant};
 use trainer::Trainer;
 
 /// How a run begins.
@@ -42,20 +42,17 @@ pub enum Start<'a> {
     Branch(&'a Path),
 }
 
-/// Whom a run tells of its events; `Break` asks it to stop once the step under way is done and a checkpoint is written.
-pub type Progress<'a> = dyn FnMut(Event) -> ControlFlow<()> + 'a;
-
-/// Trains a network on `splits.train`, as `config` says, and leaves everything in `run`.
+/// Trains a network on `splits.train`, as `config` says, and hands everything to `observer`.
 ///
 /// Zhuang, Zhai, Yamins 2019, <https://arxiv.org/abs/1903.12355>: some epochs of instance recognition, then local
 /// aggregation. Labels are used by the kNN monitor only. Weights depend on the seed and the data, not on threads; a
-/// resumed run ends in the same bits as one that was never stopped. The caller chooses the threads that compute by the
+/// run resumes bit-exactly. The caller chooses the threads that compute by the
 /// rayon pool it calls from.
 ///
 /// Fails where a setting is wrong, an image or a file fails, or the loss is NaN or infinite; on a GPU, whose losses are read
 /// every 32 steps, that shows up to 32 steps late, and never in a checkpoint.
-pub fn train(config: &TrainConfig, splits: &Splits, run: &RunFolder, start: Start, progress: &mut Progress) -> Result<Summary> {
-    let mut trainer = Trainer::new(config, splits, run, start, progress)?;
+pub fn train(config: &TrainConfig, splits: &Splits, start: Start, observer: &mut dyn Observer) -> Result<Summary> {
+    let mut trainer = Trainer::new(config, splits, start, observer)?;
     while !trainer.is_done() {
         trainer.cluster_if_due()?;
         for batch in trainer.batches() {
@@ -91,7 +88,7 @@ impl Trainer<'_> {
     }
 }
 
-/// Embeds the images, and moves the weights and the bank; a loss that is no number moves nothing.
+/// Embeds the images, and moves the weights and the bank; a loss that is NaN or infinite moves nothing.
 fn step(objective: &Objective, state: &mut TrainState, images: &Tensor, indices: &[u32], learning_rate: f64) -> Result<LossOutput> {
     let (outputs, cache) = state.net.forward_train(images)?;
     let (embeddings, norms) = normalize(&outputs)?;

@@ -322,7 +322,7 @@ fn a_signal_keeps_what_is_embedded_and_says_so() {
         let done = num_entries(&index_file(folder.path()));
         assert!((1..3000).contains(&done), "{done}");
         let done = if done < 1000 { done.to_string() } else { format!("{},{:03}", done / 1000, done % 1000) };
-        let kept = format!("{said}{done} of 3,000 new pictures are kept, and the same command goes on from there\n");
+        let kept = format!("{said}{done} of 3,000 new pictures are kept, and the same command continues from there\n");
         assert_holds(&stopped.stderr, &[&kept]);
         assert!(!folder.path().join("e.safetensors").exists());
     }

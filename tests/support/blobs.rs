@@ -1,14 +1,14 @@
 //! A small set of images in three classes, and a configuration that trains on it in seconds.
 #![allow(dead_code)] // Each test program uses a part of it.
 
+use la_cli::run::{train, RunFolder};
 use la_core::{
     config::{Monitor, ScheduleKind, TrainConfig},
     data::{Normalization, Picture, Source, Splits},
     optim::SgdConfig,
     resnet::Stem,
     rng::{Rng, Stream},
-    run_folder::RunFolder,
-    train::{train, Event, Start, Summary},
+    train::{Event, Start, Summary},
     Result,
 };
 use std::{borrow::Cow, ops::ControlFlow, path::Path, sync::Arc};

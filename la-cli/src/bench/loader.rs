@@ -2,10 +2,11 @@
 
 use super::count;
 use super::figures::{Figures, Times};
+use crate::data::OpenConfig;
 use crate::source;
 use crate::weights::check_size;
 use la_core::config::TrainConfig;
-use la_core::data::{epoch_batches, BatchConfig, OpenConfig, Source};
+use la_core::data::{epoch_batches, BatchConfig, Source};
 use std::sync::Arc;
 use std::time::Instant;
 

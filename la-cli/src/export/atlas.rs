@@ -2,11 +2,12 @@
 
 use super::rows::Rows;
 use super::thumbnails::{jpeg, tile};
+use crate::map::{map, MapConfig};
 use crate::progress::Progress;
 use anyhow::Context;
 use image::RgbImage;
 use la_core::files::write_atomically;
-use la_core::search::{map, MapConfig, Precision, SearchBank};
+use la_core::search::{Precision, SearchBank};
 use parquet::basic::Compression;
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, FloatType, Int64Type};
 use parquet::file::properties::WriterProperties;

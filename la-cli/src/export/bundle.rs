@@ -2,12 +2,12 @@
 
 use super::rows::Rows;
 use super::thumbnails::{jpeg, sheets};
+use crate::map::{map, MapConfig};
 use anyhow::Context;
 use la_core::pca::Whitening;
 use la_core::resnet::encode;
 use la_core::search::{
-    map, BankEntry, FileEntry, LabelsEntry, Manifest, MapConfig, MapEntry, ModelEntry, Precision, SearchBank, ThumbnailsEntry, FORMAT,
-    VERSION,
+    BankEntry, FileEntry, LabelsEntry, Manifest, MapEntry, ModelEntry, Precision, SearchBank, ThumbnailsEntry, FORMAT, VERSION,
 };
 use sha2::{Digest, Sha256};
 use std::fs;

@@ -3,6 +3,8 @@
 use super::fitted;
 use super::kept::{Entry, IndexFile, Known};
 use super::stamp::Stamp;
+use crate::data::files;
+use crate::data::folder::Listing;
 use crate::interrupt;
 use crate::output::{counted, remark, thousands, warning};
 use crate::progress::Progress;
@@ -10,9 +12,7 @@ use crate::source::{images, Embedded};
 use crate::weights::Encoder;
 use anyhow::Context;
 use candle_core::{Device, Tensor};
-use la_core::data::files::{self, none_readable};
-use la_core::data::folder::Listing;
-use la_core::data::{Picture, Source, Unreadable};
+use la_core::data::{none_readable, Picture, Source, Unreadable};
 use la_core::digests::{sha256, sha256_of};
 use la_core::eval::embed::Part;
 use rayon::prelude::*;
@@ -83,7 +83,8 @@ impl FolderIndex {
         let (Some(file), Some(readout)) = (&self.file, encoder.readout()) else { return Ok(None) };
         let (names, num_features) = (self.names_of(source.as_ref()), readout.num_features());
         let Some((readout, rows)) = fitted::read(file, &self.made_of(encoder, &names), num_features) else { return Ok(None) };
-        if self.is_changed || !self.look(source.as_ref(), &names).is_empty() || self.is_changed {
+        let new = self.look(source.as_ref(), &names);
+        if self.is_changed || !new.is_empty() {
             return Ok(None);
         }
         let (indices, unreadable) = self.places_of(source, &names)?;
@@ -119,7 +120,7 @@ impl FolderIndex {
         }
         let num_done = added?;
         if let Some(signal) = watch.and_then(|_| interrupt::requested()) {
-            let kept = if self.file.is_some() { "kept, and the same command goes on from there" } else { "embedded, but cannot be kept" };
+            let kept = if self.file.is_some() { "kept, and the same command continues from there" } else { "embedded, but cannot be kept" };
             return Err(signal.stop(format!("{} of {} are {kept}", thousands(num_done), counted(num_new, "new picture"))));
         }
         self.rows_of(source, &names)

@@ -7,12 +7,13 @@ mod kept;
 mod rows_file;
 mod stamp;
 
+use crate::data;
 use crate::source::{self, Embedded, Split};
 use crate::weights::Encoder;
 use anyhow::bail;
 use candle_core::Tensor;
 use folder::FolderIndex;
-use la_core::data::{self, Source, Splits, Unreadable};
+use la_core::data::{Source, Splits, Unreadable};
 use la_core::digests::sha256_of;
 pub use rows_file::write;
 use std::path::Path;

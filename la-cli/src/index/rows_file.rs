@@ -1,11 +1,12 @@
 //! The file that `la-cli embed` writes, and which takes the place of its pictures in a search or an evaluation.
 
 use super::Indexed;
+use crate::data::OpenConfig;
 use crate::output;
 use crate::weights::Encoder;
 use anyhow::{bail, Context};
 use candle_core::{Device, Tensor};
-use la_core::data::{OpenConfig, Picture, Source, Splits, Subset};
+use la_core::data::{Picture, Source, Splits, Subset};
 use la_core::files::{read_tensors, write_tensors};
 use la_core::rng::{Rng, Stream};
 use serde::{Deserialize, Serialize};

@@ -3,13 +3,13 @@
 use super::PackArgs;
 use crate::eval::Labelled;
 use crate::output::remark;
+use crate::run::{RunConfig, RunFolder};
 use crate::source;
 use crate::weights::Encoder;
 use anyhow::Context;
 use candle_core::Device;
 use la_core::data::{self, Splits};
 use la_core::eval::knn::KnnConfig;
-use la_core::run_folder::{RunConfig, RunFolder};
 use serde::{Deserialize, Serialize};
 
 /// Images of the embedded sample whose embeddings vote in [`SampleCheck`].

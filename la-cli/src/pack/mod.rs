@@ -12,15 +12,15 @@ pub use settings::{Packed, OUR_KEY};
 
 use crate::export::folder::NewFolder;
 use crate::output::{command, counted, file_size, percent, remark, say};
+use crate::report::{draw_curves, BesideCurve, Curves};
+use crate::run::{halved, write_weights, RunConfig, RunFolder};
 use crate::train::pictures;
 use crate::weights::{self, readout, Encoder};
 use anyhow::{bail, Context};
 use candle_core::Device;
 use la_core::digests::{sha256, write_sums};
-use la_core::eval::report::{draw_curves, BesideCurve, Curves};
 use la_core::files::write_atomically;
 use la_core::pca::Whitening;
-use la_core::run_folder::{halved, write_weights, RunConfig, RunFolder};
 use la_core::train::{EpochMetrics, Phase};
 use names::Names;
 use settings::{Beside, Config};
@@ -124,7 +124,7 @@ fn describe(args: &PackArgs, run: &RunFolder, size: Option<usize>) -> anyhow::Re
     let last = last_epoch(run)?;
     if last.epoch < config.train.epochs {
         remark!(
-            "note: {} has done {} of {}; `{}` goes on",
+            "note: {} has done {} of {}; resume it with `{}`",
             args.run.display(),
             last.epoch,
             counted(config.train.epochs, "epoch"),
@@ -135,13 +135,13 @@ fn describe(args: &PackArgs, run: &RunFolder, size: Option<usize>) -> anyhow::Re
     config.machine = args.machine.clone().or(config.machine);
     let beside = args.beside.as_deref().map(|path| describe_beside(path, &config, &names)).transpose().context("--beside")?;
     let run = names.settings(&config);
-    let size = size.filter(|&size| size != run.train.size);
+    let size = size.or(run.size).filter(|&size| size != run.train.size);
     Ok(Packed { run, size, epochs: last.epoch, seconds: last.total_seconds, command, beside, figures: None, sample: None })
 }
 
 fn last_epoch(run: &RunFolder) -> anyhow::Result<EpochMetrics> {
     let epochs = run.read_metrics()?;
-    epochs.last().cloned().with_context(|| format!("{}: the run has not done an epoch yet; go on with it first", run.path().display()))
+    epochs.last().cloned().with_context(|| format!("{}: the run has not done an epoch yet; resume it first", run.path().display()))
 }
 
 /// As recorded, else from the settings.

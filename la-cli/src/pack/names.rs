@@ -1,6 +1,6 @@
 //! Places of one machine under names that mean something elsewhere.
 
-use la_core::run_folder::RunConfig;
+use crate::run::RunConfig;
 use std::path::{Component, Path};
 
 /// How the data of a run is called where others read of it.

@@ -1,10 +1,10 @@
 //! The command that makes a run, from its settings: a preset and the flags that override it.
 
 use crate::output::decimal;
+use crate::run::RunConfig;
 use crate::train::TrainArgs;
 use clap::{Arg, ArgAction, Args, Command};
 use la_core::config::{TrainConfig, PRESETS};
-use la_core::run_folder::RunConfig;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 

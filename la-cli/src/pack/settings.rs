@@ -1,9 +1,9 @@
 //! `config.json` of packed weights: timm's keys, and all that is known of the run under a key of its own.
 
 use super::measure::{Figures, SampleCheck};
+use crate::run::RunConfig;
 use la_core::data::Normalization;
 use la_core::resnet::{ResNetConfig, Stem};
-use la_core::run_folder::RunConfig;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 

@@ -2,11 +2,11 @@
 
 use crate::output::{self, say};
 use crate::query::Queries;
+use crate::report::{draw_neighbors, neighbor_panel, NeighborPanel, PanelConfig};
 use crate::source;
 use candle_core::Tensor;
 use la_core::data::Source;
 use la_core::eval::knn::{self, KnnConfig, Neighbors, Vote};
-use la_core::eval::report::{draw_neighbors, neighbor_panel, NeighborPanel, PanelConfig};
 use std::path::Path;
 use std::sync::Arc;
 

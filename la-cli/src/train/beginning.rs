@@ -26,6 +26,11 @@ impl Weights {
         self.encoder.net()
     }
 
+    /// Side of the images that they are used with.
+    pub fn size(&self) -> usize {
+        self.encoder.size()
+    }
+
     /// Makes the network and the preparation of images theirs; the last layer only where it is known to embed.
     pub fn shape(&self, config: &mut TrainConfig) {
         let network = self.net().config();

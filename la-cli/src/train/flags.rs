@@ -12,8 +12,8 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "Examples:
   la-cli train                                      # on the sample, in a few minutes
   la-cli train --data ~/photos --out runs/photos    # on your own pictures
-  la-cli train --resume runs/photos                 # go on after Ctrl-C
-  la-cli train --branch runs/photos --epochs 500    # go on after the last epoch, in a run of its own";
+  la-cli train --resume runs/photos                 # resume after Ctrl-C
+  la-cli train --branch runs/photos --epochs 500    # more epochs, in a run of its own";
 
 /// Options of `la-cli train`. Each flag that is left out takes its value from the preset; config.json in the run folder
 /// shows all of them.
@@ -50,7 +50,7 @@ pub struct TrainArgs {
     /// Folder of the run [default: runs/NAME-1, -2, …]
     #[arg(long, value_name = "RUN", help_heading = "Run")]
     pub out: Option<PathBuf>,
-    /// Go on with a run that was stopped, to the same bits; --data and --test say where its images are now, if elsewhere
+    /// Resume a stopped run bit-exactly; --data and --test say where its images are now, if elsewhere
     #[arg(long, value_name = "RUN", help_heading = "Run")]
     pub resume: Option<PathBuf>,
     /// Begin a new run from the last checkpoint of this one, or from RUN/checkpoint/FILE: under its settings, but for the flags given
@@ -169,6 +169,8 @@ pub struct Recipe {
     pub checkpoint: Option<PathBuf>,
     /// What training begins from, where the settings were chosen for pictures of one's own.
     pub own: Option<Beginning>,
+    /// Side of the images that what it begins from is used with.
+    pub size: Option<usize>,
 }
 
 /// A flag that was given.
@@ -238,12 +240,14 @@ impl TrainArgs {
 
     fn named_recipe(&self, num_images: usize, weights: Option<&Weights>) -> anyhow::Result<Recipe> {
         if let Some(path) = &self.branch {
-            let Trunk { config, checkpoint } = Trunk::open(path)?;
-            return Ok(Recipe { config, description: format!("as {} began", path.display()), checkpoint: Some(checkpoint), own: None });
+            let Trunk { config, checkpoint, size } = Trunk::open(path)?;
+            let description = format!("as {} began", path.display());
+            return Ok(Recipe { config, description, checkpoint: Some(checkpoint), own: None, size });
         }
+        let size = weights.map(Weights::size);
         if let Some(preset) = self.fitting_preset()? {
             let description = format!("preset {}", preset.name);
-            return Ok(Recipe { config: (preset.config)(), description, checkpoint: None, own: None });
+            return Ok(Recipe { config: (preset.config)(), description, checkpoint: None, own: None, size });
         }
         let beginning = if weights.is_some() { Beginning::Weights } else { Beginning::Scratch };
         let mut config = TrainConfig::own(num_images, beginning, self.epochs);
@@ -256,7 +260,7 @@ impl TrainArgs {
             epochs => format!(", which ask for {epochs} epochs"),
         };
         let description = format!("chosen for {}{asked}, from {from}", crate::source::images(num_images, ""));
-        Ok(Recipe { config, description, checkpoint: None, own: Some(beginning) })
+        Ok(Recipe { config, description, checkpoint: None, own: Some(beginning), size })
     }
 
     /// The preset that is named, or the one of the data.

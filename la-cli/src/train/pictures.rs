@@ -1,13 +1,13 @@
 //! The pictures of a run, drawn from what its folder holds.
 
+use crate::report::{draw_curves, draw_neighbors, neighbor_panel, CurvePoint, Curves, PanelConfig};
+use crate::run::RunFolder;
 use crate::source::Embedded;
 use crate::weights::Encoder;
 use candle_core::{Device, Tensor};
 use la_core::data::{Source, Splits, Subset};
 use la_core::eval::knn;
-use la_core::eval::report::{draw_curves, draw_neighbors, neighbor_panel, CurvePoint, Curves, PanelConfig};
 use la_core::rng::{Rng, Stream};
-use la_core::run_folder::RunFolder;
 use la_core::train::{EpochMetrics, Phase};
 use std::sync::Arc;
 

@@ -3,8 +3,8 @@
 use super::{outcome, warnings};
 use crate::output::{self, percent, remark, warning, write_line};
 use crate::progress::{duration, Progress};
+use crate::run::RunFolder;
 use la_core::config::TrainConfig;
-use la_core::run_folder::RunFolder;
 use la_core::train::health::Warning;
 use la_core::train::{Baseline, EpochMetrics, Event, Phase};
 use std::fmt;

@@ -3,7 +3,7 @@
 use super::outcome::Used;
 use super::reporter::{unless_closed, Lines};
 use crate::output::{command, counted, percent, say};
-use la_core::run_folder::RunFolder;
+use crate::run::RunFolder;
 use la_core::train::{Baseline, Summary};
 use std::path::Path;
 
@@ -24,7 +24,7 @@ pub fn say_complete(run: &RunFolder, lines: Lines) -> anyhow::Result<()> {
     let top1 = top1.map_or(String::new(), |top1| format!(" (kNN top-1 {})", percent(top1)));
     say!("run        {path}: {done}{top1}, so nothing is left to resume")?;
     let longer = command(&["train", "--branch", &path, "--epochs", &(2 * config.epochs).to_string()]);
-    lines.tell(format_args!("next       {longer}      # a run of its own that goes on for longer"))
+    lines.tell(format_args!("next       {longer}      # more epochs, in a run of its own"))
 }
 
 /// The object that `--json` prints; accuracies in 0–1.

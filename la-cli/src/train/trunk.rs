@@ -1,16 +1,18 @@
 //! Where a branch begins: at a run's last checkpoint, or at the one that is named.
 
+use crate::run::RunFolder;
 use anyhow::{bail, Context};
 use la_core::config::TrainConfig;
-use la_core::run_folder::RunFolder;
 use std::path::{Path, PathBuf};
 
 /// A run that another one branches off.
 pub struct Trunk {
     /// Its settings.
     pub config: TrainConfig,
-    /// The state to go on from.
+    /// The state to branch from.
     pub checkpoint: PathBuf,
+    /// Side of the images that its network is used with, where that is not the side of training.
+    pub size: Option<usize>,
 }
 
 impl Trunk {
@@ -24,6 +26,7 @@ impl Trunk {
         if !checkpoint.is_file() {
             bail!("--branch: {} has no checkpoint yet, {} is missing; wait for its first", path.display(), checkpoint.display());
         }
-        Ok(Self { config: run.read_config()?.train, checkpoint })
+        let recorded = run.read_config()?;
+        Ok(Self { config: recorded.train, checkpoint, size: recorded.size })
     }
 }

@@ -1,8 +1,8 @@
 //! The files of weights, wherever they lie: inside this program, in a folder, or in the Hub's cache.
 
 use super::readout;
+use crate::run::weights_path;
 use anyhow::{bail, Context};
-use la_core::run_folder::weights_path;
 use la_core::search::Precision;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -57,7 +57,7 @@ impl WeightFiles {
 /// The path itself, or where the files of `hf:owner/name` were downloaded to.
 pub fn local_path(name: &str) -> anyhow::Result<PathBuf> {
     match name.strip_prefix("hf:") {
-        Some(id) => Ok(la_core::hub::download_weights(id)?),
+        Some(id) => Ok(crate::hub::download_weights(id)?),
         None if Path::new(name).exists() => Ok(PathBuf::from(name)),
         None => bail!(
             "{name}: there is no such file or folder; expected {PHOTOS}, a run, a .safetensors file, a folder with model.safetensors, or \

@@ -1,6 +1,6 @@
 //! What opening a source gives: training images, test images where there are any, and what could not be read.
 
-use super::{OpenConfig, Picture, Source, Unreadable};
+use super::{Picture, Source, Unreadable};
 use crate::{
     error::bail,
     rng::{Rng, Stream},
@@ -39,10 +39,10 @@ impl Splits {
         Ok(self)
     }
 
-    /// Keeps `config.limit` random training images; the test images stay as they are.
-    pub(super) fn limited(mut self, config: &OpenConfig) -> Self {
-        if let Some(limit) = config.limit.filter(|&limit| limit < self.train.len()) {
-            self.train = Arc::new(Subset::random(self.train, limit, config.seed));
+    /// Keeps `limit` training images, drawn by `seed`; the test images stay as they are.
+    pub fn limited(mut self, limit: Option<usize>, seed: u64) -> Self {
+        if let Some(limit) = limit.filter(|&limit| limit < self.train.len()) {
+            self.train = Arc::new(Subset::random(self.train, limit, seed));
         }
         self
     }
@@ -73,7 +73,7 @@ impl Subset {
 }
 
 /// The numbers `0..n` in the order in which `seed` draws them.
-pub(super) fn random_order(n: usize, seed: u64) -> Vec<u32> {
+pub fn random_order(n: usize, seed: u64) -> Vec<u32> {
     Rng::new(Stream::Subset, &[seed]).permutation(n)
 }
 

@@ -1,8 +1,7 @@
 //! A whole data source through a network in eval mode, un-augmented: the embeddings that kNN and search see, the pooled
 //! features that a linear probe sees.
 
-use crate::data::files::none_readable;
-use crate::data::{eval_batches, BatchConfig, Source, Unreadable};
+use crate::data::{eval_batches, none_readable, BatchConfig, Source, Unreadable};
 use crate::error::bail;
 use crate::ops::host;
 use crate::resnet::ResNet;

@@ -7,5 +7,3 @@ pub mod knn;
 pub mod linear;
 #[cfg(feature = "train")]
 pub mod readout;
-#[cfg(feature = "train")]
-pub mod report;

@@ -32,7 +32,7 @@ impl Precision {
     /// Fails where `device` cannot compute in this precision.
     pub(crate) fn check(self, device: &Device) -> Result<()> {
         if self != Self::F32 && !device.is_cuda() {
-            bail!("precision {self} needs a CUDA device, got {:?}; leave --precision out there", device.location());
+            bail!("precision {self} needs a CUDA device, got {:?}; only f32 is available on the CPU", device.location());
         }
         Ok(())
     }

@@ -5,12 +5,10 @@
 mod bank;
 mod bounds;
 mod manifest;
-mod map;
 mod vote;
 
 pub use bank::{Neighbor, SearchBank};
 pub use manifest::{
     BankEntry, FileEntry, LabelsEntry, Manifest, MapEntry, ModelEntry, Precision, Preprocessing, ThumbnailsEntry, FORMAT, VERSION,
 };
-pub use map::{map, MapConfig};
 pub use vote::vote;

@@ -1,4 +1,4 @@
-//! What a run begins with: its settings, resolved and written down, and its state before the first step.
+//! What a run begins with: its settings, resolved, and its state before the first step.
 
 use super::monitor;
 use crate::{
@@ -8,10 +8,8 @@ use crate::{
     error::bail,
     files::not_finite,
     memory_bank::MemoryBank,
-    ops::device,
     optim::Sgd,
     resnet::{ResNet, ResNetConfig},
-    run_folder::{RunConfig, RunFolder, Versions},
     train::{Start, Totals},
     Result,
 };
@@ -53,46 +51,6 @@ pub(super) fn batch_config(config: &TrainConfig) -> BatchConfig {
         seed: config.seed,
         threads: if config.threads == 0 { rayon::current_num_threads() } else { config.threads },
     }
-}
-
-pub(super) fn write_settings(fit: &Fit, splits: &Splits, run: &RunFolder, branched_after: Option<usize>) -> Result<()> {
-    run.write_config(&RunConfig {
-        train: fit.config.clone(),
-        num_images: splits.train.len(),
-        num_test_images: splits.test.as_ref().map(|test| test.len()),
-        class_names: splits.train.class_names().to_vec(),
-        device: device::name(&fit.config.device),
-        notes: fit.notes.clone(),
-        branched_after,
-        versions: Versions::default(),
-        git_commit: run.git_commit.clone(),
-        command: run.command.clone(),
-        machine: run.machine.clone(),
-    })?;
-    run.write_unreadable(&splits.unreadable)
-}
-
-/// Writes down the images and settings of a run that was stopped before its first checkpoint; what else it noted as it began stays.
-pub(super) fn renew_settings(config: &TrainConfig, splits: &Splits, run: &RunFolder) -> Result<()> {
-    let recorded = run.read_config()?;
-    run.write_config(&RunConfig {
-        train: config.clone(),
-        num_images: splits.train.len(),
-        num_test_images: splits.test.as_ref().map(|test| test.len()),
-        class_names: splits.train.class_names().to_vec(),
-        ..recorded
-    })?;
-    run.write_unreadable(&splits.unreadable)
-}
-
-/// Writes down where the images of a run that goes on are now.
-pub(super) fn note_places(config: &TrainConfig, run: &RunFolder) -> Result<()> {
-    let mut recorded = run.read_config()?;
-    if (&recorded.train.data, &recorded.train.test) == (&config.data, &config.test) {
-        return Ok(());
-    }
-    (recorded.train.data, recorded.train.test) = (config.data.clone(), config.test.clone());
-    run.write_config(&recorded)
 }
 
 pub(super) fn fresh_state(config: &TrainConfig, splits: &Splits, images: &TrainImages, weights: Option<&ResNet>) -> Result<TrainState> {

@@ -105,7 +105,7 @@ pub enum Event {
     Note(String),
     /// Something that goes wrong, or will; each is told once in a run.
     Warning(Warning),
-    /// Training begins or goes on.
+    /// Training begins or resumes.
     Start {
         /// Training images.
         num_images: usize,
@@ -195,7 +195,7 @@ impl Totals {
 }
 
 /// Seconds since 1970.
-pub(crate) fn unix_time() -> f64 {
+pub fn unix_time() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
 }
 

@@ -1,14 +1,14 @@
 //! What surrounds the steps: how a run begins, when it clusters, evaluates and saves.
 
 use super::{
-    begin::{batch_config, fresh_state, measure_normalization, note_new_head, note_places, renew_settings, write_settings},
+    begin::{batch_config, fresh_state, measure_normalization, note_new_head},
     health::{self, Spread},
     metrics,
     monitor::{self, Monitor},
     objective::Objective,
     pending::{Pending, Step},
     replays::Replays,
-    EpochMetrics, Event, Phase, Progress, Start, StoppedAt, Summary, Totals,
+    Begun, EpochMetrics, Event, Observer, Phase, Start, StoppedAt, Summary, Totals,
 };
 #[cfg(feature = "cuda")]
 use crate::data::resident::ResidentViews;
@@ -19,7 +19,6 @@ use crate::{
     kmeans::{cluster, KmeansConfig},
     loss::LossOutput,
     ops::device::set_precision,
-    run_folder::{RunFolder, RunLock},
     Error, Result,
 };
 use std::time::{Duration, Instant};
@@ -32,7 +31,6 @@ pub(super) struct Trainer<'a> {
     pub(super) state: TrainState,
     fit: Fit,
     splits: &'a Splits,
-    run: &'a RunFolder,
     batches: BatchConfig,
     #[cfg(feature = "cuda")]
     resident: Option<std::sync::Arc<ResidentViews>>,
@@ -44,77 +42,53 @@ pub(super) struct Trainer<'a> {
     pub(super) replays: Replays,
     epoch_started: Instant,
     saved: Instant,
-    _lock: RunLock,
 }
 
-/// The caller, who is told of events and may ask to stop.
+/// The observer, who may have asked to stop.
 struct Listener<'a> {
-    progress: &'a mut Progress<'a>,
+    observer: &'a mut dyn Observer,
     is_stop_wanted: bool,
 }
 
 impl Listener<'_> {
     fn tell(&mut self, event: Event) {
-        self.is_stop_wanted |= (self.progress)(event).is_break();
+        self.is_stop_wanted |= self.observer.tell(event).is_break();
     }
 }
 
 impl<'a> Trainer<'a> {
-    /// Resolves the settings, opens the run and brings it to where it begins or goes on.
-    pub(super) fn new(
-        config: &TrainConfig,
-        splits: &'a Splits,
-        run: &'a RunFolder,
-        start: Start,
-        progress: &'a mut Progress<'a>,
-    ) -> Result<Self> {
-        let lock = run.lock()?;
+    /// Resolves the settings and brings the run to where it begins or is resumed.
+    pub(super) fn new(config: &TrainConfig, splits: &'a Splits, start: Start, observer: &'a mut dyn Observer) -> Result<Self> {
         set_precision(&config.device, config.precision)?;
         let mut fit = config.fit(splits.train.len())?;
         measure_normalization(&mut fit, splits)?;
         note_new_head(&mut fit, start);
-        let mut listener = Listener { progress, is_stop_wanted: false };
+        let mut listener = Listener { observer, is_stop_wanted: false };
         fit.notes.iter().for_each(|note| listener.tell(Event::Note(note.clone())));
         if !matches!(start, Start::Resume) {
             health::of_settings(&fit, splits.train.len()).into_iter().for_each(|warning| listener.tell(Event::Warning(warning)));
         }
         let batches = batch_config(&fit.config);
         let images = TrainImages::of(&*splits.train);
-        let mut state = match start {
-            Start::Resume if run.checkpoint_path().exists() => {
-                let state = TrainState::load(&run.checkpoint_path(), &fit.config, &images)?;
-                note_places(&fit.config, run)?;
-                state
-            }
+        let checkpoint = listener.observer.checkpoint_path();
+        let (mut state, begun) = match start {
+            Start::Resume if checkpoint.exists() => (TrainState::load(&checkpoint, &fit.config, &images)?, Begun::Resumed),
             Start::Branch(path) => {
                 let state = TrainState::branch(path, &fit.config, &images)?;
                 // Before the settings, so that a run that can be resumed never begins at its first step.
-                state.save(&run.checkpoint_path())?;
-                write_settings(&fit, splits, run, Some(state.position.epoch))?;
-                state
+                state.save(&checkpoint)?;
+                let begun = Begun::After(state.position.epoch);
+                (state, begun)
             }
-            Start::Resume => {
-                renew_settings(&fit.config, splits, run)?;
-                fresh_state(&fit.config, splits, &images, None)?
-            }
-            Start::New => {
-                write_settings(&fit, splits, run, None)?;
-                fresh_state(&fit.config, splits, &images, None)?
-            }
-            Start::From(weights) => {
-                match run.read_config() {
-                    Ok(_) => renew_settings(&fit.config, splits, run)?,
-                    Err(_) => write_settings(&fit, splits, run, None)?,
-                }
-                fresh_state(&fit.config, splits, &images, Some(weights))?
-            }
+            Start::Resume => (fresh_state(&fit.config, splits, &images, None)?, Begun::Again),
+            Start::New => (fresh_state(&fit.config, splits, &images, None)?, Begun::Anew),
+            Start::From(weights) => (fresh_state(&fit.config, splits, &images, Some(weights))?, Begun::Again),
         };
+        listener.observer.begun(&fit, begun)?;
         if fit.config.keep_statistics {
             state.net.keep_statistics();
         }
         let monitor = Monitor::new(&fit.config, splits, &batches);
-        let mut unreadable = splits.unreadable.clone();
-        unreadable.extend(run.unreadable_beside(&splits.unreadable));
         let now = Instant::now();
         let pending = Pending::default();
         let mut trainer = Self {
@@ -123,24 +97,22 @@ impl<'a> Trainer<'a> {
             state,
             fit,
             splits,
-            run,
             batches,
             monitor,
-            unreadable,
+            unreadable: splits.unreadable.clone(),
             listener,
             stopped_at: None,
             pending,
             replays: Replays::default(),
             epoch_started: now,
             saved: now,
-            _lock: lock,
         };
         trainer.announce()?;
         Ok(trainer)
     }
 
     fn announce(&mut self) -> Result<()> {
-        self.run.start_metrics(&self.state.position.epochs)?;
+        self.listener.observer.epochs_before(&self.state.position.epochs)?;
         self.measure_baseline()?;
         let Position { num_images, epoch, step, .. } = self.state.position;
         let steps = self.steps();
@@ -158,7 +130,7 @@ impl<'a> Trainer<'a> {
             self.state.position.baseline = Some(baseline);
         }
         let Some(baseline) = self.state.position.baseline else { return Ok(()) };
-        self.run.write_baseline(&baseline)?;
+        self.listener.observer.baseline(&baseline)?;
         self.listener.tell(Event::Baseline(baseline));
         Ok(())
     }
@@ -228,15 +200,12 @@ impl<'a> Trainer<'a> {
 
     /// Lists the images that could not be read any more.
     pub(super) fn note_failed(&mut self, batch: &Batch) -> Result<()> {
-        let known = self.unreadable.len();
         for failed in &batch.failed {
             if !self.unreadable.contains(failed) {
                 self.listener.tell(Event::Note(format!("{} cannot be read and is left out: {}", failed.name, failed.reason)));
                 self.unreadable.push(failed.clone());
+                self.listener.observer.unreadable(failed)?;
             }
-        }
-        if self.unreadable.len() > known {
-            self.run.write_unreadable(&self.unreadable)?;
         }
         Ok(())
     }
@@ -308,14 +277,14 @@ impl<'a> Trainer<'a> {
         position.totals = Totals::default();
         let is_saved = is_save_due || self.is_time_to_save();
         if is_saved {
-            self.run.write_weights(&self.state)?;
+            self.listener.observer.weights(&self.state)?;
         }
-        self.run.add_metrics(&self.state.position.epochs)?;
+        self.listener.observer.epoch(&self.state.position.epochs)?;
         self.listener.tell(Event::Epoch(metrics));
         let warnings = health::of_epochs(&self.state.position.epochs, self.state.bank.dim());
         warnings.into_iter().for_each(|warning| self.listener.tell(Event::Warning(warning)));
         if done == self.fit.config.ir_epochs && done < self.fit.config.epochs {
-            self.state.save(&self.run.ir_checkpoint_path())?;
+            self.state.save(&self.listener.observer.ir_checkpoint_path())?;
         }
         // Last, so that a checkpoint means that what stands beside it is complete.
         if is_saved {
@@ -364,7 +333,7 @@ impl<'a> Trainer<'a> {
         self.fit.config.learning_rate(self.state.position.epoch * steps + steps - 1, steps)
     }
 
-    /// The error of a loss that is no number.
+    /// The error of a loss that is NaN or infinite.
     pub(super) fn diverged(&self, loss: f32, step: usize) -> Error {
         let epoch = self.state.position.epoch;
         let (epoch, step, steps, lr) = (epoch + 1, step + 1, self.steps(), self.learning_rate());
@@ -372,7 +341,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn with_checkpoint(&self, error: Error) -> Error {
-        let path = self.run.checkpoint_path();
+        let path = self.listener.observer.checkpoint_path();
         let checkpoint =
             if path.exists() { format!("the last good checkpoint is {}", path.display()) } else { "there is no checkpoint yet".into() };
         match error {
@@ -386,7 +355,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn save(&mut self) -> Result<()> {
-        let path = self.run.checkpoint_path();
+        let path = self.listener.observer.checkpoint_path();
         self.state.save(&path).map_err(|error| self.with_checkpoint(error))?;
         self.saved = Instant::now();
         let Position { epoch, step, .. } = self.state.position;

@@ -3,9 +3,10 @@
 use super::{
     classes::Classes,
     files::{Files, Item, Origin, Store},
-    OpenConfig, Source, Splits, Unreadable,
+    OpenConfig,
 };
-use crate::{error::bail, Error, Result};
+use crate::error::{bail, Error, Result};
+use la_core::data::{Source, Splits, Unreadable};
 use parquet::basic::Type as PhysicalType;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};

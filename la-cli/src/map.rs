@@ -7,16 +7,13 @@ mod graph;
 mod layout;
 mod principal;
 
-use super::SearchBank;
-use crate::{
-    error::bail,
-    ops::parallel,
-    rng::{Rng, Stream},
-    Result,
-};
+use crate::error::{bail, Result};
 use graph::{neighbors, Graph, Neighbors};
+use la_core::rng::{Rng, Stream};
+use la_core::search::{Precision, SearchBank};
 use layout::layout;
 use principal::principal_components;
+use rayon::prelude::*;
 
 /// How a map is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +65,7 @@ fn lay_out_some(bank: &SearchBank, config: &MapConfig) -> Result<Vec<[f32; 2]>> 
     for &row in &chosen {
         rows.extend(bank.row(row as usize)?);
     }
-    let some = SearchBank::from_rows(&rows, bank.dim(), super::Precision::F32)?;
+    let some = SearchBank::from_rows(&rows, bank.dim(), Precision::F32)?;
     let laid_out = lay_out(&some, config)?;
     let mut known = vec![None; bank.len()];
     chosen.iter().zip(&laid_out).for_each(|(&row, &point)| known[row as usize] = Some(point));
@@ -76,7 +73,7 @@ fn lay_out_some(bank: &SearchBank, config: &MapConfig) -> Result<Vec<[f32; 2]>> 
         Some(point) => Ok(point),
         None => Ok(mean_of(&Neighbors::of(&some.search(&bank.row(row)?, config.num_neighbors)?), &laid_out)),
     };
-    parallel::map(bank.len(), place).into_iter().collect()
+    (0..bank.len()).into_par_iter().map(place).collect()
 }
 
 fn mean_of(neighbors: &Neighbors, points: &[[f32; 2]]) -> [f32; 2] {

@@ -2,8 +2,8 @@
 //!
 //! candle-datasets reads CIFAR-10 only, into `f32`, and its Parquet path yields transposed images.
 
-use super::{array::Array, Splits};
-use crate::{error::bail, Error, Result};
+use crate::error::{bail, Error, Result};
+use la_core::data::{array::Array, Splits};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

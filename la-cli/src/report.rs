@@ -8,8 +8,8 @@ mod neighbors;
 pub use curves::{draw_curves, BesideCurve, CurvePoint, Curves};
 pub use neighbors::{draw_neighbors, neighbor_panel, Mark, NeighborPanel, PanelConfig, Tile};
 
-use crate::files::write_atomically;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use la_core::files::write_atomically;
 use plotters::prelude::*;
 use plotters::style::{register_font, FontStyle};
 use std::path::Path;

@@ -1,7 +1,9 @@
 //! Encoded images, in files or in one block: decoded once where they fit in memory, else whenever they are asked for.
 
-use super::{decode, probe, splits::random_order, OpenConfig, Picture, Source, Unreadable};
-use crate::{error::bail, ops::parallel, Error, Result};
+use super::{decode, probe, OpenConfig};
+use crate::error::{bail, Error, Result};
+use la_core::data::{none_readable, random_order, Picture, Source, Unreadable};
+use rayon::prelude::*;
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom};
@@ -146,7 +148,7 @@ impl Files {
     }
 
     fn decode_all(&mut self, unreadable: &mut Vec<Unreadable>) {
-        let pictures = parallel::map(self.items.len(), |i| self.decode(i));
+        let pictures = (0..self.items.len()).into_par_iter().map(|i| self.decode(i)).collect::<Vec<_>>();
         let items = std::mem::take(&mut self.items);
         let mut decoded = Vec::with_capacity(items.len());
         for (item, picture) in items.into_iter().zip(pictures) {
@@ -166,15 +168,6 @@ impl Files {
     }
 }
 
-/// The error of `num_items` images of which not one can be read.
-pub fn none_readable(num_items: usize, unreadable: &[Unreadable]) -> Error {
-    let (name, reason) = unreadable.first().map_or(("", "no images"), |u| (&u.name, &u.reason));
-    Error::invalid(match num_items {
-        1 => format!("the only image cannot be read: {name}: {reason}"),
-        _ => format!("none of the {num_items} images could be read; the first, {name}: {reason}"),
-    })
-}
-
 /// The picture in the file at `path`, reduced as [`decode::decode`] does, after a look at its header.
 pub fn read(path: &Path, size: usize) -> Result<Picture> {
     let origin = Origin::File(path.to_path_buf());
@@ -192,7 +185,9 @@ fn check_items(items: Vec<Item>, config: &OpenConfig, limit: Option<usize>, unre
     let (mut num_good, mut rest) = (0, &order[..]);
     while num_good < keep && !rest.is_empty() {
         let (drawn, after) = rest.split_at((keep - num_good).min(rest.len()));
-        for (&index, probe) in drawn.iter().zip(parallel::map(drawn.len(), |i| check(&items[drawn[i] as usize].origin, config.size))) {
+        let look = |&index: &u32| check(&items[index as usize].origin, config.size);
+        let probes: Vec<_> = drawn.par_iter().with_max_len(1).map(look).collect();
+        for (&index, probe) in drawn.iter().zip(probes) {
             num_good += usize::from(probe.is_ok());
             outcomes[index as usize] = Some(probe);
         }
@@ -218,7 +213,7 @@ fn check(origin: &Origin, size: usize) -> Result<probe::Probe> {
 }
 
 fn decoded_bytes(probe: &probe::Probe, size: usize) -> usize {
-    let factor = crate::resize::reduction(probe.width, probe.height, size);
+    let factor = la_core::resize::reduction(probe.width, probe.height, size);
     probe.width.div_ceil(factor) * probe.height.div_ceil(factor) * 3
 }
 

@@ -1,37 +1,13 @@
-//! Sources known by name: the embedded sample, Fashion-MNIST, CIFAR.
+//! Sources known by name: Fashion-MNIST, CIFAR.
 
-use super::{array::Array, hub, idx, open_dir, OpenConfig, Splits};
-use crate::{error::bail, Error, Result};
+use super::{hub, idx, open_dir, OpenConfig};
+use crate::error::{bail, Result};
+use la_core::data::{array::Array, garments, Splits};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-// Fashion-MNIST's test set, MIT licence: the text is beside the files.
-const SAMPLE_IMAGES: &[u8] = include_bytes!("sample/t10k-images-idx3-ubyte.gz");
-const SAMPLE_LABELS: &[u8] = include_bytes!("sample/t10k-labels-idx1-ubyte.gz");
-
-const GARMENTS: [&str; 10] = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot"];
-
 /// Where Debian's package `dataset-fashion-mnist` puts its files.
 const DEBIAN_DIR: &str = "/usr/share/datasets/fashion-mnist";
-
-/// The embedded sample: of each class, nine images in ten to learn from and the tenth to test.
-pub fn sample() -> Result<Splits> {
-    let unpack = |bytes: &[u8]| idx::gunzip(bytes.to_vec()).map_err(Error::io("embedded sample"));
-    let labels = idx::parse_labels(&unpack(SAMPLE_LABELS)?, "embedded sample")?;
-    let mut all = idx::parse(&unpack(SAMPLE_IMAGES)?, labels, "embedded sample")?;
-    all.class_names = garments();
-    let mut seen = vec![0; all.class_names.len()];
-    let (test, train): (Vec<usize>, Vec<usize>) = (0..all.labels.len()).partition(|&i| {
-        let count = &mut seen[all.labels[i] as usize];
-        *count += 1;
-        *count % 10 == 0
-    });
-    Ok(Splits { name: "sample".into(), train: Arc::new(all.take(&train)), test: Some(Arc::new(all.take(&test))), unreadable: vec![] })
-}
-
-fn garments() -> Vec<String> {
-    GARMENTS.map(String::from).to_vec()
-}
 
 /// Fashion-MNIST from Debian's package, `$LA_DATA/fashion-mnist`, or the Hub.
 pub fn fashion_mnist() -> Result<Splits> {

@@ -1,7 +1,7 @@
 //! Points that are pulled together along edges and pushed away from points at random.
 
 use super::graph::Graph;
-use crate::rng::{Rng, Stream};
+use la_core::rng::{Rng, Stream};
 
 /// Points that push for each pull.
 const PUSHES: usize = 5;

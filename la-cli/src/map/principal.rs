@@ -1,7 +1,7 @@
 //! The two principal components: where a map begins, and all there is of one of few rows.
 
-use super::super::SearchBank;
-use crate::Result;
+use crate::error::Result;
+use la_core::search::SearchBank;
 
 /// Rounds of orthogonal iteration.
 const ROUNDS: usize = 200;

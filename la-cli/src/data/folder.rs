@@ -2,9 +2,10 @@
 
 use super::{
     files::{foreign_format, has_image_extension, Files, Item, Origin},
-    OpenConfig, Source, Splits, Unreadable,
+    OpenConfig,
 };
-use crate::{error::bail, Error, Result};
+use crate::error::{bail, Error, Result};
+use la_core::data::{Source, Splits, Unreadable};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::DirEntry;
 use std::path::{Path, PathBuf};

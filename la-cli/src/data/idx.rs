@@ -2,8 +2,8 @@
 //!
 //! candle-datasets reads them too, but only unpacked and into `f32`, four times the memory.
 
-use super::{array::Array, Splits};
-use crate::{error::bail, Error, Result};
+use crate::error::{bail, Error, Result};
+use la_core::data::{array::Array, Splits};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,8 @@
 //! Which rows a map keeps near each other, and how near.
 
-use super::super::{Neighbor, SearchBank};
-use crate::{ops::parallel, Result};
+use crate::error::Result;
+use la_core::search::{Neighbor, SearchBank};
+use rayon::prelude::*;
 
 /// Rounds in which the width of a neighbourhood is found.
 const BISECTIONS: usize = 40;
@@ -36,7 +37,7 @@ pub(super) fn neighbors(bank: &SearchBank, k: usize) -> Result<Vec<Neighbors>> {
         found.truncate(k);
         Ok(Neighbors::of(&found))
     };
-    parallel::map(bank.len(), of).into_iter().collect()
+    (0..bank.len()).into_par_iter().map(of).collect()
 }
 
 /// Pairs of rows, each in both directions, by the first row.

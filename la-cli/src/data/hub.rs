@@ -4,11 +4,12 @@
 
 use super::{
     files::{has_image_extension, EXTENSIONS},
-    folder, parquet, OpenConfig, Splits,
+    folder, parquet, OpenConfig,
 };
-use crate::{error::bail, Error, Result};
+use crate::error::{bail, Error, Result};
 use hf_hub::repository::RepoTreeEntry;
 use hf_hub::{HFClientSync, HFError, HFRepositorySync, RepoTypeDataset};
+use la_core::data::Splits;
 use std::path::{Path, PathBuf};
 
 /// The branch where the Hub keeps every dataset that it can convert, as Parquet.

@@ -1,17 +1,20 @@
-//! The folder of a run: what stands where in it.
+//! Layout of a run's folder.
 
-use crate::{
+mod keeper;
+mod tensorboard;
+
+pub use keeper::{train, Progress};
+
+use crate::error::{bail, Error, Result};
+use candle_core::{DType, Tensor};
+use la_core::{
     checkpoint::TrainState,
     config::TrainConfig,
     data::Unreadable,
     digests::{check_beside, SUMS},
-    error::bail,
     files::{write_atomically, write_tensors},
-    tensorboard,
-    train::{Baseline, EpochMetrics},
-    Error, Result,
+    train::{unix_time, Baseline, EpochMetrics},
 };
-use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -29,6 +32,8 @@ pub struct RunFolder {
     pub command: Option<Vec<String>>,
     /// The processor and how many threads compute, for `config.json`.
     pub machine: Option<String>,
+    /// Side of the images that the network is used with, where that is not the side of training, for `config.json`.
+    pub size: Option<usize>,
 }
 
 /// A run's folder that this process alone trains into.
@@ -65,12 +70,22 @@ pub struct RunConfig {
     /// The processor and how many threads compute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<String>,
+    /// Side of the images that the network is used with, where that is not the side of training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<usize>,
+}
+
+impl RunConfig {
+    /// Side of the images that the network is used with.
+    pub fn size(&self) -> usize {
+        self.size.unwrap_or(self.train.size)
+    }
 }
 
 /// Versions of the crates that decide on results.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Versions {
-    /// This crate.
+    /// The library.
     pub la_core: String,
     /// candle-core.
     pub candle_core: String,
@@ -79,7 +94,7 @@ pub struct Versions {
 impl Default for Versions {
     fn default() -> Self {
         // Cargo tells a crate its own version only; a test holds the other against Cargo.lock.
-        Self { la_core: env!("CARGO_PKG_VERSION").into(), candle_core: "0.11.1".into() }
+        Self { la_core: la_core::VERSION.into(), candle_core: "0.11.1".into() }
     }
 }
 
@@ -115,7 +130,7 @@ impl RunFolder {
 
     fn at(path: PathBuf) -> Result<Self> {
         fs::create_dir_all(path.join("checkpoint")).map_err(Error::io(&path))?;
-        Ok(Self { path, git_commit: None, command: None, machine: None })
+        Ok(Self { path, git_commit: None, command: None, machine: None, size: None })
     }
 
     /// Keeps other processes from training into the folder while the lock lives; where there are no locks, nothing does.
@@ -152,7 +167,7 @@ impl RunFolder {
         self.path.join("checkpoint").join("latest.safetensors")
     }
 
-    /// The checkpoint from the end of instance recognition, for branches that go on otherwise than this run did.
+    /// The checkpoint from the end of instance recognition, for branches with other settings.
     pub fn ir_checkpoint_path(&self) -> PathBuf {
         self.path.join("checkpoint").join("ir.safetensors")
     }
@@ -198,7 +213,7 @@ impl RunFolder {
     pub fn start_metrics(&self, epochs: &[EpochMetrics]) -> Result<()> {
         self.write_metrics(epochs)?;
         write_atomically(&self.events_path(), |file| {
-            file.write_all(&tensorboard::file_version(epochs.first().map_or_else(crate::train::unix_time, |epoch| epoch.unix_time)))?;
+            file.write_all(&tensorboard::file_version(epochs.first().map_or_else(unix_time, |epoch| epoch.unix_time)))?;
             epochs.iter().try_for_each(|epoch| file.write_all(&event(epoch)))
         })
     }

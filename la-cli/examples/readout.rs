@@ -1,9 +1,10 @@
 //! Learns the whitened read-out of a folder of weights from pictures, and writes it into that folder.
 //!
-//! cargo run --release -p la-core --example readout -- weights/imagenette imagenette-160/train 192
+//! cargo run --release -p la-cli --example readout -- weights/imagenette imagenette-160/train 192
 
 use candle_core::Device;
-use la_core::data::{self, BatchConfig, OpenConfig};
+use la_cli::data::{self, OpenConfig};
+use la_core::data::BatchConfig;
 use la_core::digests::sha256;
 use la_core::files::write_tensors;
 use la_core::resnet::{decode, ResNet};

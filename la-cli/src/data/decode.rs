@@ -1,13 +1,11 @@
 //! Encoded bytes to [`Picture`]: JPEG, PNG, WebP, GIF (first frame), BMP, TIFF, upright and over white.
 
-use super::{probe, Picture};
-use crate::{
-    error::bail,
-    preprocess::over_white,
-    resize::{reduced, reduction, View},
-    Error, Result,
-};
+use super::probe;
+use crate::error::{bail, Error, Result};
 use image::{metadata::Orientation, DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
+use la_core::data::Picture;
+use la_core::preprocess::over_white;
+use la_core::resize::{reduced, reduction, View};
 use std::io::Cursor;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use zune_jpeg::zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};

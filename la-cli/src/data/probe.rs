@@ -1,7 +1,7 @@
 //! A look at a file's header and end, without decoding it.
 
 use super::decode::check_size;
-use crate::{error::bail, Error, Result};
+use crate::error::{bail, Error, Result};
 use image::ImageReader;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 

@@ -1,8 +1,7 @@
 //! Loss and kNN accuracy by epoch, with what raw pixels and the untrained network reach as lines to beat.
 
 use super::{load_font, plot_error, save_png, BLUE, FAINT, FONT, GRAY, GREEN, INK, ORANGE, VERMILION};
-use crate::error::bail;
-use crate::Result;
+use crate::error::{bail, Result};
 use plotters::coord::types::RangedCoordf64;
 use plotters::coord::Shift;
 use plotters::prelude::*;

@@ -1,10 +1,9 @@
 //! Query pictures, each at the head of a row of its nearest neighbours with their similarities.
 
 use super::{load_font, plot_error, save_png, FONT, GRAY, GREEN, INK, VERMILION};
-use crate::data::{Picture, Source};
-use crate::error::bail;
-use crate::eval::knn::Neighbors;
-use crate::Result;
+use crate::error::{bail, Result};
+use la_core::data::{Picture, Source};
+use la_core::eval::knn::Neighbors;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::path::Path;
