@@ -3,7 +3,7 @@
 use super::{
     check_temperature,
     instance::{part_rows, BLOCK_ROWS},
-    is_finite, not_a_number, values, LossOutput,
+    is_finite, not_a_number, values, Loss, LossOutput,
 };
 use crate::{
     error::bail,
@@ -60,7 +60,7 @@ pub fn instance_recognition_nce(
     indices: &[u32],
     noise_indices: &[u32],
     config: &NceConfig,
-) -> Result<LossOutput> {
+) -> Result<Loss> {
     check_temperature(config.temperature)?;
     bank.check_batch(indices, embeddings)?;
     check_noise(noise_indices, indices.len(), bank, config)?;
@@ -68,10 +68,10 @@ pub fn instance_recognition_nce(
         let inputs = crate::ops::cuda::loss::Inputs { embeddings, rows: bank.rows(), indices, temperature: config.temperature };
         let nce = Nce::new(bank.len(), noise_indices.len() / indices.len(), config, indices.len());
         let found = crate::ops::cuda::loss::nce(&inputs, noise_indices, (nce.log_odds, nce.epsilon_cost))?;
-        Ok(LossOutput::pending(found.figures, found.grad))
+        Ok(found.into())
     });
     if !is_finite(embeddings)? {
-        return not_a_number(embeddings);
+        return Ok(not_a_number(embeddings));
     }
     let (batch, dim) = (indices.len(), bank.dim());
     let (queries, num_noise) = (values(embeddings)?, noise_indices.len() / batch);
@@ -85,12 +85,8 @@ pub fn instance_recognition_nce(
     let loss: f64 = rows.losses.iter().zip(&own).map(|(noise, own)| noise + own.0).sum();
     let own_grads = own.iter().flat_map(|own| &own.1);
     let grad = rows.grads.iter().zip(own_grads).map(|(noise, own)| noise + own).collect();
-    Ok(LossOutput {
-        loss: (loss / batch as f64) as f32,
-        grad_embeddings: host::tensor(grad, (batch, dim)),
-        num_empty_close: 0,
-        pending: None,
-    })
+    let grad_embeddings = host::tensor(grad, (batch, dim));
+    Ok(Loss::Known(LossOutput { loss: (loss / batch as f64) as f32, grad_embeddings, num_empty_close: 0 }))
 }
 
 fn check_noise(noise_indices: &[u32], batch: usize, bank: &MemoryBank, config: &NceConfig) -> Result<()> {
