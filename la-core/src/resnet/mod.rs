@@ -82,8 +82,8 @@ impl ResNet {
         std::iter::once(&mut self.stem).chain(blocks).for_each(|unit| unit.is_moving = false);
     }
 
-    /// Eval mode: `images` `(B, 3, H, W)` through every stage.
-    pub fn forward(&self, images: &Tensor) -> Result<Features> {
+    /// Eval mode: what every stage gives for `images` `(B, 3, H, W)`.
+    pub fn features(&self, images: &Tensor) -> Result<Features> {
         let mut x = self.stem_eval(images)?;
         let mut stages = Vec::with_capacity(self.stages.len());
         for stage in &self.stages {
@@ -108,7 +108,7 @@ impl ResNet {
     }
 
     /// Eval mode: the unit-length embeddings `(B, D)` that [`ResNet::embed`] gives, from the pooled features `(B, C)` of
-    /// [`ResNet::forward`].
+    /// [`ResNet::features`].
     pub fn embed_pooled(&self, pooled: &Tensor) -> Result<Tensor> {
         let outputs = self.fc.forward(&pooled.to_device(self.fc.bias.value.device())?)?;
         Ok(normalize(&outputs)?.0)
