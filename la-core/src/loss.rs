@@ -8,7 +8,7 @@ use crate::{
     error::bail,
     kmeans::ClusterLabels,
     memory_bank::MemoryBank,
-    ops::{device::on_gpu, host, mean::sum, nearest, parallel, row_sums::add_chosen_rows},
+    ops::{device::on_gpu, gradients::refuse_tracked, host, mean::sum, nearest, parallel, row_sums::add_chosen_rows},
     Result,
 };
 use candle_core::Tensor;
@@ -143,8 +143,10 @@ pub struct Background {
 ///
 /// - `embeddings` `(B, D)`: unit rows.
 ///
-/// Fails where `num_background` is not in 1..=N, the dimension is not the bank's, or an embedding is not finite.
+/// Fails where `num_background` is not in 1..=N, the dimension is not the bank's, an embedding is not finite, or the
+/// embeddings track gradients.
 pub fn background_neighbors(embeddings: &Tensor, bank: &MemoryBank, num_background: usize) -> Result<Background> {
+    refuse_tracked(embeddings, "background_neighbors")?;
     let (_, dim) = embeddings.dims2()?;
     if dim != bank.dim() {
         bail!("embeddings must have the bank's dimension {}, got {dim}", bank.dim());
@@ -199,7 +201,8 @@ pub fn close_neighbors(background: &Background, indices: &[u32], clusters: &Clus
 /// - `embeddings` `(B, D)`: unit rows; `indices` `(B,)`: their images.
 /// - `clusters` `(H, N)`: a label for every row of the bank.
 ///
-/// Fails where sizes do not fit, `num_background` is not in 1..=N, or `temperature` is not above 0.
+/// Fails where sizes do not fit, `num_background` is not in 1..=N, `temperature` is not above 0, or the embeddings track gradients
+/// ([`crate::autograd::local_aggregation`] carries them).
 pub fn local_aggregation(
     embeddings: &Tensor,
     bank: &MemoryBank,
@@ -207,6 +210,7 @@ pub fn local_aggregation(
     clusters: &ClusterLabels,
     config: &LaConfig,
 ) -> Result<Loss> {
+    refuse_tracked(embeddings, "loss::local_aggregation")?;
     check_temperature(config.temperature)?;
     bank.check_batch(indices, embeddings)?;
     if clusters.num_images() != bank.len() {

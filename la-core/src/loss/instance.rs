@@ -5,6 +5,7 @@ use crate::{
     memory_bank::MemoryBank,
     ops::{
         device::on_gpu,
+        gradients::refuse_tracked,
         host, parallel,
         products::Panels,
         row_sums::{add_weighted_rows, dot},
@@ -25,8 +26,10 @@ const MAX_PARTS: usize = 64;
 /// - `embeddings` `(B, D)`: unit rows; `indices` `(B,)`: their images.
 ///
 /// Scores are streamed: memory beyond the gradient does not grow with the bank.
-/// Fails where sizes do not fit or `temperature` is not above 0.
+/// Fails where sizes do not fit, `temperature` is not above 0, or the embeddings track gradients
+/// ([`crate::autograd::instance_recognition`] carries them).
 pub fn instance_recognition(embeddings: &Tensor, bank: &MemoryBank, indices: &[u32], temperature: f64) -> Result<Loss> {
+    refuse_tracked(embeddings, "loss::instance_recognition")?;
     check_temperature(temperature)?;
     bank.check_batch(indices, embeddings)?;
     on_gpu!(embeddings, {

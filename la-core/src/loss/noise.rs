@@ -10,6 +10,7 @@ use crate::{
     memory_bank::MemoryBank,
     ops::{
         device::on_gpu,
+        gradients::refuse_tracked,
         host, parallel,
         products::Panels,
         row_sums::{add_chosen_rows, add_weighted_rows, dots},
@@ -53,7 +54,8 @@ pub fn z_over_n(dim: usize, temperature: f64) -> f64 {
 /// - `embeddings` `(B, D)`: unit rows; `indices` `(B,)`: their images.
 /// - `noise_indices` `(B, m)`: rows drawn uniformly with replacement.
 ///
-/// Fails where sizes do not fit, an index is beyond the bank, or a setting is not above 0.
+/// Fails where sizes do not fit, an index is beyond the bank, a setting is not above 0, or the embeddings track gradients
+/// ([`crate::autograd::instance_recognition_nce`] carries them).
 pub fn instance_recognition_nce(
     embeddings: &Tensor,
     bank: &MemoryBank,
@@ -61,6 +63,7 @@ pub fn instance_recognition_nce(
     noise_indices: &[u32],
     config: &NceConfig,
 ) -> Result<Loss> {
+    refuse_tracked(embeddings, "loss::instance_recognition_nce")?;
     check_temperature(config.temperature)?;
     bank.check_batch(indices, embeddings)?;
     check_noise(noise_indices, indices.len(), bank, config)?;

@@ -3,7 +3,7 @@
 use super::{check_temperature, is_finite, log_share, not_a_number, values, LogShare, Loss, LossOutput};
 use crate::{
     error::bail,
-    ops::{device::on_gpu, host, parallel, row_sums::dot},
+    ops::{device::on_gpu, gradients::refuse_tracked, host, parallel, row_sums::dot},
     Result,
 };
 use candle_core::Tensor;
@@ -15,8 +15,10 @@ use candle_core::Tensor;
 ///
 /// - `embeddings` `(2 B, D)`: unit rows, the first view of all images first.
 ///
-/// Fails where the number of rows is odd or 0, or `temperature` is not above 0.
+/// Fails where the number of rows is odd or 0, `temperature` is not above 0, or the embeddings track gradients
+/// ([`crate::autograd::view_agreement`] carries them).
 pub fn view_agreement(embeddings: &Tensor, temperature: f64) -> Result<Loss> {
+    refuse_tracked(embeddings, "loss::view_agreement")?;
     check_temperature(temperature)?;
     let (n, dim) = embeddings.dims2()?;
     if n == 0 || n % 2 != 0 {

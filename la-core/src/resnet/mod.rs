@@ -15,6 +15,7 @@ use crate::{
     ops::{
         conv2d::Conv2d,
         device::activations,
+        gradients::refuse_tracked,
         normalize::normalize,
         pool::{global_average_pool, global_average_pool_backward, max_pool, max_pool_backward, MaxIndices},
     },
@@ -110,6 +111,7 @@ impl ResNet {
     /// Eval mode: the unit-length embeddings `(B, D)` that [`ResNet::embed`] gives, from the pooled features `(B, C)` of
     /// [`ResNet::features`].
     pub fn embed_pooled(&self, pooled: &Tensor) -> Result<Tensor> {
+        refuse_tracked(pooled, "ResNet::embed_pooled")?;
         let outputs = self.fc.forward(&pooled.to_device(self.fc.bias.value.device())?)?;
         Ok(normalize(&outputs)?.0)
     }
@@ -187,6 +189,7 @@ impl ResNet {
 
     /// `(B, 3, H, W)` images as contiguous `(B, H, W, 3)` on the network's device: free where they already lie so in memory.
     fn channels_last(&self, images: &Tensor) -> Result<Tensor> {
+        refuse_tracked(images, "ResNet")?;
         let (batch, channels, height, width) = images.dims4()?;
         let is_given = images.dtype() == DType::F32 || (images.device().is_cuda() && images.dtype() == DType::BF16);
         if channels != 3 || batch == 0 || !is_given {
