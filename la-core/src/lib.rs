@@ -5,6 +5,7 @@
 
 #[cfg(feature = "train")]
 pub mod augment;
+pub mod autograd;
 #[cfg(feature = "train")]
 pub mod checkpoint;
 mod choices;
