@@ -8,6 +8,7 @@ mod decode;
 mod encode;
 mod encoder;
 mod layers;
+mod module;
 mod weights;
 
 use crate::{
