@@ -17,8 +17,8 @@ use la_core::{
     resnet::{Arch, ResNet, ResNetConfig, Stem},
     Result,
 };
-use support::clouds::{tensor, unit_rows};
 use support::close;
+use support::clouds::{tensor, unit_rows};
 
 const N: usize = 300;
 const DIM: usize = 12;
@@ -237,7 +237,8 @@ fn a_layer_without_gradients_refuses_images_that_track_them() {
     assert_refused(net.embed_pooled(&Var::zeros((2, 16), DType::F32, &Device::Cpu).unwrap()), "ResNet::embed_pooled");
 
     let x = Var::zeros((2, 4, 4, 3), DType::F32, &Device::Cpu).unwrap();
-    let (weight, ones) = (Tensor::zeros((1, 1, 3, 3), DType::F32, &Device::Cpu).unwrap(), Tensor::ones(3, DType::F32, &Device::Cpu).unwrap());
+    let (weight, ones) =
+        (Tensor::zeros((1, 1, 3, 3), DType::F32, &Device::Cpu).unwrap(), Tensor::ones(3, DType::F32, &Device::Cpu).unwrap());
     assert_refused(conv2d(&x, &weight, &Conv2d::square(1, 1, 0)), "conv2d");
     assert_refused(max_pool(&x, &Conv2d::square(2, 2, 0)), "max_pool");
     assert_refused(global_average_pool(&x), "global_average_pool");

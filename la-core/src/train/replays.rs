@@ -47,13 +47,7 @@ impl Replays {
     }
 
     /// Does the step by replaying it; none where it must run as it is.
-    pub(super) fn run(
-        &mut self,
-        objective: &Objective,
-        state: &mut TrainState,
-        batch: &Batch,
-        learning_rate: f64,
-    ) -> Result<Option<Loss>> {
+    pub(super) fn run(&mut self, objective: &Objective, state: &mut TrainState, batch: &Batch, learning_rate: f64) -> Result<Option<Loss>> {
         if !state.bank.rows().device().is_cuda() || !objective.depends_on_indices_alone() {
             return Ok(None);
         }
