@@ -9,12 +9,13 @@ use super::{
     },
     F32,
 };
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Tensor, Var};
 use la_core::{
+    autograd,
     kmeans::{cluster, kmeans, ClusterLabels, KmeansConfig},
     loss::{
-        background_neighbors, instance_recognition, instance_recognition_nce, local_aggregation, view_agreement, LaConfig, Loss, LossOutput,
-        NceConfig,
+        background_neighbors, instance_recognition, instance_recognition_nce, local_aggregation, view_agreement, LaConfig, Loss,
+        LossOutput, NceConfig,
     },
     memory_bank::MemoryBank,
     ops::{
@@ -219,4 +220,18 @@ fn empty_clusters_take_the_farthest_points_as_on_the_cpu() {
     let values = Tensor::full(f32::NAN, (4, 4), &Device::Cpu).unwrap().to_device(&device).unwrap();
     let refused = kmeans(&values, &KmeansConfig { num_clusters: 2, ..config }).unwrap_err().to_string();
     assert!(refused.contains("finite"), "{refused}");
+}
+
+#[test]
+fn a_loss_in_candles_graph_does_not_wait_and_equals_the_cpu() {
+    let (device, _guard) = gpu(Precision::F32);
+    let rows = tensor(unit_rows(10, 16, 3, 0.5, 1), 16);
+    let loss = |device: &Device| {
+        let rows = Var::from_tensor(&rows.to_device(device).unwrap()).unwrap();
+        autograd::view_agreement(&autograd::normalize(&rows).unwrap(), 0.2).unwrap()
+    };
+    let (found, expected) = (loss(&device), loss(&Device::Cpu));
+    assert!(found.device().is_cuda() && found.track_op() && found.rank() == 0);
+    // Its gradient takes candle's own kernels, which a build without a toolkit leaves out.
+    close(&here(&found), &expected, F32, "agreement");
 }
