@@ -1,12 +1,14 @@
 //! The network of an exported bundle against the network that was trained, and the browser's pictures against training's.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Module, Tensor, Var};
+use candle_nn::{VarBuilder, VarMap};
 use la_core::augment::center;
 use la_core::data::{Normalization, Picture};
 use la_core::pca::whitening;
 use la_core::preprocess::preprocess;
 use la_core::resnet::{decode, encode, Arch, Encoder, ResNet, ResNetConfig, Stem};
 use la_core::search::{Precision, Preprocessing};
+use std::collections::HashMap;
 
 const CASES: [(Arch, Stem, usize, usize); 4] = [
     (Arch::Resnet18, Stem::Small, 16, 32),
@@ -54,6 +56,51 @@ fn embeddings_are_the_trained_networks_as_closely_as_the_weights_allow() {
             assert!(cosine >= least, "{case:?} {precision}: cosine {cosine}");
         }
     }
+}
+
+#[test]
+fn as_a_candle_module_the_network_gives_the_encoders_embeddings() {
+    let config = ResNetConfig { arch: Arch::Resnet18, stem: Stem::Small, width: 8, embedding_dim: 12 };
+    let (net, images) = (net(&config), images(3, 20, 1));
+    let tensors: HashMap<String, Tensor> = net.tensors().unwrap().into_iter().collect();
+    let file = encode(&net.tensors().unwrap(), Precision::F32).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    std::fs::write(&path, &file).unwrap();
+
+    let expected = Encoder::read(&config, &file).unwrap().embed(&channels_last(&images), 3, 20, 20).unwrap();
+    let built = ResNet::from_var_builder(&config, VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu)).unwrap();
+    for module in [net, built, ResNet::from_file(&path, &Device::Cpu).unwrap()] {
+        // A Module that candle-nn can hold.
+        let found: Vec<f32> = candle_nn::seq().add(module).forward(&images).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(found.len() == expected.len() && worst < 1e-5, "largest difference {worst}");
+    }
+}
+
+#[test]
+fn weights_that_cannot_be_taken_are_refused_by_name() {
+    let config = ResNetConfig { arch: Arch::Resnet18, stem: Stem::Small, width: 2, embedding_dim: 4 };
+    let refusal = |weights| ResNet::from_var_builder(&config, weights).err().expect("a refusal").to_string();
+    let mut tensors: HashMap<String, Tensor> = net(&config).tensors().unwrap().into_iter().collect();
+    tensors.remove("layer3.1.bn2.weight");
+    assert!(refusal(VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu)).contains("layer3.1.bn2.weight"));
+    let variables = VarMap::new();
+    assert!(
+        refusal(VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu)).starts_with("ResNet::from_var_builder carries no gradients")
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("other.safetensors");
+    std::fs::write(&path, "other").unwrap();
+    let error = ResNet::from_file(&path, &Device::Cpu).err().expect("a refusal").to_string();
+    assert!(error.contains("other.safetensors") && error.contains("not a safetensors file"), "{error}");
+}
+
+#[test]
+fn the_error_of_a_candle_module_is_this_crates_in_words() {
+    let net = ResNet::new(&ResNetConfig { width: 2, ..ResNetConfig::default() }, 1, &Device::Cpu).unwrap();
+    let images = Var::zeros((1, 3, 32, 32), DType::F32, &Device::Cpu).unwrap();
+    assert!(Module::forward(&net, &images).unwrap_err().to_string().starts_with("ResNet carries no gradients"));
 }
 
 #[test]

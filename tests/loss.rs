@@ -5,15 +5,29 @@ mod support;
 use candle_core::{Device, Tensor};
 use la_core::{
     kmeans::ClusterLabels,
-    loss::{
-        background_neighbors, close_neighbors, instance_recognition, instance_recognition_nce, local_aggregation, view_agreement, z_over_n,
-        LaConfig, LossOutput, NceConfig,
-    },
+    loss::{self, background_neighbors, close_neighbors, z_over_n, LaConfig, Loss, LossOutput, NceConfig, PendingLoss},
     memory_bank::MemoryBank,
     ops::normalize::{normalize, normalize_backward},
+    Result,
 };
 use support::clouds::{on_threads, tensor, unit_rows};
 use support::{close, golden, Golden};
+
+fn local_aggregation(e: &Tensor, bank: &MemoryBank, indices: &[u32], clusters: &ClusterLabels, config: &LaConfig) -> Result<LossOutput> {
+    loss::local_aggregation(e, bank, indices, clusters, config)?.settle()
+}
+
+fn instance_recognition(e: &Tensor, bank: &MemoryBank, indices: &[u32], temperature: f64) -> Result<LossOutput> {
+    loss::instance_recognition(e, bank, indices, temperature)?.settle()
+}
+
+fn instance_recognition_nce(e: &Tensor, bank: &MemoryBank, indices: &[u32], noise: &[u32], config: &NceConfig) -> Result<LossOutput> {
+    loss::instance_recognition_nce(e, bank, indices, noise, config)?.settle()
+}
+
+fn view_agreement(e: &Tensor, temperature: f64) -> Result<LossOutput> {
+    loss::view_agreement(e, temperature)?.settle()
+}
 
 fn values(t: &Tensor) -> Vec<f32> {
     t.flatten_all().unwrap().to_vec1().unwrap()
@@ -181,10 +195,26 @@ fn views_that_do_not_fit_are_refused() {
     assert!(view_agreement(&broken, 0.1).unwrap().loss.is_nan());
 }
 
+/// `figures` as a GPU leaves them, here on the CPU.
+fn pending(figures: [f32; 2], grad: Vec<f32>) -> Loss {
+    Loss::Pending(PendingLoss { figures: Tensor::new(&figures, &Device::Cpu).unwrap(), grad_embeddings: tensor(grad, 2) })
+}
+
+#[test]
+fn a_loss_on_its_way_is_settled_by_waiting_for_it() {
+    let twice = pending([1.5, 1.0], vec![1.0, 2.0]).plus(pending([0.25, 2.0], vec![0.5, -4.0])).unwrap();
+    assert!(matches!(twice, Loss::Pending(_)) && twice.not_finite().is_none());
+    let known = twice.settle().unwrap();
+    assert_eq!((known.loss, known.num_empty_close, values(&known.grad_embeddings)), (1.75, 3, vec![1.5, -2.0]));
+    // A known loss is not queued again: the sum waits.
+    let mixed = pending([1.5, 1.0], vec![1.0, 2.0]).plus(Loss::Known(known)).unwrap();
+    assert!(matches!(&mixed, Loss::Known(sum) if sum.loss == 3.25 && sum.num_empty_close == 4));
+}
+
 #[test]
 fn two_losses_add_up() {
-    let one = |loss, grad, num_empty_close| LossOutput { loss, grad_embeddings: tensor(grad, 2), num_empty_close, pending: None };
-    let sum = one(1.5, vec![1.0, 2.0], 1).plus(one(0.25, vec![0.5, -4.0], 2)).unwrap();
+    let one = |loss, grad, num_empty_close| Loss::Known(LossOutput { loss, grad_embeddings: tensor(grad, 2), num_empty_close });
+    let sum = one(1.5, vec![1.0, 2.0], 1).plus(one(0.25, vec![0.5, -4.0], 2)).unwrap().settle().unwrap();
     assert_eq!((sum.loss, sum.num_empty_close, values(&sum.grad_embeddings)), (1.75, 3, vec![1.5, -2.0]));
 }
 

@@ -18,7 +18,7 @@ fn net(arch: Arch, stem: Stem, fill: Fill) -> ResNet {
 fn check_eval(file: &str, arch: Arch) {
     let golden = golden(file);
     let net = net(arch, Stem::Imagenet, Fill::of(file));
-    let features = net.forward(golden.get("input")).unwrap();
+    let features = net.features(golden.get("input")).unwrap();
     close(&features.outputs, golden.get("output"), 1e-4, "output");
     for (i, stage) in features.stages.iter().enumerate() {
         let mean = stage.contiguous().unwrap().mean((2, 3)).unwrap();

@@ -8,7 +8,7 @@ use la_core::ops::device;
 #[derive(clap::Args)]
 pub struct MachineArgs {
     /// Where the network computes
-    #[arg(long, global = true, value_name = "cpu|cuda|cuda:I|metal", default_value = "cpu")]
+    #[arg(long, global = true, value_name = "cpu|cuda|cuda:I", default_value = "cpu")]
     pub device: String,
     /// Threads that compute [default: one for each core]; no result depends on it
     #[arg(long, global = true, value_name = "T")]
@@ -39,16 +39,10 @@ fn open(name: &str) -> anyhow::Result<Device> {
     let index: usize = index.parse().with_context(|| format!("--device {name}: expected a number after the colon, got {index:?}"))?;
     match kind {
         "cpu" if name == "cpu" => Ok(Device::Cpu),
-        "cuda" if !device::HAS_CUDA => bail!(way_out(name, "CUDA", "tests/build_cuda")),
+        "cuda" if !device::HAS_CUDA => bail!(
+            "--device {name}: this la-cli was built without CUDA; build it with `tests/build_cuda`, or leave --device out to use the CPU"
+        ),
         "cuda" => device::open_cuda(index).with_context(|| format!("--device {name} cannot be opened")),
-        "metal" if !candle_core::utils::metal_is_available() => {
-            bail!(way_out(name, "Metal", "cargo build --release -p la-cli --features metal"))
-        }
-        "metal" => Device::new_metal(index).with_context(|| format!("--device {name} cannot be opened")),
-        _ => bail!("--device must be cpu, cuda, cuda:I or metal, got {name:?}"),
+        _ => bail!("--device must be cpu, cuda or cuda:I, got {name:?}"),
     }
-}
-
-fn way_out(device: &str, name: &str, build: &str) -> String {
-    format!("--device {device}: this la-cli was built without {name}; build it with `{build}`, or leave --device out to use the CPU")
 }

@@ -36,6 +36,16 @@ impl From<candle_core::Error> for Error {
     }
 }
 
+/// For candle's traits, such as `Module`, whose methods give candle's error.
+impl From<Error> for candle_core::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Candle(error) => error,
+            other => Self::wrap(other),
+        }
+    }
+}
+
 impl Error {
     /// The error of a GPU without memory left, with what was asked for in words.
     pub(crate) fn gpu_memory_full(asked: &str) -> Self {

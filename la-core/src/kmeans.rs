@@ -2,7 +2,7 @@
 
 use crate::{
     error::bail,
-    ops::{assign::Points, device::on_gpu, host, parallel, resident::Resident},
+    ops::{assign::Points, device::on_gpu, gradients::refuse_tracked, host, parallel, resident::Resident},
     rng::{Rng, Stream},
     Result,
 };
@@ -45,7 +45,8 @@ pub struct Kmeans {
 ///
 /// The result depends on the points and the configuration alone, not on the number of threads.
 ///
-/// Fails where there are fewer points than clusters, no cluster is asked for, or a point is not finite.
+/// Fails where there are fewer points than clusters, no cluster is asked for, a point is not finite, or the points track
+/// gradients.
 pub fn kmeans(points: &Tensor, config: &KmeansConfig) -> Result<Kmeans> {
     let points = Checked::new(points, config)?;
     on_gpu!(points.rows, crate::ops::cuda::kmeans::run(&points.rows, &starts(points.rows.dims()[0], config), config.max_iters));
@@ -141,6 +142,7 @@ struct Checked {
 
 impl Checked {
     fn new(points: &Tensor, config: &KmeansConfig) -> Result<Self> {
+        refuse_tracked(points, "k-means")?;
         let (n, dim) = points.dims2()?;
         if config.num_clusters == 0 || n < config.num_clusters {
             bail!("number of clusters must be in 1..={n}, the number of points, got {}", config.num_clusters);

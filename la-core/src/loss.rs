@@ -8,7 +8,7 @@ use crate::{
     error::bail,
     kmeans::ClusterLabels,
     memory_bank::MemoryBank,
-    ops::{device::on_gpu, host, mean::sum, nearest, parallel, row_sums::add_chosen_rows},
+    ops::{device::on_gpu, gradients::refuse_tracked, host, mean::sum, nearest, parallel, row_sums::add_chosen_rows},
     Result,
 };
 use candle_core::Tensor;
@@ -24,51 +24,91 @@ const EPSILON: f64 = 1e-7;
 /// What an objective gives.
 #[derive(Debug, Clone)]
 pub struct LossOutput {
-    /// Mean over the batch; NaN where an embedding is NaN or infinite.
+    /// Mean over the batch; NaN only where an embedding is NaN or infinite.
     pub loss: f32,
     /// `(B, D)`: the gradient of the mean by the unit embeddings.
     pub grad_embeddings: Tensor,
     /// Embeddings with no close neighbour among their background neighbours: they pull nowhere. 0 in instance recognition.
     pub num_empty_close: usize,
-    /// Where the work was left to a GPU: `(2,)` on it, the two numbers above, which hold NaN and 0 until [`LossOutput::settle`].
-    pub pending: Option<Tensor>,
 }
 
-impl LossOutput {
-    /// Waits for the GPU where `loss` and `num_empty_close` are still there.
-    pub fn settle(&mut self) -> Result<()> {
-        if let Some(figures) = self.pending.take() {
-            let figures = figures.to_vec1::<f32>()?;
-            (self.loss, self.num_empty_close) = (figures[0], figures[1] as usize);
+/// A loss as an objective returns it: known on the CPU, still on its way on a GPU.
+#[derive(Debug, Clone)]
+pub enum Loss {
+    /// It is computed.
+    Known(LossOutput),
+    /// A GPU computes it, and was not waited for.
+    Pending(PendingLoss),
+}
+
+/// A loss that a GPU computes.
+#[derive(Debug, Clone)]
+pub struct PendingLoss {
+    /// `(2,)` on the GPU: the mean loss, and how many embeddings have no close neighbour.
+    pub figures: Tensor,
+    /// `(B, D)` on the GPU: the gradient of the mean by the unit embeddings.
+    pub grad_embeddings: Tensor,
+}
+
+impl Loss {
+    /// The loss and its gradient; waits for the GPU where they are still there.
+    pub fn settle(self) -> Result<LossOutput> {
+        match self {
+            Self::Known(output) => Ok(output),
+            Self::Pending(pending) => pending.settle(),
         }
-        Ok(())
+    }
+
+    /// `(B, D)`: the gradient of the mean by the unit embeddings, without waiting for a GPU.
+    pub fn grad_embeddings(&self) -> &Tensor {
+        match self {
+            Self::Known(output) => &output.grad_embeddings,
+            Self::Pending(pending) => &pending.grad_embeddings,
+        }
+    }
+
+    /// The loss where it is known to be NaN or infinite; nothing where it is finite or still on its way.
+    pub fn not_finite(&self) -> Option<f32> {
+        match self {
+            Self::Known(output) if !output.loss.is_finite() => Some(output.loss),
+            _ => None,
+        }
     }
 
     /// The sum of two losses over the same embeddings; waits for a GPU only where one of them is there and the other is not.
-    pub fn plus(mut self, mut other: Self) -> Result<Self> {
-        let grad_embeddings = sum(&self.grad_embeddings, &other.grad_embeddings)?;
-        if let (Some(figures), Some(others)) = (&self.pending, &other.pending) {
-            return Ok(Self { grad_embeddings, pending: Some(sum(figures, others)?), ..self });
+    ///
+    /// Fails where their shapes differ.
+    pub fn plus(self, other: Self) -> Result<Self> {
+        let grad_embeddings = sum(self.grad_embeddings(), other.grad_embeddings())?;
+        if let (Self::Pending(ours), Self::Pending(others)) = (&self, &other) {
+            return Ok(Self::Pending(PendingLoss { figures: sum(&ours.figures, &others.figures)?, grad_embeddings }));
         }
-        self.settle()?;
-        other.settle()?;
-        Ok(Self {
-            loss: self.loss + other.loss,
+        let (ours, others) = (self.settle()?, other.settle()?);
+        Ok(Self::Known(LossOutput {
+            loss: ours.loss + others.loss,
             grad_embeddings,
-            num_empty_close: self.num_empty_close + other.num_empty_close,
-            pending: None,
-        })
+            num_empty_close: ours.num_empty_close + others.num_empty_close,
+        }))
+    }
+}
+
+impl PendingLoss {
+    fn settle(self) -> Result<LossOutput> {
+        let figures = self.figures.to_vec1::<f32>()?;
+        Ok(LossOutput { loss: figures[0], grad_embeddings: self.grad_embeddings, num_empty_close: figures[1] as usize })
     }
 
     /// What a replayed step gives: its figures alone, with nothing left to do for its gradient.
     #[cfg_attr(not(feature = "train"), allow(dead_code))]
     pub(crate) fn of_figures(figures: Tensor) -> Self {
-        Self::pending(figures.clone(), figures)
+        Self { grad_embeddings: figures.clone(), figures }
     }
+}
 
-    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
-    fn pending(figures: Tensor, grad_embeddings: Tensor) -> Self {
-        Self { loss: f32::NAN, grad_embeddings, num_empty_close: 0, pending: Some(figures) }
+#[cfg(feature = "cuda")]
+impl From<crate::ops::cuda::loss::Found> for Loss {
+    fn from(found: crate::ops::cuda::loss::Found) -> Self {
+        Self::Pending(PendingLoss { figures: found.figures, grad_embeddings: found.grad })
     }
 }
 
@@ -103,8 +143,10 @@ pub struct Background {
 ///
 /// - `embeddings` `(B, D)`: unit rows.
 ///
-/// Fails where `num_background` is not in 1..=N, the dimension is not the bank's, or an embedding is not finite.
+/// Fails where `num_background` is not in 1..=N, the dimension is not the bank's, an embedding is not finite, or the
+/// embeddings track gradients.
 pub fn background_neighbors(embeddings: &Tensor, bank: &MemoryBank, num_background: usize) -> Result<Background> {
+    refuse_tracked(embeddings, "background_neighbors")?;
     let (_, dim) = embeddings.dims2()?;
     if dim != bank.dim() {
         bail!("embeddings must have the bank's dimension {}, got {dim}", bank.dim());
@@ -159,14 +201,16 @@ pub fn close_neighbors(background: &Background, indices: &[u32], clusters: &Clus
 /// - `embeddings` `(B, D)`: unit rows; `indices` `(B,)`: their images.
 /// - `clusters` `(H, N)`: a label for every row of the bank.
 ///
-/// Fails where sizes do not fit, `num_background` is not in 1..=N, or `temperature` is not above 0.
+/// Fails where sizes do not fit, `num_background` is not in 1..=N, `temperature` is not above 0, or the embeddings track gradients
+/// ([`crate::autograd::local_aggregation`] carries them).
 pub fn local_aggregation(
     embeddings: &Tensor,
     bank: &MemoryBank,
     indices: &[u32],
     clusters: &ClusterLabels,
     config: &LaConfig,
-) -> Result<LossOutput> {
+) -> Result<Loss> {
+    refuse_tracked(embeddings, "loss::local_aggregation")?;
     check_temperature(config.temperature)?;
     bank.check_batch(indices, embeddings)?;
     if clusters.num_images() != bank.len() {
@@ -180,14 +224,14 @@ pub fn local_aggregation(
             &crate::ops::cuda::loss::Labels::on(clusters, embeddings.device())?,
             config.num_background,
         )?;
-        Ok(LossOutput::pending(found.figures, found.grad))
+        Ok(found.into())
     });
     if !is_finite(embeddings)? {
-        return not_a_number(embeddings);
+        return Ok(not_a_number(embeddings));
     }
     let background = background_neighbors(embeddings, bank, config.num_background)?;
     let is_close = close_neighbors(&background, indices, clusters)?;
-    aggregate(&background, &is_close, bank, config)
+    Ok(Loss::Known(aggregate(&background, &is_close, bank, config)?))
 }
 
 /// Loss and gradient from the neighbours.
@@ -208,7 +252,6 @@ fn aggregate(background: &Background, is_close: &[bool], bank: &MemoryBank, conf
         loss: (rows.iter().map(|row| row.0).sum::<f64>() / batch as f64) as f32,
         num_empty_close: rows.iter().filter(|row| row.1).count(),
         grad_embeddings: host::tensor(rows.into_iter().flat_map(|row| row.2).collect(), (batch, dim)),
-        pending: None,
     })
 }
 
@@ -257,7 +300,7 @@ fn is_finite(tensor: &Tensor) -> Result<bool> {
 }
 
 /// The loss of embeddings that are not finite, for the caller to see and stop.
-fn not_a_number(embeddings: &Tensor) -> Result<LossOutput> {
+fn not_a_number(embeddings: &Tensor) -> Loss {
     let grad_embeddings = host::tensor(vec![f32::NAN; embeddings.elem_count()], embeddings.dims());
-    Ok(LossOutput { loss: f32::NAN, grad_embeddings, num_empty_close: 0, pending: None })
+    Loss::Known(LossOutput { loss: f32::NAN, grad_embeddings, num_empty_close: 0 })
 }

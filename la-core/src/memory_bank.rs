@@ -2,7 +2,7 @@
 
 use crate::{
     error::bail,
-    ops::{device::on_gpu, host, normalize::scale_row, parallel, row_sums::dot},
+    ops::{device::on_gpu, gradients::refuse_tracked, host, normalize::scale_row, parallel, row_sums::dot},
     rng::{Rng, Stream},
     Result,
 };
@@ -36,8 +36,9 @@ impl MemoryBank {
 
     /// A bank of these rows `(N, D)`, normalised.
     ///
-    /// Fails on a row that holds NaN or infinity or is all zeros, and names it.
+    /// Fails on a row that holds NaN or infinity or is all zeros, and names it; and on rows that track gradients.
     pub fn from_tensor(rows: Tensor) -> Result<Self> {
+        refuse_tracked(&rows, "MemoryBank::from_tensor")?;
         let (n, dim) = rows.dims2()?;
         if n == 0 || dim == 0 {
             bail!("memory bank must have at least one row and one dimension, got ({n}, {dim})");
@@ -75,9 +76,11 @@ impl MemoryBank {
     /// - `embeddings` `(B, D)`: unit rows.
     /// - `bank_momentum`: `m`, the share of the old row kept, in [0, 1); 0.5 as published.
     ///
-    /// Fails on shapes that do not fit, an index beyond the bank, and embeddings that are not finite; the bank is then unchanged.
+    /// Fails on shapes that do not fit, an index beyond the bank, and embeddings that are not finite or track gradients; the bank is
+    /// then unchanged.
     /// On a GPU, which is not waited for, an embedding that is not finite leaves its row unchanged instead.
     pub fn update(&mut self, indices: &[u32], embeddings: &Tensor, bank_momentum: f32) -> Result<()> {
+        refuse_tracked(embeddings, "MemoryBank::update")?;
         if !(0.0..1.0).contains(&bank_momentum) {
             bail!("memory bank momentum must be in [0, 1), got {bank_momentum}");
         }

@@ -1,5 +1,8 @@
 //! Stochastic gradient descent with momentum, and learning rates as pure functions of the step.
 
+#[cfg(feature = "train")]
+mod vars;
+
 use crate::{
     error::bail,
     ops::{
@@ -12,6 +15,9 @@ use crate::{
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+
+#[cfg(feature = "train")]
+pub use vars::{VarSgd, VarSgdConfig};
 
 /// What SGD needs beside the learning rate.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -28,7 +34,7 @@ impl Default for SgdConfig {
     }
 }
 
-/// SGD as PyTorch computes it: `v ← momentum · v + (g + decay · w)`, `w ← w − lr · v`.
+/// SGD as PyTorch computes it: `v ← momentum · v + (g + decay · w)`, `w ← w − lr · v`, over a [`ResNet`]'s parameters.
 pub struct Sgd {
     config: SgdConfig,
     velocities: Vec<(String, Tensor)>,

@@ -18,7 +18,7 @@ use crate::{
     checkpoint::TrainState,
     config::TrainConfig,
     data::{Batch, Splits},
-    loss::LossOutput,
+    loss::Loss,
     ops::normalize::{normalize, normalize_backward},
     resnet::ResNet,
     Result,
@@ -80,23 +80,22 @@ impl Trainer<'_> {
             None => step(&objective, &mut self.state, &batch.images, &batch.indices, learning_rate)?,
         };
         self.note_refusal();
-        if loss.pending.is_none() && !loss.loss.is_finite() {
-            let step = self.state.position.step;
-            return Err(self.diverged(loss.loss, step));
+        if let Some(loss) = loss.not_finite() {
+            return Err(self.diverged(loss, self.state.position.step));
         }
         self.count_step(batch, loss, started.elapsed())
     }
 }
 
 /// Embeds the images, and moves the weights and the bank; a loss that is NaN or infinite moves nothing.
-fn step(objective: &Objective, state: &mut TrainState, images: &Tensor, indices: &[u32], learning_rate: f64) -> Result<LossOutput> {
+fn step(objective: &Objective, state: &mut TrainState, images: &Tensor, indices: &[u32], learning_rate: f64) -> Result<Loss> {
     let (outputs, cache) = state.net.forward_train(images)?;
     let (embeddings, norms) = normalize(&outputs)?;
     let loss = objective.loss(&embeddings, state, indices)?;
-    if loss.pending.is_none() && !loss.loss.is_finite() {
+    if loss.not_finite().is_some() {
         return Ok(loss);
     }
-    state.net.backward(cache, &normalize_backward(&embeddings, &norms, &loss.grad_embeddings)?)?;
+    state.net.backward(cache, &normalize_backward(&embeddings, &norms, loss.grad_embeddings())?)?;
     state.sgd.step(&mut state.net, learning_rate)?;
     objective.update_bank(&embeddings, state, indices)?;
     Ok(loss)

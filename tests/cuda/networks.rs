@@ -29,7 +29,7 @@ fn check_eval(file: &str, arch: Arch, (precision, tolerance): (Precision, f32)) 
     let (device, _guard) = gpu(precision);
     let golden = golden(file);
     let net = net(arch, Stem::Imagenet, Fill::of(file), &device);
-    close(&here(&net.forward(golden.get("input")).unwrap().outputs), golden.get("output"), tolerance, "output");
+    close(&here(&net.features(golden.get("input")).unwrap().outputs), golden.get("output"), tolerance, "output");
     close(&here(&net.embed(golden.get("input")).unwrap()), golden.get("embedding"), tolerance, "embedding");
 }
 

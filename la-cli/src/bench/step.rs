@@ -5,7 +5,7 @@ use super::{count, made_up, NetworkArgs};
 use candle_core::{Device, Tensor};
 use la_core::config::TrainConfig;
 use la_core::kmeans::ClusterLabels;
-use la_core::loss::{local_aggregation, LaConfig};
+use la_core::loss::{local_aggregation, LaConfig, Loss};
 use la_core::memory_bank::MemoryBank;
 use la_core::ops::device::{profile, set_precision, Precision, Share};
 use la_core::ops::normalize::{normalize, normalize_backward};
@@ -177,8 +177,12 @@ impl Workload {
         let (embeddings, norms) = normalize(&outputs)?;
         let forward = watch.lap();
         let loss = local_aggregation(&embeddings, &self.bank, indices, &self.clusters, &self.loss)?;
-        let grad_outputs = normalize_backward(&embeddings, &norms, &loss.grad_embeddings)?;
-        let (figures, loss) = (loss.pending, watch.lap());
+        let grad_outputs = normalize_backward(&embeddings, &norms, loss.grad_embeddings())?;
+        let figures = match loss {
+            Loss::Pending(loss) => Some(loss.figures),
+            Loss::Known(_) => None,
+        };
+        let loss = watch.lap();
         self.net.backward(cache, &grad_outputs)?;
         let backward = watch.lap();
         self.sgd.step(&mut self.net, self.recipe.lr)?;

@@ -63,7 +63,7 @@ pub fn embed_source(net: &ResNet, source: &Arc<dyn Source>, config: &BatchConfig
 ///
 /// `progress` is told how many images are done. Fails where there is no image, or none can be read.
 pub fn pooled_features(net: &ResNet, source: &Arc<dyn Source>, config: &BatchConfig, progress: &mut dyn FnMut(usize)) -> Result<Rows> {
-    collect(source, config, progress, |images| Ok(net.forward(images)?.pooled))
+    collect(source, config, progress, |images| Ok(net.features(images)?.pooled))
 }
 
 /// What a read-out maps, `(N, F)`, of every image of `source`: see [`ResNet::readout_features`].

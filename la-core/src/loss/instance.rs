@@ -1,10 +1,11 @@
 //! Instance recognition: each image is a class of its own (Wu et al. 2018, <https://arxiv.org/abs/1805.01978>).
 
-use super::{check_temperature, is_finite, not_a_number, values, LossOutput};
+use super::{check_temperature, is_finite, not_a_number, values, Loss, LossOutput};
 use crate::{
     memory_bank::MemoryBank,
     ops::{
         device::on_gpu,
+        gradients::refuse_tracked,
         host, parallel,
         products::Panels,
         row_sums::{add_weighted_rows, dot},
@@ -25,17 +26,19 @@ const MAX_PARTS: usize = 64;
 /// - `embeddings` `(B, D)`: unit rows; `indices` `(B,)`: their images.
 ///
 /// Scores are streamed: memory beyond the gradient does not grow with the bank.
-/// Fails where sizes do not fit or `temperature` is not above 0.
-pub fn instance_recognition(embeddings: &Tensor, bank: &MemoryBank, indices: &[u32], temperature: f64) -> Result<LossOutput> {
+/// Fails where sizes do not fit, `temperature` is not above 0, or the embeddings track gradients
+/// ([`crate::autograd::instance_recognition`] carries them).
+pub fn instance_recognition(embeddings: &Tensor, bank: &MemoryBank, indices: &[u32], temperature: f64) -> Result<Loss> {
+    refuse_tracked(embeddings, "loss::instance_recognition")?;
     check_temperature(temperature)?;
     bank.check_batch(indices, embeddings)?;
     on_gpu!(embeddings, {
         let inputs = crate::ops::cuda::loss::Inputs { embeddings, rows: bank.rows(), indices, temperature };
         let found = crate::ops::cuda::loss::softmax(&inputs)?;
-        Ok(LossOutput::pending(found.figures, found.grad))
+        Ok(found.into())
     });
     if !is_finite(embeddings)? {
-        return not_a_number(embeddings);
+        return Ok(not_a_number(embeddings));
     }
     let (batch, dim) = (indices.len(), bank.dim());
     let queries = values(embeddings)?;
@@ -55,7 +58,7 @@ pub fn instance_recognition(embeddings: &Tensor, bank: &MemoryBank, indices: &[u
             }
         }
         let loss = (loss / batch as f64) as f32;
-        LossOutput { loss, grad_embeddings: host::tensor(grad, (batch, dim)), num_empty_close: 0, pending: None }
+        Loss::Known(LossOutput { loss, grad_embeddings: host::tensor(grad, (batch, dim)), num_empty_close: 0 })
     })
 }
 

@@ -3,13 +3,14 @@
 use super::{
     check_temperature,
     instance::{part_rows, BLOCK_ROWS},
-    is_finite, not_a_number, values, LossOutput,
+    is_finite, not_a_number, values, Loss, LossOutput,
 };
 use crate::{
     error::bail,
     memory_bank::MemoryBank,
     ops::{
         device::on_gpu,
+        gradients::refuse_tracked,
         host, parallel,
         products::Panels,
         row_sums::{add_chosen_rows, add_weighted_rows, dots},
@@ -53,14 +54,16 @@ pub fn z_over_n(dim: usize, temperature: f64) -> f64 {
 /// - `embeddings` `(B, D)`: unit rows; `indices` `(B,)`: their images.
 /// - `noise_indices` `(B, m)`: rows drawn uniformly with replacement.
 ///
-/// Fails where sizes do not fit, an index is beyond the bank, or a setting is not above 0.
+/// Fails where sizes do not fit, an index is beyond the bank, a setting is not above 0, or the embeddings track gradients
+/// ([`crate::autograd::instance_recognition_nce`] carries them).
 pub fn instance_recognition_nce(
     embeddings: &Tensor,
     bank: &MemoryBank,
     indices: &[u32],
     noise_indices: &[u32],
     config: &NceConfig,
-) -> Result<LossOutput> {
+) -> Result<Loss> {
+    refuse_tracked(embeddings, "loss::instance_recognition_nce")?;
     check_temperature(config.temperature)?;
     bank.check_batch(indices, embeddings)?;
     check_noise(noise_indices, indices.len(), bank, config)?;
@@ -68,10 +71,10 @@ pub fn instance_recognition_nce(
         let inputs = crate::ops::cuda::loss::Inputs { embeddings, rows: bank.rows(), indices, temperature: config.temperature };
         let nce = Nce::new(bank.len(), noise_indices.len() / indices.len(), config, indices.len());
         let found = crate::ops::cuda::loss::nce(&inputs, noise_indices, (nce.log_odds, nce.epsilon_cost))?;
-        Ok(LossOutput::pending(found.figures, found.grad))
+        Ok(found.into())
     });
     if !is_finite(embeddings)? {
-        return not_a_number(embeddings);
+        return Ok(not_a_number(embeddings));
     }
     let (batch, dim) = (indices.len(), bank.dim());
     let (queries, num_noise) = (values(embeddings)?, noise_indices.len() / batch);
@@ -85,12 +88,8 @@ pub fn instance_recognition_nce(
     let loss: f64 = rows.losses.iter().zip(&own).map(|(noise, own)| noise + own.0).sum();
     let own_grads = own.iter().flat_map(|own| &own.1);
     let grad = rows.grads.iter().zip(own_grads).map(|(noise, own)| noise + own).collect();
-    Ok(LossOutput {
-        loss: (loss / batch as f64) as f32,
-        grad_embeddings: host::tensor(grad, (batch, dim)),
-        num_empty_close: 0,
-        pending: None,
-    })
+    let grad_embeddings = host::tensor(grad, (batch, dim));
+    Ok(Loss::Known(LossOutput { loss: (loss / batch as f64) as f32, grad_embeddings, num_empty_close: 0 }))
 }
 
 fn check_noise(noise_indices: &[u32], batch: usize, bank: &MemoryBank, config: &NceConfig) -> Result<()> {

@@ -1,9 +1,9 @@
 //! Agreement of two views of each image, judged among the fresh embeddings of one step.
 
-use super::{check_temperature, is_finite, log_share, not_a_number, values, LogShare, LossOutput};
+use super::{check_temperature, is_finite, log_share, not_a_number, values, LogShare, Loss, LossOutput};
 use crate::{
     error::bail,
-    ops::{device::on_gpu, host, parallel, row_sums::dot},
+    ops::{device::on_gpu, gradients::refuse_tracked, host, parallel, row_sums::dot},
     Result,
 };
 use candle_core::Tensor;
@@ -15,8 +15,10 @@ use candle_core::Tensor;
 ///
 /// - `embeddings` `(2 B, D)`: unit rows, the first view of all images first.
 ///
-/// Fails where the number of rows is odd or 0, or `temperature` is not above 0.
-pub fn view_agreement(embeddings: &Tensor, temperature: f64) -> Result<LossOutput> {
+/// Fails where the number of rows is odd or 0, `temperature` is not above 0, or the embeddings track gradients
+/// ([`crate::autograd::view_agreement`] carries them).
+pub fn view_agreement(embeddings: &Tensor, temperature: f64) -> Result<Loss> {
+    refuse_tracked(embeddings, "loss::view_agreement")?;
     check_temperature(temperature)?;
     let (n, dim) = embeddings.dims2()?;
     if n == 0 || n % 2 != 0 {
@@ -24,10 +26,10 @@ pub fn view_agreement(embeddings: &Tensor, temperature: f64) -> Result<LossOutpu
     }
     on_gpu!(embeddings, {
         let found = crate::ops::cuda::loss::agreement(embeddings, temperature)?;
-        Ok(LossOutput::pending(found.figures, found.grad))
+        Ok(found.into())
     });
     if !is_finite(embeddings)? {
-        return not_a_number(embeddings);
+        return Ok(not_a_number(embeddings));
     }
     let rows = values(embeddings)?;
     let row = |i: usize| &rows[i * dim..][..dim];
@@ -48,7 +50,7 @@ pub fn view_agreement(embeddings: &Tensor, temperature: f64) -> Result<LossOutpu
     });
     let loss = shares.iter().map(|share| share.loss).sum::<f64>() / n as f64;
     let grad_embeddings = host::tensor(grads.concat(), (n, dim));
-    Ok(LossOutput { loss: loss as f32, grad_embeddings, num_empty_close: 0, pending: None })
+    Ok(Loss::Known(LossOutput { loss: loss as f32, grad_embeddings, num_empty_close: 0 }))
 }
 
 fn others(n: usize, i: usize) -> impl Iterator<Item = usize> {

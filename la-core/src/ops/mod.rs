@@ -8,6 +8,7 @@ pub mod conv2d;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
 pub mod device;
+pub(crate) mod gradients;
 pub(crate) mod host;
 pub(crate) mod mean;
 #[cfg(feature = "train")]

@@ -1,6 +1,6 @@
 //! Rows brought to unit length, and the gradient through that.
 
-use super::{device::on_gpu, host, parallel, row_sums::dot};
+use super::{device::on_gpu, gradients::refuse_tracked, host, parallel, row_sums::dot};
 use crate::{error::bail, Result};
 use candle_core::Tensor;
 
@@ -14,8 +14,10 @@ const MIN_NORM: f32 = 1e-12;
 ///
 /// - `x` `(B, D)` f32.
 ///
-/// Gives the unit rows `(B, D)` and the norms `(B,)`, which [`normalize_backward`] needs.
+/// Gives the unit rows `(B, D)` and the norms `(B,)`, which [`normalize_backward`] needs. Fails where a row is empty, or `x` tracks gradients
+/// ([`crate::autograd::normalize`] carries them).
 pub fn normalize(x: &Tensor) -> Result<(Tensor, Tensor)> {
+    refuse_tracked(x, "normalize")?;
     let (n, dim) = x.dims2()?;
     if dim == 0 {
         bail!("rows to normalise must have at least one value, got shape ({n}, {dim})");
@@ -50,6 +52,7 @@ pub(crate) fn scale_row(row: &mut [f32], norm: f32) {
 /// - `unit` `(B, D)` and `norms` `(B,)`: what [`normalize`] gave.
 /// - `grad` `(B, D)`: the gradient by the unit rows.
 pub fn normalize_backward(unit: &Tensor, norms: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    refuse_tracked(grad, "normalize_backward")?;
     let (n, dim) = unit.dims2()?;
     if grad.dims() != [n, dim] || norms.dims() != [n] {
         bail!("gradient and norms must have shapes ({n}, {dim}) and ({n}), got {:?} and {:?}", grad.dims(), norms.dims());

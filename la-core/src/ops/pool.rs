@@ -3,6 +3,7 @@
 use super::{
     conv2d::Conv2d,
     device::on_gpu,
+    gradients::refuse_tracked,
     host::{read, scratch, tensor},
     parallel::{for_each, for_each_chunk, SharedMut},
     simd::{dispatch, Simd},
@@ -26,7 +27,10 @@ enum Taps {
 }
 
 /// Largest value of each window of `x` `(B, H, W, C)`; padding never wins, the first of equal values does.
+///
+/// Fails where the window does not fit, or `x` tracks gradients.
 pub fn max_pool(x: &Tensor, window: &Conv2d) -> Result<(Tensor, MaxIndices)> {
+    refuse_tracked(x, "max_pool")?;
     let (batch, height, width, channels) = x.dims4()?;
     let Some((oh, ow)) = window.output_size((height, width)).filter(|_| window.padding < window.kernel.0.min(window.kernel.1)) else {
         bail!("max-pool: a {:?} window with padding {} does not fit a {height}x{width} image", window.kernel, window.padding);
@@ -102,8 +106,9 @@ pub fn max_pool_backward(grad: &Tensor, indices: &MaxIndices) -> Result<Tensor> 
     Ok(tensor(out, indices.input))
 }
 
-/// Mean over height and width: `(B, H, W, C)` to `(B, C)`.
+/// Mean over height and width: `(B, H, W, C)` to `(B, C)`. Fails where `x` tracks gradients.
 pub fn global_average_pool(x: &Tensor) -> Result<Tensor> {
+    refuse_tracked(x, "global_average_pool")?;
     let (batch, height, width, channels) = x.dims4()?;
     on_gpu!(x, super::cuda::pool::mean(x));
     let pixels = height * width;

@@ -8,6 +8,7 @@ mod decode;
 mod encode;
 mod encoder;
 mod layers;
+mod module;
 mod weights;
 
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
     ops::{
         conv2d::Conv2d,
         device::activations,
+        gradients::refuse_tracked,
         normalize::normalize,
         pool::{global_average_pool, global_average_pool_backward, max_pool, max_pool_backward, MaxIndices},
     },
@@ -82,8 +84,8 @@ impl ResNet {
         std::iter::once(&mut self.stem).chain(blocks).for_each(|unit| unit.is_moving = false);
     }
 
-    /// Eval mode: `images` `(B, 3, H, W)` through every stage.
-    pub fn forward(&self, images: &Tensor) -> Result<Features> {
+    /// Eval mode: what every stage gives for `images` `(B, 3, H, W)`.
+    pub fn features(&self, images: &Tensor) -> Result<Features> {
         let mut x = self.stem_eval(images)?;
         let mut stages = Vec::with_capacity(self.stages.len());
         for stage in &self.stages {
@@ -108,8 +110,9 @@ impl ResNet {
     }
 
     /// Eval mode: the unit-length embeddings `(B, D)` that [`ResNet::embed`] gives, from the pooled features `(B, C)` of
-    /// [`ResNet::forward`].
+    /// [`ResNet::features`].
     pub fn embed_pooled(&self, pooled: &Tensor) -> Result<Tensor> {
+        refuse_tracked(pooled, "ResNet::embed_pooled")?;
         let outputs = self.fc.forward(&pooled.to_device(self.fc.bias.value.device())?)?;
         Ok(normalize(&outputs)?.0)
     }
@@ -187,6 +190,7 @@ impl ResNet {
 
     /// `(B, 3, H, W)` images as contiguous `(B, H, W, 3)` on the network's device: free where they already lie so in memory.
     fn channels_last(&self, images: &Tensor) -> Result<Tensor> {
+        refuse_tracked(images, "ResNet")?;
         let (batch, channels, height, width) = images.dims4()?;
         let is_given = images.dtype() == DType::F32 || (images.device().is_cuda() && images.dtype() == DType::BF16);
         if channels != 3 || batch == 0 || !is_given {

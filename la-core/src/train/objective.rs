@@ -5,7 +5,7 @@ use crate::{
     checkpoint::TrainState,
     config::{Fit, Ir},
     error::bail,
-    loss::{instance_recognition, instance_recognition_nce, local_aggregation, view_agreement, z_over_n, LaConfig, LossOutput, NceConfig},
+    loss::{instance_recognition, instance_recognition_nce, local_aggregation, view_agreement, z_over_n, LaConfig, Loss, NceConfig},
     ops::mean::half_sum,
     rng::{Rng, Stream},
     Result,
@@ -60,7 +60,7 @@ impl Objective {
     /// Two views must agree, judged among the step's own embeddings: with the bank for judge, which lags behind, all that is
     /// fresh could be told from all that is old, and nothing else would be learned. Local aggregation adds the bank's
     /// neighbours, which are all as old, for each of the views.
-    pub(super) fn loss(&self, embeddings: &Tensor, state: &TrainState, indices: &[u32]) -> Result<LossOutput> {
+    pub(super) fn loss(&self, embeddings: &Tensor, state: &TrainState, indices: &[u32]) -> Result<Loss> {
         if self.views == 1 {
             return self.view_loss(embeddings, state, indices);
         }
@@ -81,7 +81,7 @@ impl Objective {
         state.bank.update(indices, &half_sum(&first, &second)?, momentum)
     }
 
-    fn view_loss(&self, embeddings: &Tensor, state: &TrainState, indices: &[u32]) -> Result<LossOutput> {
+    fn view_loss(&self, embeddings: &Tensor, state: &TrainState, indices: &[u32]) -> Result<Loss> {
         let bank = &state.bank;
         match (self.phase, &state.clusters) {
             (Phase::La, Some(clusters)) => {

@@ -5,7 +5,7 @@ use crate::{
     checkpoint::TrainState,
     data::Batch,
     error::bail,
-    loss::LossOutput,
+    loss::{Loss, PendingLoss},
     ops::replay::{Recording, Replay},
     Result,
 };
@@ -47,13 +47,7 @@ impl Replays {
     }
 
     /// Does the step by replaying it; none where it must run as it is.
-    pub(super) fn run(
-        &mut self,
-        objective: &Objective,
-        state: &mut TrainState,
-        batch: &Batch,
-        learning_rate: f64,
-    ) -> Result<Option<LossOutput>> {
+    pub(super) fn run(&mut self, objective: &Objective, state: &mut TrainState, batch: &Batch, learning_rate: f64) -> Result<Option<Loss>> {
         if !state.bank.rows().device().is_cuda() || !objective.depends_on_indices_alone() {
             return Ok(None);
         }
@@ -75,15 +69,15 @@ impl Replays {
         }
         let Seen::Recorded(replay) = &self.seen else { return Ok(None) };
         let indices = batch.indices.repeat(objective.views());
-        Ok(Some(LossOutput::of_figures(replay.run(&batch.images, &indices, learning_rate)?)))
+        Ok(Some(Loss::Pending(PendingLoss::of_figures(replay.run(&batch.images, &indices, learning_rate)?))))
     }
 }
 
 fn record(objective: &Objective, state: &mut TrainState, batch: &Batch) -> Result<Recording> {
     let device = state.bank.rows().device().clone();
     let num_indices = batch.indices.len() * objective.views();
-    Replay::record(&device, &batch.images, num_indices, |images| match step(objective, state, images, &batch.indices, 0.0)?.pending {
-        Some(figures) => Ok(figures),
-        None => bail!("a step on a GPU gave its loss at once"),
+    Replay::record(&device, &batch.images, num_indices, |images| match step(objective, state, images, &batch.indices, 0.0)? {
+        Loss::Pending(loss) => Ok(loss.figures),
+        Loss::Known(_) => bail!("a step on a GPU gave its loss at once"),
     })
 }

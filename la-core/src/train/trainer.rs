@@ -17,7 +17,7 @@ use crate::{
     config::{BankInit, Fit, TrainConfig},
     data::{epoch_batches, num_batches, Batch, BatchConfig, Splits, Unreadable},
     kmeans::{cluster, KmeansConfig},
-    loss::LossOutput,
+    loss::Loss,
     ops::device::set_precision,
     Error, Result,
 };
@@ -211,7 +211,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Adds a step to the sums of its epoch and reports it.
-    pub(super) fn count_step(&mut self, batch: &Batch, loss: LossOutput, busy: Duration) -> Result<()> {
+    pub(super) fn count_step(&mut self, batch: &Batch, loss: Loss, busy: Duration) -> Result<()> {
         let position = &mut self.state.position;
         let images = batch.indices.len();
         self.pending.push(Step { loss, images, before: position.step });

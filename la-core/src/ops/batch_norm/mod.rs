@@ -6,6 +6,7 @@ mod kernels;
 
 use super::{
     device::on_gpu,
+    gradients::refuse_tracked,
     host::{read, scratch, tensor, write},
     parallel::SharedMut,
 };
@@ -49,8 +50,9 @@ pub struct Epilogue<'a> {
 
 /// Statistics of `x` `(…, C)` over all but the last dimension.
 ///
-/// Refuses a single value per channel: its variance says nothing and its gradient is 0.
+/// Refuses a single value per channel: its variance says nothing and its gradient is 0; and a tensor that tracks gradients.
 pub fn batch_stats(x: &Tensor) -> Result<BatchStats> {
+    refuse_tracked(x, "batch_stats")?;
     let channels = channels(x)?;
     let pixels = x.elem_count() / channels;
     if pixels < 2 {
@@ -96,8 +98,9 @@ fn move_towards(running: &Tensor, new: &[f32], momentum: f32) -> Result<()> {
     })
 }
 
-/// `(x − mean) / std · weight + bias`, then the epilogue; a new tensor.
+/// `(x − mean) / std · weight + bias`, then the epilogue; a new tensor. Fails where a tensor tracks gradients.
 pub fn batch_norm(x: &Tensor, stats: &BatchStats, (weight, bias): (&Tensor, &Tensor), epilogue: Epilogue) -> Result<Tensor> {
+    [x, weight, bias].into_iter().chain(epilogue.residual).try_for_each(|tensor| refuse_tracked(tensor, "batch_norm"))?;
     #[cfg(feature = "cuda")]
     if let Kept::Gpu(stats) = &stats.0 {
         return super::cuda::norm::apply(x, stats, (weight, bias), epilogue, false);
@@ -109,8 +112,9 @@ pub fn batch_norm(x: &Tensor, stats: &BatchStats, (weight, bias): (&Tensor, &Ten
     Ok(out)
 }
 
-/// The same with running statistics (eval mode), over `x` in place.
+/// The same with running statistics (eval mode), over `x` in place. Fails where a tensor tracks gradients.
 pub fn batch_norm_eval(x: &Tensor, running: (&Tensor, &Tensor), (weight, bias): (&Tensor, &Tensor), epilogue: Epilogue) -> Result<()> {
+    [x, weight, bias].into_iter().chain(epilogue.residual).try_for_each(|tensor| refuse_tracked(tensor, "batch_norm_eval"))?;
     on_gpu!(x, super::cuda::norm::apply(x, &super::cuda::norm::running_stats(running)?, (weight, bias), epilogue, true).map(drop));
     let inv_std: Vec<f32> = running.1.to_vec1::<f32>()?.iter().map(|&v| (1.0 / (v as f64 + EPSILON).sqrt()) as f32).collect();
     apply(None, x, &Affine::new(&running.0.to_vec1::<f32>()?, &inv_std, weight, bias)?, epilogue)

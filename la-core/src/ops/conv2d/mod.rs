@@ -13,6 +13,7 @@ use crate::{
     error::bail,
     ops::{
         device::on_gpu,
+        gradients::refuse_tracked,
         host::{read, scratch, tensor, write},
     },
     Result,
@@ -28,8 +29,9 @@ use winograd::Tiling;
 
 /// Convolution of `x` `(B, H, W, C)` with `weight` `(KH, KW, C, O)`, to `(B, H', W', O)`.
 ///
-/// Fails where the channels differ or the kernel is larger than the padded image.
+/// Fails where the channels differ, the kernel is larger than the padded image, or a tensor tracks gradients.
 pub fn conv2d(x: &Tensor, weight: &Tensor, conv: &Conv2d) -> Result<Tensor> {
+    [x, weight].into_iter().try_for_each(|tensor| refuse_tracked(tensor, "conv2d"))?;
     let shape = Shape::new(x.dims4()?, weight, conv)?;
     on_gpu!(x, super::cuda::conv::forward(x, weight, &shape.sizes()));
     on_cpu(x)?;
@@ -61,6 +63,7 @@ pub fn conv2d_backward_input(
     (height, width): (usize, usize),
     add_to: Option<Tensor>,
 ) -> Result<Tensor> {
+    [grad, weight].into_iter().try_for_each(|tensor| refuse_tracked(tensor, "conv2d_backward_input"))?;
     let (_, _, channels, _) = weight.dims4()?;
     let (batch, ..) = grad.dims4()?;
     let shape = Shape::new((batch, height, width, channels), weight, conv)?;
@@ -79,6 +82,7 @@ pub fn conv2d_backward_input(
 
 /// Gradient to the weights `(KH, KW, C, O)` of [`conv2d`], written over `out`.
 pub fn conv2d_backward_weight(x: &Tensor, grad: &Tensor, conv: &Conv2d, out: &Tensor) -> Result<()> {
+    [x, grad].into_iter().try_for_each(|tensor| refuse_tracked(tensor, "conv2d_backward_weight"))?;
     let shape = Shape::new(x.dims4()?, out, conv)?;
     shape.check_grad(grad)?;
     on_gpu!(x, super::cuda::conv::backward_weight(x, grad, &shape.sizes(), out));
