@@ -40,7 +40,7 @@ fn open(name: &str) -> anyhow::Result<Device> {
     match kind {
         "cpu" if name == "cpu" => Ok(Device::Cpu),
         "cuda" if !device::HAS_CUDA => bail!(
-            "--device {name}: this la-cli was built without CUDA; build it with `tests/build_cuda`, or leave --device out to use the CPU"
+            "--device {name}: this la-cli was built without CUDA; build it with `cargo build --release -p la-cli --features cuda`, or leave --device out to use the CPU"
         ),
         "cuda" => device::open_cuda(index).with_context(|| format!("--device {name} cannot be opened")),
         _ => bail!("--device must be cpu, cuda or cuda:I, got {name:?}"),

@@ -116,7 +116,7 @@ fn settings_out_of_range_are_refused_by_name() {
 #[test]
 fn a_build_without_cuda_says_how_to_build_it() {
     let error = la(folder().path(), &["train", "--device", "cuda"]).error();
-    assert_holds(&error, &["tests/build_cuda"]);
+    assert_holds(&error, &["--features cuda"]);
 }
 
 #[test]

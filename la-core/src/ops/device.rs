@@ -65,7 +65,7 @@ pub fn open_cuda(index: usize) -> Result<Device> {
     #[cfg(feature = "cuda")]
     return super::cuda::open(index);
     #[cfg(not(feature = "cuda"))]
-    bail!("GPU {index}: this program was built without CUDA; build it with tests/build_cuda")
+    bail!("GPU {index}: this program was built without the feature `cuda`")
 }
 
 /// Makes `device` compute in `precision` from here on; the CPU knows f32 alone.
