@@ -22,7 +22,7 @@ export async function open(browser, url, { until = '#neighbours li', prepare, ..
 // Waits for a state of the page; `test` runs there, with `argument`.
 export const settle = (page, test, argument, timeout = 20000) => page.waitForFunction(test, argument, { timeout });
 
-export const rows = (page) => page.$$eval('#neighbours button', (buttons) => buttons.map((button) => Number(button.dataset.row)));
+export const rows = (page) => page.$$eval('#neighbours li', (cards) => cards.map((card) => Number(card.dataset.row)));
 export const text = (page, selector) => page.locator(selector).innerText();
 
 // The bytes of a small PNG, painted in the page: a colour with a bar across.
