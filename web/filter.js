@@ -7,7 +7,7 @@ export function rowsWith(text) {
   state.bundle.names.matching(text, (row) => { found[row] = 1; });
   markClasses(found, new Set(classes().flatMap((name, index) => (has(name, text) ? [index] : []))));
   const rows = [];
-  for (let row = found.indexOf(1); row >= 0; row = found.indexOf(1, row + 1)) rows.push(row);
+  for (let row = 0; row < found.length; row++) if (found[row]) rows.push(row);
   return rows.concat(own.map(([row]) => row));
 }
 

@@ -21,7 +21,7 @@ import { showCards } from './view.js';
 import { createViewer } from './viewer.js';
 import { slashFocuses, walkCards } from './walk.js';
 
-const SAMPLED_AT_ONCE = 16;
+const SAMPLED_AT_ONCE = 4;
 const UNCHECKED = 'The files of this bundle were not checked against their sha256: browsers can do that on https and '
   + 'on this machine only.';
 

@@ -1,5 +1,5 @@
 // The bank on a plane: pans, zooms, and tells which row is near the pointer and which was picked. Points are drawn
-// when the view changes; a pointer that moves redraws rings only.
+// when the view changes; a pointer that moves redraws nothing.
 import { createGestures } from './gestures.js';
 import { createGrid } from './grid.js';
 import { createPlot, pixelOf } from './plot.js';
@@ -10,7 +10,7 @@ export function createMap(canvas, { onPick, onPoint }) {
   const view = { x: 0, y: 0, zoom: 1 }, plot = createPlot(), context = canvas.getContext('2d');
   // Pictures of the session lie on the map too: `placed` has their points by row.
   const bank = { points: new Float32Array(), groups: null, colours: [0], wanted: null, faint: 0 }, placed = new Map();
-  let grid = createGrid(bank.points), numClasses = 0, hits = [], query, here = -1, due = 0, drawn = null;
+  let grid = createGrid(bank.points), numClasses = 0, hits = [], query, here = -1, due = 0, drawn = null, pointer = null;
   let size = { width: 0, height: 0, ratio: 1 }, style = {};
 
   const scale = () => Math.min(size.width, size.height) / 2.1 * view.zoom;
@@ -29,7 +29,11 @@ export function createMap(canvas, { onPick, onPoint }) {
   function redraw() { drawn = null; redrawRings(); }
   function draw() {
     due = 0;
-    drawn ??= drawPoints();
+    if (!drawn) {
+      drawn = drawPoints();
+      // What lies under a pointer that stands still may be another point now, or elsewhere.
+      if (pointer) look(...pointer);
+    }
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, canvas.width, canvas.height);
     if (drawn) context.drawImage(drawn, 0, 0);
@@ -37,7 +41,6 @@ export function createMap(canvas, { onPick, onPoint }) {
     for (const row of placed.keys()) if (wanted(row)) dot(row, 4, style.accent, style.card);
     for (const row of hits) dot(row, 5.5, style.text, style.card);
     if (query !== undefined) ring(query, style.accent);
-    if (here >= 0 && here !== query) ring(here, style.muted);
     if (document.activeElement === canvas && canvas.matches(':focus-visible')) cross(style.muted);
   }
 
@@ -102,16 +105,21 @@ export function createMap(canvas, { onPick, onPoint }) {
     const row = grid.nearest(...at, best.far, wanted);
     return row < 0 ? best.row : row;
   }
-  function look(x, y) { show(nearest(x, y)); }
+  function look(x, y) {
+    pointer = [x, y];
+    show(nearest(x, y));
+  }
+  // The ring around it is the page's: the canvas need not be drawn again.
   function show(row) {
-    if (row === here) return;
+    if (row < 0 && here < 0) return;
     here = row;
     onPoint(row, row < 0 ? null : screen(row), size);
-    redrawRings();
   }
   function pick(x, y) { const row = nearest(x, y); if (row >= 0) onPick(row); }
 
-  createGestures(canvas, { pan, zoom, pick, look, leave: () => show(-1) });
+  function leave() { pointer = null; show(-1); }
+
+  createGestures(canvas, { pan, zoom, pick, look, leave });
   canvas.onkeydown = (event) => {
     const act = {
       ArrowLeft: () => pan(40, 0), ArrowRight: () => pan(-40, 0),

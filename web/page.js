@@ -156,23 +156,28 @@ function showMine() {
 // What is near the pointer on the map: its thumbnail beside the point, its name.
 export function showPoint(row, at, size) {
   const box = $('map-here');
-  $('map-name').textContent = row < 0 ? '' : [nameOf(row), labelOf(row)].filter(Boolean).join(' · ');
-  box.hidden = row < 0;
-  if (row < 0 || !at) return;
+  box.hidden = $('map-ring').hidden = row < 0;
+  if (row !== pointed) {
+    pointed = row;
+    $('map-name').textContent = row < 0 ? '' : [nameOf(row), labelOf(row)].filter(Boolean).join(' · ');
+    paintSoon(row);
+  }
+  if (row < 0) return;
   // Towards the middle of the map, so that all of it is seen.
   const [x, y] = at, [dx, left] = x > size.width / 2 ? [-AWAY, -100] : [AWAY, 0];
   const [dy, up] = y > size.height / 2 ? [-AWAY, -100] : [AWAY, 0];
+  $('map-ring').style.transform = `translate(${x}px, ${y}px)`;
   box.style.transform = `translate(${x + dx}px, ${y + dy}px) translate(${left}%, ${up}%)`;
-  paintSoon(row);
 }
 
 // A pointer that passes over many points asks for none of their pictures.
 const REST = 80;
-let resting = 0;
+let resting = 0, pointed = -1;
 function paintSoon(row) {
   const canvas = $('map-picture');
   clearTimeout(resting);
   canvas.hidden = true;
+  if (row < 0) return;
   resting = setTimeout(async () => {
     const paint = paintOf(row);
     canvas.hidden = !paint;

@@ -36,40 +36,46 @@ function thumbOf(bitmap, width, height) {
 
 // Paints rows of the bank from their sheets. Few sheets are held decoded: those of a large bank would fill the memory.
 export function createThumbnails(layout, readSheet) {
-  const decoded = new Map();
-  function sheetOf(index) {
-    const held = decoded.get(index) ?? { users: 0, bitmap: readSheet(index).then((blob) => createImageBitmap(blob)) };
-    // Last in the map is used last.
-    decoded.delete(index);
-    decoded.set(index, held);
-    held.bitmap.then(({ width, height }) => { held.pixels = width * height; }, () => decoded.delete(index));
-    return held;
-  }
-  function dropOld() {
-    let pixels = [...decoded.values()].reduce((sum, held) => sum + (held.pixels ?? 0), 0);
-    for (const [index, held] of decoded) {
-      if (pixels <= MAX_DECODED) return;
-      if (held.users || !held.pixels) continue;
-      decoded.delete(index);
-      held.bitmap.then((bitmap) => bitmap.close());
-      pixels -= held.pixels;
-    }
-  }
-  const isStale = (canvas, row) => !canvas.isConnected || canvas.dataset.shows !== String(row);
+  const { size, columns, per_sheet: perSheet } = layout;
+  const hold = createHolder(Math.max(1, Math.floor(MAX_DECODED / (Math.max(columns, perSheet) * size * size))));
   return async (canvas, row) => {
     canvas.dataset.shows = row;
+    const isStale = () => !canvas.isConnected || canvas.dataset.shows !== String(row);
     // A list puts its cards on the page after painting them.
     await null;
-    if (isStale(canvas, row)) return;
-    const held = sheetOf(Math.floor(row / layout.per_sheet)), at = row % layout.per_sheet, { size, columns } = layout;
-    held.users++;
-    try {
-      const bitmap = await held.bitmap;
+    if (isStale()) return;
+    const index = Math.floor(row / perSheet), at = row % perSheet;
+    const blob = await readSheet(index);
+    await hold(index, blob, (bitmap) => {
       const x = at % columns * size, y = Math.floor(at / columns) * size;
-      if (!isStale(canvas, row)) fill(canvas, bitmap, size > 48, x, y, size, size);
-    } finally {
-      held.users--;
-      dropOld();
+      if (!isStale()) fill(canvas, bitmap, size > 48, x, y, size, size);
+    }, isStale);
+  };
+}
+
+// Decodes at most so many sheets at a time; whoever needs another waits until one is free.
+function createHolder(most) {
+  const held = new Map(), waiting = [];
+  function makeRoom() {
+    for (const [index, { users, bitmap }] of held) {
+      if (held.size < most) return true;
+      if (users) continue;
+      held.delete(index);
+      bitmap.then((idle) => idle.close(), () => {});
+    }
+    return held.size < most;
+  }
+  return async (index, blob, use, isStale) => {
+    while (!held.has(index) && !makeRoom()) await new Promise((resolve) => { waiting.push(resolve); });
+    if (isStale()) return;
+    const sheet = held.get(index) ?? { users: 0, bitmap: createImageBitmap(blob) };
+    // Last in the map is used last.
+    held.delete(index);
+    held.set(index, sheet);
+    sheet.users++;
+    try { use(await sheet.bitmap); } finally {
+      sheet.users--;
+      waiting.splice(0).forEach((wake) => wake());
     }
   };
 }
