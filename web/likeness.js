@@ -1,5 +1,5 @@
 // How similar pictures of a bank are to each other, and embeddings asked about together.
-const SAMPLE = 256, LOW = 0.05;
+const SAMPLE = 256, LOW = 0.02;
 
 // Rows spread evenly over a bank: every visit takes the same.
 export function sampled(rows) {
@@ -20,8 +20,8 @@ export function likeness(bank, rows) {
   return { nearest: nearest.filter((score) => score !== undefined), any };
 }
 
-// Below `low` a picture has nothing similar in the bank: of its own rows one in twenty has a nearest below. The
-// slider goes from what any two pictures have to what the nearest have.
+// Below `low` a picture has nothing similar in the bank: of its own rows one in fifty has a nearest below. The slider
+// goes from what any two pictures have in common on.
 export function usualOf(nearest, any) {
   if (nearest.length < 20) return null;
   const at = (values, share) => values.sort((a, b) => a - b)[Math.floor(share * (values.length - 1))];

@@ -4,13 +4,15 @@ import { createGestures } from './gestures.js';
 import { createGrid } from './grid.js';
 import { createPlot, pixelOf } from './plot.js';
 
-const REACH = 24, LEAST_ZOOM = 0.5, MOST_ZOOM = 200, MANY = 40000;
+const REACH = 24, LEAST_ZOOM = 0.5, MOST_ZOOM = 200, MANY = 40000, FEW = 1000;
 
 export function createMap(canvas, { onPick, onPoint }) {
   const view = { x: 0, y: 0, zoom: 1 }, plot = createPlot(), context = canvas.getContext('2d');
   // Pictures of the session lie on the map too: `placed` has their points by row.
   const bank = { points: new Float32Array(), groups: null, colours: [0], wanted: null, faint: 0 }, placed = new Map();
-  let grid = createGrid(bank.points), numClasses = 0, hits = [], query, here = -1, due = 0, drawn = null, pointer = null;
+  let grid = createGrid(bank.points), numClasses = 0, hits = [], query, due = 0, drawn = null;
+  // Where the pointer is, and which row lies there.
+  let pointer = null, here = -1;
   let size = { width: 0, height: 0, ratio: 1 }, style = {};
 
   const scale = () => Math.min(size.width, size.height) / 2.1 * view.zoom;
@@ -48,7 +50,7 @@ export function createMap(canvas, { onPick, onPoint }) {
     if (!bank.points.length || !size.width || !size.height) return null;
     const { ratio } = size, factor = scale() * ratio, many = bank.points.length > MANY;
     const place = { scale: factor, left: canvas.width / 2 - view.x * factor, top: canvas.height / 2 + view.y * factor };
-    const side = Math.min(6, (many ? 1.5 : 3) * Math.max(1, view.zoom ** 0.3)) * ratio;
+    const side = Math.min(6, (many ? 1.5 : bank.points.length < FEW ? 5 : 3) * Math.max(1, view.zoom ** 0.3)) * ratio;
     return plot.draw(canvas.width, canvas.height, bank, place, { side, opacity: many ? 0.5 : 0.8 });
   }
 

@@ -123,7 +123,8 @@ function showResult(query, result) {
   showCards(list, neighbours.map(({ row, score }) => itemOf(row, score)), (row) => paintOf(row), parts.actionsOn(list),
     () => list.querySelector(`[data-row="${before}"] button`) ?? $('results-title'));
   if (result) result.row = query.row;
-  showVote($('vote'), result?.isFar ? null : result?.shares, state.bundle.manifest.labels?.classes);
+  const asksClass = result && !result.isFar && !state.classes.length;
+  showVote($('vote'), asksClass ? result.shares : null, state.bundle.manifest.labels?.classes);
   $('results').lastEmbedding = query?.embedding ?? null;
   parts.map.light(neighbours.map(({ row }) => row), query?.row);
   parts.map.only(result?.wanted ?? null);

@@ -21,7 +21,7 @@ function card(item, paint, { onLook, onPick, onRemove }) {
 
 const button = (props, ...children) => make('button', { type: 'button', ...props }, ...children);
 const wordsOf = (item, onPick) => button(
-  { className: 'search words', title: item.name, onclick: () => onPick(item.row) }, ...captionOf(item),
+  { className: 'search words', title: item.name, onclick: () => onPick(item.row) }, ...captionOf({ ...item, isWhole: true }),
 );
 
 // The picture opens a large view, the lens in its corner searches from it.
@@ -35,12 +35,11 @@ function pictureOf({ row, name }, paint, onLook, onPick) {
   return make('div', { className: 'picture' }, button(look, canvas), search);
 }
 
-// The folder of a picture often is its class, which stands below.
-const shortName = ({ name, label }) =>
-  (label && name.startsWith(`${label}/`) ? name.slice(label.length + 1) : name);
+// The folders before it stand in the large view and in the title.
+const shortName = (name) => name.split('/').pop() || name;
 
 function captionOf(item) {
-  const name = make('span', { className: 'name', title: item.name }, shortName(item));
+  const name = make('span', { className: 'name', title: item.name }, item.isWhole ? item.name : shortName(item.name));
   return item.label ? [name, make('span', { className: 'label' }, item.label)] : [name];
 }
 
