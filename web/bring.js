@@ -18,8 +18,9 @@ async function embed(file) {
 // What names a picture in the address, and tells that it came before. Browsers offer digests on https and loopback
 // only.
 async function digestOf(file) {
-  if (!crypto.subtle) return `p${file.size.toString(36)}${(file.lastModified ?? 0).toString(36)}`;
-  const bytes = new Uint8Array(await crypto.subtle.digest('SHA-256', await file.arrayBuffer()));
+  const content = crypto.subtle && await file.arrayBuffer().catch(() => null);
+  if (!content) return `p${file.size.toString(36)}${(file.lastModified ?? 0).toString(36)}`;
+  const bytes = new Uint8Array(await crypto.subtle.digest('SHA-256', content));
   return `p${Array.from(bytes.subarray(0, 8), (byte) => byte.toString(16).padStart(2, '0')).join('')}`;
 }
 
@@ -72,7 +73,10 @@ async function addAll(run, pictures) {
     if (run.stopped) return;
     state.status = `Adding ${++run.done} of ${run.of}: ${file.name}`;
     render();
-    try { const row = await add(await embed(file)); run.first ??= row; } catch { run.broken.push(file.name); }
+    try {
+      const row = await add(await embed(file));
+      run.first ??= row;
+    } catch { run.broken.push(file.name); }
   }
 }
 
@@ -91,17 +95,19 @@ async function showAdded(row) {
   reveal();
 }
 
-// Adds a picture once; its place on the map is the mean of its nearest.
 async function add(picture) {
-  if (picture.row === undefined) {
-    const { row } = await ask('add', { embedding: picture.embedding });
-    picture.row = row;
-    state.added.set(row, picture);
-    const { neighbours } = await ask('search', { row, also: [], against: [], k: AROUND, min: -1, wanted: null });
-    state.map.place(row, neighbours.map((one) => one.row));
-  }
+  if (picture.row === undefined) await join(picture);
   await remember(picture);
   return picture.row;
+}
+
+// Gives a picture its row; its place on the map is the mean of its nearest.
+async function join(picture) {
+  const { row } = await ask('add', { embedding: picture.embedding });
+  picture.row = row;
+  state.added.set(row, picture);
+  const { neighbours } = await ask('search', { row, also: [], against: [], k: AROUND, min: -1, wanted: null });
+  state.map.place(row, neighbours.map((one) => one.row));
 }
 
 export async function addQuery() {
@@ -129,11 +135,21 @@ export async function remove(rows) {
   render();
 }
 
+// Those of the session and those only searched from; the one asked about stays until another is.
+export async function removeAll() {
+  await remove([...state.added.keys()]);
+  for (const digest of [...state.brought.keys()].filter((one) => one !== state.query?.drop)) {
+    state.brought.delete(digest);
+    await forget(digest);
+  }
+  render();
+}
+
 // Pictures of earlier visits join the bank anew, under the rows that come.
 export async function bringBack() {
   for (const { isAdded, ...picture } of await keptPictures()) {
     state.brought.set(picture.digest, picture);
-    if (isAdded) await add(picture);
+    if (isAdded) await join(picture);
   }
 }
 

@@ -21,13 +21,14 @@ export function createShelf({ list, where, find, back, on, random }, { rowAt, ma
   function render() {
     const last = Math.min(first + PAGE, count());
     const places = sample ?? Array.from({ length: last - first }, (_, i) => first + i);
-    where.textContent = words(last);
+    where.textContent = words();
     back.disabled = Boolean(sample) || first === 0;
     on.disabled = !sample && last >= count();
     random.disabled = count() <= PAGE;
     show(list, places.map((place) => (found ? found[place] : rowAt(place))));
   }
-  function words(last) {
+  function words() {
+    const last = Math.min(first + PAGE, count());
     if (!count()) return 'Nothing of that name';
     return sample ? `${sample.length} of ${count()}, at random` : `${first + 1} to ${last} of ${count()}`;
   }
@@ -39,9 +40,11 @@ export function createShelf({ list, where, find, back, on, random }, { rowAt, ma
     // `newVersion` changes whenever a picture comes or goes.
     fill(newTotal, newVersion) {
       if (newVersion === version) return;
+      const needsSample = !list.children.length || (sample && newTotal < total);
       [total, version] = [newTotal, newVersion];
       lookUp();
-      if (sample || !list.children.length) draw(); else turn(first);
+      // A sample stays what it is while pictures come.
+      if (needsSample) draw(); else if (sample) where.textContent = words(); else turn(first);
     },
   };
 }

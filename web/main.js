@@ -1,6 +1,6 @@
 // Starts the page: joins its parts, opens the bundle, and listens to the visitor.
 import { bundleBase, clamped } from './address.js';
-import { addQuery, bringBack, index, remove, reveal, take } from './bring.js';
+import { addQuery, bringBack, index, remove, removeAll, reveal, take } from './bring.js';
 import { createShelf } from './browse.js';
 import { createCamera } from './camera.js';
 import { ask, listenToWorker } from './client.js';
@@ -83,7 +83,7 @@ function listenToPictures() {
   $('part').onclick = guarded(async () => crop.open(await sourceOf(state.query), state.query.name));
   $('cancel').onclick = () => { if (state.indexing) state.indexing.stopped = true; };
   $('keep').onchange = guarded(async ({ target }) => { await setKeeping(target.checked); render(); });
-  $('remove-all').onclick = guarded(() => remove([...state.added.keys()]));
+  $('remove-all').onclick = guarded(removeAll);
   const { classList } = document.body;
   document.ondragover = (event) => { event.preventDefault(); classList.add('dropping'); };
   document.ondragleave = (event) => { if (!event.relatedTarget) classList.remove('dropping'); };

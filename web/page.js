@@ -145,7 +145,6 @@ function showMine() {
   const rows = [...state.added.keys()].reverse(), version = `${rows.length} ${rows[0]}`;
   $('mine').hidden = !state.brought.size;
   $('keep').checked = state.keeps;
-  $('remove-all').hidden = !rows.length;
   $('mine-more').textContent = rows.length > MOST_MINE ? `and ${counted(rows.length - MOST_MINE, 'more picture')}` : '';
   if (version === shownMine) return;
   shownMine = version;

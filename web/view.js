@@ -12,7 +12,8 @@ const LENS = '<svg viewBox="0 0 20 20" aria-hidden="true"><circle cx="9" cy="9" 
 function card(item, paint, { onLook, onPick, onRemove }) {
   const { row, score } = item, entry = make('li');
   entry.dataset.row = row;
-  entry.append(...(paint ? [pictureOf(item, paint, onLook, onPick), ...captionOf(item)] : [wordsOf(item, onPick)]));
+  const caption = captionOf(shortName(item.name), item.label);
+  entry.append(...(paint ? [pictureOf(item, paint, onLook, onPick), ...caption] : [wordsOf(item, onPick)]));
   if (score !== undefined) (entry.querySelector('.words') ?? entry).append(scoreLine(score));
   const away = { className: 'remove', ariaLabel: `Remove ${item.name}`, onclick: () => onRemove(row) };
   if (onRemove) entry.append(button(away, 'Remove'));
@@ -21,7 +22,7 @@ function card(item, paint, { onLook, onPick, onRemove }) {
 
 const button = (props, ...children) => make('button', { type: 'button', ...props }, ...children);
 const wordsOf = (item, onPick) => button(
-  { className: 'search words', title: item.name, onclick: () => onPick(item.row) }, ...captionOf({ ...item, isWhole: true }),
+  { className: 'search words', title: item.name, onclick: () => onPick(item.row) }, ...captionOf(item.name, item.label),
 );
 
 // The picture opens a large view, the lens in its corner searches from it.
@@ -38,9 +39,9 @@ function pictureOf({ row, name }, paint, onLook, onPick) {
 // The folders before it stand in the large view and in the title.
 const shortName = (name) => name.split('/').pop() || name;
 
-function captionOf(item) {
-  const name = make('span', { className: 'name', title: item.name }, item.isWhole ? item.name : shortName(item.name));
-  return item.label ? [name, make('span', { className: 'label' }, item.label)] : [name];
+function captionOf(words, label) {
+  const name = make('span', { className: 'name' }, words);
+  return label ? [name, make('span', { className: 'label' }, label)] : [name];
 }
 
 function scoreLine(score) {
