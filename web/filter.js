@@ -4,18 +4,22 @@ import { bankRows, classes, state } from './state.js';
 // Rows of the bank and of the session whose name or class has `text`, in order.
 export function rowsWith(text) {
   const found = new Uint8Array(bankRows()), own = [...state.added].filter(([, { name }]) => has(name, text));
-  state.bundle.names.matching(text, (row) => { found[row] = 1; });
-  markClasses(found, new Set(classes().flatMap((name, index) => (has(name, text) ? [index] : []))));
-  const rows = [];
-  for (let row = 0; row < found.length; row++) if (found[row]) rows.push(row);
-  return rows.concat(own.map(([row]) => row));
+  state.bundle.names.matching(text, found);
+  markClasses(found, classes().map((name) => has(name, text)));
+  const rows = new Uint32Array(found.length + own.length);
+  let count = 0;
+  for (let row = 0; row < found.length; row++) if (found[row]) rows[count++] = row;
+  for (const [row] of own) rows[count++] = row;
+  return rows.subarray(0, count);
 }
 
 const has = (name, text) => name.toLowerCase().includes(text.toLowerCase());
 
+// `wanted` says of each class whether its rows are.
 function markClasses(marks, wanted) {
   const { labels } = state.bundle;
-  if (wanted.size) for (let row = 0; row < marks.length; row++) if (wanted.has(labels[row])) marks[row] = 1;
+  if (!wanted.includes(true)) return;
+  for (let row = 0; row < marks.length; row++) if (wanted[labels[row]]) marks[row] = 1;
 }
 
 // A byte for each row, 1 where it is wanted, or nothing where all are. Pictures of the session have no class.

@@ -5,14 +5,14 @@ export function createNames(bytes, rows) {
   const lower = text.toLowerCase(), lowerStarts = lower.length === text.length ? starts : lineStarts(lower, rows);
   return {
     of: (row) => (row < rows ? text.slice(starts[row], starts[row + 1] - 1) : ''),
-    // Calls `visit` with each row whose name has `wanted`, in order.
-    matching(wanted, visit) {
+    // Sets `found` to 1 for each row whose name has `wanted`.
+    matching(wanted, found) {
       const sought = wanted.toLowerCase();
       for (let row = 0; row < rows; row++) {
         const at = lower.indexOf(sought, lowerStarts[row]);
         if (at < 0 || at >= lowerStarts[rows]) return;
         row = lineAt(lowerStarts, row, at, rows);
-        visit(row);
+        found[row] = 1;
       }
     },
   };
