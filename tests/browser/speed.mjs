@@ -86,7 +86,7 @@ async function shelf(page) {
       const isPainted = (canvas) => canvas.getContext('2d').getImageData(0, 0, 160, 160).data.some((value) => value);
       const canvases = [...document.querySelectorAll('#shelf canvas')], late = start + 10000;
       while (!canvases.every(isPainted) && performance.now() < late) await new Promise((next) => setTimeout(next, 5));
-      if (performance.now() >= late) throw new Error(`the shelf has no pictures: ${laState.error}`);
+      if (performance.now() >= late) return Infinity;
       return performance.now() - start;
     }));
   }
@@ -99,13 +99,13 @@ await through(site, { files }, async (address) => {
   // What runs once after the start is not the visitor's.
   await settle(page, () => laState.usual !== null, null, 60000).catch(() => {});
   await page.waitForTimeout(1000);
-  const figures = {
-    'first answer, ms': first, 'CPU a pointer move, ms': await moves(page), 'frames a second of zooming': await zooming(page),
-    'a key in Find, ms': await typing(page),
-    'a random shelf, ms': await page.evaluate(() => Boolean(laState.bundle.manifest.thumbnails)) ? await shelf(page) : NaN,
-  };
   console.log(`${Number(rows).toLocaleString('en')} pictures`);
-  for (const [name, value] of Object.entries(figures)) console.log(`${name.padEnd(28)} ${value.toFixed(1)}`);
+  const say = (name, value) => console.log(`${name.padEnd(28)} ${value.toFixed(1)}`);
+  say('first answer, ms', first);
+  say('CPU a pointer move, ms', await moves(page));
+  say('frames a second of zooming', await zooming(page));
+  say('a key in Find, ms', await typing(page));
+  if (await page.evaluate(() => Boolean(laState.bundle.manifest.thumbnails))) say('a random shelf, ms', await shelf(page));
   await context.close();
 });
 await browser.close();
