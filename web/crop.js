@@ -1,5 +1,5 @@
 // Cuts a part out of a picture: drag a box over it, or move the box with the keys.
-const LEAST = 8, STEP = 0.02;
+const LEAST = 8, STEP = 0.02, SMALLEST = 480, LARGEST = 1024;
 
 export function createCrop({ dialog, canvas, use, cancel }, onPart, onError) {
   const context = canvas.getContext('2d');
@@ -8,7 +8,8 @@ export function createCrop({ dialog, canvas, use, cancel }, onPart, onError) {
   async function open(blob, of) {
     bitmap = await createImageBitmap(blob);
     name = of;
-    const factor = Math.min(1, 1024 / Math.max(bitmap.width, bitmap.height));
+    // Small pictures are shown larger, or a hand could hardly draw on them.
+    const side = Math.max(bitmap.width, bitmap.height), factor = Math.min(LARGEST, Math.max(SMALLEST, side)) / side;
     canvas.width = Math.max(1, Math.round(bitmap.width * factor));
     canvas.height = Math.max(1, Math.round(bitmap.height * factor));
     box = { x: canvas.width / 4, y: canvas.height / 4, width: canvas.width / 2, height: canvas.height / 2 };

@@ -164,7 +164,7 @@ export const pictures_stay_for_the_next_visit_where_the_visitor_says_so = visit(
   assert.deepEqual(await rows(page), found);
   assert.deepEqual(await page.$$eval('#mine-list .name', (all) => all.map((one) => one.textContent)), ['140.png', '20.png']);
   await page.click('#mine-list .remove');
-  await settle(page, () => laState.added.size === 1);
+  await settle(page, () => laState.added.size === 1 && /^1 picture removed/.test(document.querySelector('#status').textContent));
   assert.ok(!(await page.$$eval('#neighbours .name', (all) => all.map((one) => one.textContent))).includes('140.png'), 'what is removed is found');
   await reload(1);
   await page.uncheck('#keep');
