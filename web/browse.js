@@ -1,22 +1,16 @@
-// The bank on a shelf: a sample at random, its rows page by page, or those of a name; all at once where they are few.
-export function createShelf({ list, where, find, back, on, random }, show) {
-  const PAGE = 24;
-  let found = null, sample = null, total = 0, first = 0, textOf = () => '';
+// All pictures on a shelf: a sample at random, page by page, or those of a name; all at once where they are few.
+const PAGE = 24;
+
+// `rowAt` is the row at a place, `matching(text)` are the rows that have a text in their name or class.
+export function createShelf({ list, where, find, back, on, random }, { rowAt, matching, show }) {
+  let found = null, sample = null, total = 0, first = 0, version = '';
   const count = () => found?.length ?? total;
   function turn(to) {
     sample = null;
     first = Math.max(0, Math.min(to, count() - 1));
     render();
   }
-  // The rows from `start` on that have what is looked for in their text.
-  function matching(start) {
-    const wanted = find.value.trim().toLowerCase();
-    return Array.from({ length: total - start }, (_, i) => start + i).filter((row) => textOf(row).toLowerCase().includes(wanted));
-  }
-  function search() {
-    found = find.value.trim() ? matching(0) : null;
-    turn(0);
-  }
+  const lookUp = () => { found = find.value.trim() ? matching(find.value.trim()) : null; };
   function draw() {
     if (count() <= PAGE) return turn(0);
     const drawn = new Set();
@@ -25,30 +19,32 @@ export function createShelf({ list, where, find, back, on, random }, show) {
     render();
   }
   function render() {
-    const last = Math.min(first + PAGE, count()), places = sample ?? Array.from({ length: last - first }, (_, i) => first + i);
-    where.textContent = !count() ? 'Nothing of that name' : sample ? `${sample.length} of ${count()}, at random` : `${first + 1} to ${last} of ${count()}`;
+    const last = Math.min(first + PAGE, count());
+    const places = sample ?? Array.from({ length: last - first }, (_, i) => first + i);
+    where.textContent = words();
     back.disabled = Boolean(sample) || first === 0;
     on.disabled = !sample && last >= count();
     random.disabled = count() <= PAGE;
-    show(list, places.map((place) => found ? found[place] : place));
+    show(list, places.map((place) => (found ? found[place] : rowAt(place))));
   }
-  find.oninput = search;
+  function words() {
+    const last = Math.min(first + PAGE, count());
+    if (!count()) return 'Nothing of that name';
+    return sample ? `${sample.length} of ${count()}, at random` : `${first + 1} to ${last} of ${count()}`;
+  }
+  find.oninput = () => { lookUp(); turn(0); };
   back.onclick = () => turn(first - PAGE);
   on.onclick = () => turn(sample ? 0 : first + PAGE);
   random.onclick = draw;
   return {
-    fill(newTotal, newTextOf) {
-      textOf = newTextOf;
-      if (newTotal === total) return;
-      const before = total;
-      total = newTotal;
-      found?.push(...matching(before));
-      if (sample || !list.children.length) draw(); else turn(first);
-    },
-    turnTo(row) {
-      find.value = '';
-      found = null;
-      turn(row - row % PAGE);
+    // `newVersion` changes whenever a picture comes or goes.
+    fill(newTotal, newVersion) {
+      if (newVersion === version) return;
+      const needsSample = !list.children.length || (sample && newTotal < total);
+      [total, version] = [newTotal, newVersion];
+      lookUp();
+      // A sample stays what it is while pictures come.
+      if (needsSample) draw(); else if (sample) where.textContent = words(); else turn(first);
     },
   };
 }

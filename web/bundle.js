@@ -1,41 +1,57 @@
 // The files of a bundle: fetched or taken from an earlier visit, checked, and kept for visits without a network.
 const KEPT = 'la-bundle ', MAX_KEPT = 3, MAX_MANIFEST = 1 << 20;
+// Thumbnails of more bytes than this are not fetched ahead. The header with which a server offers original/ROW.
+const MAX_THUMBNAILS = 32e6, ORIGINALS = 'la-originals';
 const BROKEN = 'the file is broken, export the bundle again or copy it anew';
 
 export async function openBundle(base, onProgress) {
-  const store = await openStore(base), manifestBytes = await readManifest(store), manifest = parsed(manifestBytes);
+  const store = await openStore(base), { bytes: manifestBytes, originals } = await readManifest(store);
+  const manifest = parsed(manifestBytes);
   const progress = { loaded: manifestBytes.length, kept: 0, total: 0 };
   const read = (entry) => readFile(entry, base, store, (change) => {
     for (const key in change) progress[key] += change[key];
     onProgress({ ...progress });
   });
-  let sheets = [];
+  const sheets = new Map(), entries = manifest?.thumbnails?.sheets ?? [];
+  // Sheets of thumbnails come when something of them is to be seen.
+  function sheet(index) {
+    const coming = sheets.get(index) ?? read(entries[index]).then((bytes) => new Blob([bytes], { type: 'image/jpeg' }));
+    sheets.set(index, coming);
+    // What did not come may come the next time.
+    coming.catch(() => sheets.delete(index));
+    return coming;
+  }
   return {
-    manifestBytes, manifest, checked: Boolean(crypto.subtle),
-    // What the first answer needs; thumbnails follow while the visitor looks at it.
+    manifestBytes, manifest, originals, checked: Boolean(crypto.subtle), sheet,
+    // What the first answer needs.
     async files() {
-      const entries = [manifest.model.file, manifest.bank.file, manifest.names, manifest.labels?.file, manifest.map?.file].filter(Boolean);
-      progress.total = entries.reduce((sum, entry) => sum + entry.bytes, manifestBytes.length);
-      const files = new Map(await Promise.all(entries.map(async (entry) => [entry.path, await read(entry)])));
+      const first = firstEntries(manifest);
+      progress.total = first.reduce((sum, entry) => sum + entry.bytes, manifestBytes.length);
+      const files = new Map(await Promise.all(first.map(async (entry) => [entry.path, await read(entry)])));
       // Where nothing is kept yet, a visit that ends before its thumbnails have come is worth keeping without them.
-      if (!store.before) store.keep(manifestBytes, entries).catch(() => {});
-      sheets = (manifest.thumbnails?.sheets ?? []).map((entry) => read(entry).then((bytes) => new Blob([bytes], { type: 'image/jpeg' })));
-      sheets.forEach((sheet) => sheet.catch(() => {}));
+      if (!store.before) store.keep(manifestBytes, first).catch(() => {});
       return files;
     },
-    sheet: (index) => sheets[index],
+    // What a visit without a network needs: of many thumbnails only those that were seen.
     async rest() {
-      await Promise.all(sheets);
-      const isKept = await store.keep(manifestBytes, entriesOf(manifest));
+      const all = entries.reduce((sum, { bytes }) => sum + bytes, 0) <= MAX_THUMBNAILS;
+      if (all) for (let index = 0; index < entries.length; index++) await sheet(index);
+      const isKept = await store.keep(manifestBytes, all ? entriesOf(manifest) : firstEntries(manifest));
       await store.tidy(manifest);
-      return isKept;
+      return { isKept, all };
     },
   };
 }
 
+// A server that has the original pictures says so with the manifest.
 async function readManifest({ address, before }) {
-  try { return await download(address, 'manifest.json', MAX_MANIFEST); } catch (error) {
-    if (before) return before;
+  let originals = false;
+  try {
+    const note = (headers) => { originals = headers.has(ORIGINALS); };
+    const bytes = await download(address, 'manifest.json', MAX_MANIFEST, () => {}, note);
+    return { bytes, originals };
+  } catch (error) {
+    if (before) return { bytes: before, originals };
     throw error;
   }
 }
@@ -55,16 +71,24 @@ async function readFile(entry, base, store, progress) {
 }
 
 // The browser's own copy is asked about first: an export replaces files under their old names.
-async function download(url, name, limit, progress = () => {}) {
-  const lost = () => new Error(`${name}: could not be fetched from ${url}: is the network there, the address right, and may other pages read it (CORS)?`);
+async function download(url, name, limit, progress = () => {}, onHeaders = () => {}) {
+  const lost = () => new Error(`${name}: could not be fetched from ${url}: is the network there, the address right, `
+    + 'and may other pages read it (CORS)?');
   const response = await fetch(url, { cache: 'no-cache' }).catch(() => { throw lost(); });
-  if (!response.ok) throw new Error(`${name}: expected a file at ${url}, got HTTP status ${response.status}: a bundle is a folder that holds manifest.json and the files it names`);
+  if (!response.ok) {
+    throw new Error(`${name}: expected a file at ${url}, got HTTP status ${response.status}: a bundle is a folder that `
+      + 'holds manifest.json and the files it names');
+  }
+  onHeaders(response.headers);
   const bytes = new Uint8Array(limit);
   let length = 0;
   for (const reader = response.body.getReader(); ;) {
     const { done, value } = await reader.read().catch(() => { throw lost(); });
     if (done) return bytes.subarray(0, length);
-    if (length + value.length > limit) { reader.cancel(); throw new Error(`${name}: expected at most ${limit} bytes, got more: ${BROKEN}`); }
+    if (length + value.length > limit) {
+      reader.cancel();
+      throw new Error(`${name}: expected at most ${limit} bytes, got more: ${BROKEN}`);
+    }
     bytes.set(value, length);
     length += value.length;
     progress(value.length);
@@ -84,7 +108,8 @@ async function fault({ bytes: expected, sha256 }, bytes) {
 // Files are kept under their digest, so that an old version is never taken for the new one. No cache, no keeping.
 // The manifest follows the files it names: what is kept can be shown, whenever a visit ends.
 async function openStore(base) {
-  const cache = globalThis.caches && await caches.open(KEPT + base).catch(() => null), address = new URL('manifest.json', base).href;
+  const cache = globalThis.caches && await caches.open(KEPT + base).catch(() => null);
+  const address = new URL('manifest.json', base).href;
   const puts = [], key = ({ path, sha256 }) => new URL(`${path}?sha256=${sha256}`, base).href;
   const put = (url, bytes) => cache?.put(url, new Response(bytes)).then(() => true, () => false);
   async function get(url) {
@@ -95,7 +120,8 @@ async function openStore(base) {
   return {
     address, before, key, get,
     put(url, bytes) { puts.push(put(url, bytes)); },
-    // Keeps the manifest if all of `entries` are kept, and says whether they are; one that another visit has kept meanwhile stays.
+    // Keeps the manifest if all of `entries` are kept, and says whether they are; one that another visit has kept
+    // meanwhile stays.
     async keep(bytes, entries) {
       if (!cache) return false;
       await Promise.all(puts);
@@ -123,6 +149,8 @@ function parsed(bytes) {
   try { return JSON.parse(new TextDecoder().decode(bytes)); } catch { return undefined; }
 }
 
+const firstEntries = (manifest) =>
+  [manifest?.model?.file, manifest?.bank?.file, manifest?.names, manifest?.labels?.file, manifest?.map?.file]
+    .filter(Boolean);
 // Every file that a manifest names.
-const entriesOf = (manifest) =>
-  [manifest?.model?.file, manifest?.bank?.file, manifest?.names, manifest?.labels?.file, manifest?.map?.file, ...(manifest?.thumbnails?.sheets ?? [])].filter(Boolean);
+const entriesOf = (manifest) => [...firstEntries(manifest), ...(manifest?.thumbnails?.sheets ?? [])];

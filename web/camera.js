@@ -1,4 +1,12 @@
 // The camera: opens it in a dialog, gives one picture as a file, and always switches it off again.
+const REASONS = {
+  NotFoundError: 'this machine has no camera, or none is plugged in: choose a picture instead',
+  NotAllowedError: 'the browser does not lend it: allow the camera for this page, or choose a picture instead',
+  NotReadableError: 'another program uses it: close that, or choose a picture instead',
+};
+
+const unopened = (reason) => new Error(`the camera could not be opened: ${reason}`);
+
 export function createCamera({ dialog, video, shoot, cancel }, onPicture, onError) {
   let stream;
   function off() {
@@ -16,7 +24,7 @@ export function createCamera({ dialog, video, shoot, cancel }, onPicture, onErro
   cancel.onclick = off;
   shoot.onclick = () => picture().catch(onError);
   return async () => {
-    if (!navigator.mediaDevices) throw new Error('the camera could not be opened: browsers lend it to pages on https or on this machine only');
+    if (!navigator.mediaDevices) throw unopened('browsers lend it to pages on https or on this machine only');
     shoot.disabled = true;
     dialog.showModal();
     try {
@@ -31,7 +39,7 @@ export function createCamera({ dialog, video, shoot, cancel }, onPicture, onErro
     } catch (error) {
       if (!dialog.open) return;
       off();
-      throw new Error(`the camera could not be opened: ${error.message}: allow it in the browser, or choose a picture instead`);
+      throw unopened(REASONS[error.name] ?? `${error.message}: choose a picture instead`);
     }
   };
 }

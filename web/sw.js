@@ -1,16 +1,24 @@
 // Keeps the page for visits without a network; the network goes first, so that a new export is seen. The bundle's files
 // are kept by bundle.js, which knows their digests.
-const MINE = 'la-page ', CACHE = `${MINE}2 ${self.registration.scope}`;
-const PAGE = ['./', 'style.css', 'guard.js', 'main.js', 'view.js', 'pictures.js', 'browse.js', 'camera.js', 'map.js', 'gestures.js', 'worker.js', 'threads.js', 'helper.js', 'bundle.js', 'pkg/la_wasm.js'];
+const MINE = 'la-page ', CACHE = `${MINE}3 ${self.registration.scope}`;
+const PAGE = [
+  './', 'style.css', 'pkg/la_wasm.js',
+  'address.js', 'bring.js', 'browse.js', 'bundle.js', 'camera.js', 'client.js', 'crop.js', 'download.js',
+  'filter.js', 'gestures.js', 'grid.js', 'guard.js', 'helper.js', 'kept.js', 'legend.js', 'likeness.js', 'main.js',
+  'map.js', 'names.js', 'offline.js', 'page.js', 'pictures.js', 'plot.js', 'search.js', 'state.js', 'threads.js',
+  'view.js', 'viewer.js', 'walk.js', 'worker.js',
+];
 const address = (path) => new URL(path, self.registration.scope).href;
 
 self.addEventListener('install', () => self.skipWaiting());
 self.addEventListener('activate', (event) => event.waitUntil(Promise.all([dropOld(), self.clients.claim()])));
-self.addEventListener('message', (event) => event.waitUntil(keep(event.data.keep).then((missing) => event.ports[0].postMessage({ missing }))));
+self.addEventListener('message', (event) => event.waitUntil(answerWith(event.ports[0], keep(event.data.keep))));
 self.addEventListener('fetch', (event) => {
   const key = keyOf(event.request);
   if (key) event.respondWith(answer(event, key));
 });
+
+const answerWith = async (port, coming) => port.postMessage({ missing: await coming });
 
 // The address under which a request is kept, or nothing for what is none of the page's files.
 function keyOf({ method, url }) {
@@ -21,7 +29,8 @@ function keyOf({ method, url }) {
 }
 
 async function dropOld() {
-  const old = (await caches.keys()).filter((name) => name === 'la-demo-1' || (name.startsWith(MINE) && name.endsWith(` ${self.registration.scope}`) && name !== CACHE));
+  const isMine = (name) => name.startsWith(MINE) && name.endsWith(` ${self.registration.scope}`);
+  const old = (await caches.keys()).filter((name) => name === 'la-demo-1' || (isMine(name) && name !== CACHE));
   await Promise.all(old.map((name) => caches.delete(name)));
 }
 

@@ -13,15 +13,18 @@ export function threadsFor(asked) {
 // Workers that help for as long as the page lives.
 const helpers = [];
 
-// The module's functions, its memory, the files that this took, and, once every helper has joined or failed, how many threads
-// compute. Nobody waits for helpers: whoever joins takes part from then on.
+// The module's functions, its memory, the files that this took, and, once every helper has joined or failed, how many
+// threads compute. Nobody waits for helpers: whoever joins takes part from then on.
 export async function startThreads(threads) {
-  const la = await import(GLUE), module = await compile(at(MODULE)), { memory } = await la.default({ module_or_path: module });
+  const la = await import(GLUE), module = await compile(at(MODULE));
+  const { memory } = await la.default({ module_or_path: module });
   const helped = Promise.all(Array.from({ length: threads - 1 }, () => help(module, memory)));
-  return { la, memory, joined: helped.then((joined) => 1 + joined.filter(Boolean).length), files: [at(MODULE), at(GLUE)] };
+  const joined = helped.then((came) => 1 + came.filter(Boolean).length);
+  return { la, memory, joined, files: [at(MODULE), at(GLUE)] };
 }
 
-const compile = (url) => WebAssembly.compileStreaming(fetch(url)).catch(async () => WebAssembly.compile(await (await fetch(url)).arrayBuffer()));
+const compileWhole = async (url) => WebAssembly.compile(await (await fetch(url)).arrayBuffer());
+const compile = (url) => WebAssembly.compileStreaming(fetch(url)).catch(() => compileWhole(url));
 
 function help(module, memory) {
   const helper = new Worker(at(HELPER), { type: 'module' });

@@ -1,57 +1,78 @@
 // Pieces of the page: cards in a list, the vote.
-function make(tag, props = {}, ...children) {
+export function make(tag, props = {}, ...children) {
   const node = Object.assign(document.createElement(tag), props);
   node.append(...children);
   return node;
 }
 
-// `item` is { row, name, label, score? }; `paint` is null where the row has no picture.
-function card({ row, name, label, score }, paint, onPick) {
-  const button = make('button', { type: 'button', title: name, onclick: () => onPick(row) });
-  button.dataset.row = row;
-  if (paint) {
-    const canvas = make('canvas', { width: 128, height: 128 });
-    canvas.setAttribute('aria-hidden', 'true');
-    paint(canvas, row);
-    button.append(canvas);
-  }
-  // The folder of a picture often is its class, which stands below.
-  const short = label && name.startsWith(`${label}/`) ? name.slice(label.length + 1) : name;
-  button.append(make('span', { className: 'name' }, short), make('span', { className: 'label' }, label));
-  if (score !== undefined) button.append(scoreLine(score));
-  return make('li', {}, button);
+const CARD = 160;
+const LENS = '<svg viewBox="0 0 20 20" aria-hidden="true"><circle cx="9" cy="9" r="5.5"/><path d="M13 13l4 4"/></svg>';
+
+// `item` is { row, name, label, score? }; `paint` is null where the row has no picture: then the words are the button.
+function card(item, paint, { onLook, onPick, onRemove }) {
+  const { row, score } = item, entry = make('li');
+  entry.dataset.row = row;
+  const caption = captionOf(shortName(item.name), item.label);
+  entry.append(...(paint ? [pictureOf(item, paint, onLook, onPick), ...caption] : [wordsOf(item, onPick)]));
+  if (score !== undefined) (entry.querySelector('.words') ?? entry).append(scoreLine(score));
+  const away = { className: 'remove', ariaLabel: `Remove ${item.name}`, onclick: () => onRemove(row) };
+  if (onRemove) entry.append(button(away, 'Remove'));
+  return entry;
+}
+
+const button = (props, ...children) => make('button', { type: 'button', ...props }, ...children);
+const wordsOf = (item, onPick) => button(
+  { className: 'search words', title: item.name, onclick: () => onPick(item.row) }, ...captionOf(item.name, item.label),
+);
+
+// The picture opens a large view, the lens in its corner searches from it.
+function pictureOf({ row, name }, paint, onLook, onPick) {
+  const canvas = make('canvas', { width: CARD, height: CARD, ariaHidden: 'true' });
+  paint(canvas, row);
+  const look = { className: 'look', title: name, ariaLabel: `Show ${name}`, onclick: () => onLook(row) };
+  const search = button({ className: 'search lens', title: 'Find similar pictures', onclick: () => onPick(row) });
+  search.ariaLabel = `Find pictures similar to ${name}`;
+  search.innerHTML = LENS;
+  return make('div', { className: 'picture' }, button(look, canvas), search);
+}
+
+// The folders before it stand in the large view and in the title.
+const shortName = (name) => name.split('/').pop() || name;
+
+function captionOf(words, label) {
+  const name = make('span', { className: 'name' }, words);
+  return label ? [name, make('span', { className: 'label' }, label)] : [name];
 }
 
 function scoreLine(score) {
   const bar = make('span', { className: 'score-bar', ariaHidden: 'true' });
   bar.style.setProperty('--share', Math.max(0, score));
-  return make('span', { className: 'score' }, make('span', { className: 'sr' }, 'score '), score.toFixed(3), bar);
+  return make('span', { className: 'score' }, make('span', { className: 'sr' }, 'similarity '), score.toFixed(3), bar);
 }
 
 // Fills a list with cards. Focus stays on its row, or goes to `otherwise` where that row is no longer shown.
-export function showCards(list, items, paintOf, onPick, otherwise) {
-  const focused = list.contains(document.activeElement) ? document.activeElement.dataset.row : null;
-  list.replaceChildren(...items.map((item) => card(item, paintOf(item.row), onPick)));
-  if (focused === null) return;
-  const again = list.querySelector(`[data-row="${focused}"]`) ?? otherwise(list);
+export function showCards(list, items, paintOf, actions, otherwise) {
+  const active = document.activeElement, held = list.contains(active) ? active.closest('li')?.dataset.row : undefined;
+  const kind = active?.classList.contains('look') ? '.look' : '.search';
+  list.replaceChildren(...items.map((item) => card(item, paintOf(item.row), actions)));
+  if (held === undefined) return;
+  const again = list.querySelector(`[data-row="${held}"] ${kind}`) ?? otherwise(list);
   again?.focus({ preventScroll: true });
 }
 
-// The class that the neighbours speak for, and the next two.
+// The class that the similar pictures speak for, and the next two.
 export function showVote(box, shares, classes) {
   box.hidden = !shares;
   if (!shares) return;
-  const best = Array.from(shares, (share, index) => ({ share, index })).filter(({ share }) => share > 0.005).sort((a, b) => b.share - a.share).slice(0, 3);
-  const percent = (share) => `${(100 * share).toFixed(0)} %`;
+  const all = Array.from(shares, (share, index) => ({ share, index })).filter(({ share }) => share > 0.005);
+  const best = all.sort((a, b) => b.share - a.share).slice(0, 3), percent = (share) => `${(100 * share).toFixed(0)} %`;
   const line = ({ share, index }) => {
     const bar = make('span', { className: 'vote-bar', ariaHidden: 'true' });
     bar.style.setProperty('--share', share);
-    return make('li', {}, make('span', { className: 'name' }, classes[index]), bar, make('span', { className: 'number' }, percent(share)));
+    const number = make('span', { className: 'number' }, percent(share));
+    return make('li', {}, make('span', { className: 'name' }, classes[index]), bar, number);
   };
-  box.replaceChildren(
-    make('p', { className: 'verdict' }, 'Looks like ', make('strong', {}, classes[best[0].index]), `, with ${percent(best[0].share)} of its neighbours’ vote`),
-    make('ul', { ariaLabel: 'Share of the vote' }, ...best.map(line)),
-  );
+  const [{ index, share }] = best, votes = `: ${percent(share)} of the similar pictures’ vote`;
+  const verdict = make('p', { className: 'verdict' }, 'Looks like ', make('strong', {}, classes[index]), votes);
+  box.replaceChildren(verdict, make('ul', { ariaLabel: 'Share of the vote' }, ...best.map(line)));
 }
-
-export const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;

@@ -1,17 +1,22 @@
 // Owns the wasm module, the network and the bank; the page only sees numbers, names and pictures.
 import * as single from './pkg/la_wasm.js';
 import { openBundle } from './bundle.js';
+import { compose, likeness } from './likeness.js';
 import { startThreads, threadsFor } from './threads.js';
 
 // Whether pkg/ holds a second module, built with relaxed SIMD, beside the one that every browser with SIMD runs.
 const RELAXED = true;
 const MODULE = './pkg/la_wasm_bg.wasm', RELAXED_MODULE = './pkg/la_wasm_relaxed_bg.wasm';
 
-// Modules with one function, whose body uses i8x16.popcnt and i8x16.relaxed_swizzle: browsers without these refuse them.
+// Modules with one function, whose body uses i8x16.popcnt and i8x16.relaxed_swizzle: browsers without these refuse
+// them.
 const MAGIC = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10];
-const hasSimd = () => WebAssembly.validate(new Uint8Array([...MAGIC, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11]));
-const hasRelaxed = () => WebAssembly.validate(new Uint8Array([...MAGIC, 15, 1, 13, 0, 65, 1, 253, 15, 65, 2, 253, 15, 253, 128, 2, 11]));
+const runs = (...body) => WebAssembly.validate(new Uint8Array([...MAGIC, ...body]));
+const hasSimd = () => runs(10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11);
+const hasRelaxed = () => runs(15, 1, 13, 0, 65, 1, 253, 15, 65, 2, 253, 15, 253, 128, 2, 11);
 
+// Rows that visitors took away again: the bank itself only grows.
+const removed = new Set();
 let la = single, network, bank, labels, bundle, numClasses = 0;
 
 const queued = {
@@ -19,6 +24,8 @@ const queued = {
   embed: ({ pixels, width, height }) => embed(pixels, width, height),
   search: (request) => search(request),
   add: ({ embedding }) => ({ row: bank.add(embedding) }),
+  remove: ({ row }) => { removed.add(row); },
+  likeness: ({ rows }) => likeness(bank, rows),
 };
 // These only wait for downloads and would hold up the others.
 const atOnce = { sheet: ({ sheet }) => bundle.sheet(sheet), rest: () => bundle.rest() };
@@ -39,10 +46,13 @@ async function answer({ id, type, ...request }, handler) {
 }
 
 // A module that stops has no words of its own.
-const inWords = (error) => error?.name === 'RuntimeError'
-  ? `the wasm module stopped (${error.message}): the memory may be full: close other tabs and load the page anew` : error?.message ?? String(error);
+function inWords(error) {
+  if (error?.name !== 'RuntimeError') return error?.message ?? String(error);
+  return `the wasm module stopped (${error.message}): the memory may be full: close other tabs and load the page anew`;
+}
 
-// Starts the best module that this browser and this page can run; gives its threads to come, and the files that a visit offline needs.
+// Starts the best module that this browser and this page can run; gives its threads to come, and the files that a visit
+// offline needs.
 async function start(asked) {
   if (!globalThis.WebAssembly || !hasSimd()) {
     throw new Error('this browser has no WebAssembly SIMD: expected Chrome 91, Firefox 89 or Safari 16.4, or later');
@@ -54,14 +64,20 @@ async function start(asked) {
   }
   for (const path of relaxed ? [RELAXED_MODULE, MODULE] : [MODULE]) {
     const url = new URL(path, import.meta.url).href;
-    try { await la.default({ module_or_path: url }); return { joined: Promise.resolve(1), files: [url] }; } catch (error) {
-      if (path === MODULE) throw new Error(`${path.slice(2)}: could not be started: ${error.message}: is the network there, and the export whole?`);
+    try {
+      await la.default({ module_or_path: url });
+      return { joined: Promise.resolve(1), files: [url] };
+    } catch ({ message }) {
+      if (path !== MODULE) continue;
+      const hint = 'is the network there, and the export whole?';
+      throw new Error(`${path.slice(2)}: could not be started: ${message}: ${hint}`);
     }
   }
 }
 
 async function load({ base, threads }) {
-  const [started, opened] = await Promise.all([start(threads), openBundle(base, (progress) => self.postMessage({ type: 'progress', ...progress }))]);
+  const onProgress = (progress) => self.postMessage({ type: 'progress', ...progress });
+  const [started, opened] = await Promise.all([start(threads), openBundle(base, onProgress)]);
   started.joined.then((threads) => self.postMessage({ type: 'threads', threads }));
   bundle = opened;
   la.check_manifest(bundle.manifestBytes);
@@ -71,8 +87,8 @@ async function load({ base, threads }) {
   labels = manifest.labels && new Uint32Array(aligned(files.get(manifest.labels.file.path)));
   numClasses = manifest.labels?.classes.length ?? 0;
   return {
-    manifest, labels, page: started.files, simd: la.simd(), checked: bundle.checked,
-    names: new TextDecoder().decode(files.get(manifest.names.path)).split('\n').slice(0, manifest.bank.rows),
+    manifest, labels, page: started.files, simd: la.simd(), checked: bundle.checked, originals: bundle.originals,
+    names: files.get(manifest.names.path),
     map: manifest.map && new Float32Array(aligned(files.get(manifest.map.file.path))),
   };
 }
@@ -85,21 +101,36 @@ function embed(pixels, width, height) {
   return { embedding, ms: performance.now() - start };
 }
 
-// The neighbours of an embedding, or of a row, which is left out of its own neighbours.
-function search({ embedding, row, k, min }) {
-  const start = performance.now();
-  const hits = bank.search(embedding ?? bank.row(row), Math.min(embedding ? k : k + 1, bank.length));
-  const ms = performance.now() - start;
-  const scores = hits.scores;
-  const kept = Array.from(hits.rows, (hit, i) => ({ row: hit, score: scores[i] })).filter((hit) => (embedding || hit.row !== row) && hit.score >= min).slice(0, k);
-  const shares = labels && vote(hits, new Set(kept.map((hit) => hit.row)));
+// The rows most similar to an embedding or a row, to those `also` wanted, and unlike those `against`. Rows that are
+// asked about are no answers; `wanted` marks those that may be.
+function search({ embedding, row, also, against, k, min, wanted }) {
+  const start = performance.now(), asked = new Set([row, ...also, ...against]);
+  const first = embedding ?? bank.row(row), rowsOf = (rows) => rows.map((one) => bank.row(one));
+  const query = compose([first, ...rowsOf(also)], rowsOf(against));
+  const isAnswer = (hit) => !asked.has(hit) && !removed.has(hit) && (!wanted || wanted[hit] === 1);
+  const { hits, answers } = gather(query, k, isAnswer), ms = performance.now() - start;
+  const neighbours = answers.filter(({ score }) => score >= min).slice(0, k);
+  const shares = labels && vote(hits, new Set(neighbours.map((hit) => hit.row)));
   hits.free();
-  return { neighbours: kept, shares, ms };
+  return { neighbours, shares, ms, best: answers[0]?.score };
+}
+
+// Looks further down the bank until there are `k` answers, or no rows left.
+function gather(query, k, isAnswer) {
+  for (let most = k + 1 + removed.size; ; most *= 8) {
+    const hits = bank.search(query, Math.min(most, bank.length)), { rows, scores } = hits, answers = [];
+    for (let i = 0; i < rows.length && answers.length < k; i++) {
+      if (isAnswer(rows[i])) answers.push({ row: rows[i], score: scores[i] });
+    }
+    if (answers.length === k || most >= bank.length) return { hits, answers };
+    hits.free();
+  }
 }
 
 // Only those vote whom the page shows and who have a class: rows of the session have none.
 function vote(hits, shown) {
-  const silent = [...hits.rows].filter((row) => row < labels.length && !shown.has(row)), before = silent.map((row) => labels[row]);
+  const silent = [...hits.rows].filter((row) => row < labels.length && !shown.has(row));
+  const before = silent.map((row) => labels[row]);
   silent.forEach((row) => { labels[row] = numClasses; });
   const shares = bank.vote(hits, labels, numClasses);
   silent.forEach((row, i) => { labels[row] = before[i]; });

@@ -26,7 +26,7 @@ export async function looks(browser, site, folder, check) {
       assert.ok(colorScheme === 'dark' ? light < 60 : light > 200, `the background's brightness is ${light}`);
       for (const control of ['#k', '#find', '#camera']) assert.ok(await contrast(page, control) >= 3, `the border of ${control} has a contrast of ${await contrast(page, control)}`);
       const { height } = await page.locator('label[for=min]').boundingBox();
-      assert.ok(height < 50, `the label of the least score is ${height} pixels high`);
+      assert.ok(height < 50, `the label of the minimum similarity is ${height} pixels high`);
       if (folder) await page.screenshot({ path: `${folder}/page-${width}-${colorScheme}.png`, fullPage: true });
       assert.deepEqual(errors, []);
       await context.close();

@@ -3,6 +3,8 @@
 // serve the page first, with `la-cli serve`.
 import { parseArgs } from 'node:util';
 import { launch } from './pages.mjs';
+import * as parts from './parts.mjs';
+import * as using from './using.mjs';
 import * as everyday from './everyday.mjs';
 import * as threads from './threads.mjs';
 import * as trouble from './trouble.mjs';
@@ -30,7 +32,7 @@ async function check(name, work) {
   }
 }
 
-const checks = { ...everyday, ...threads, ...trouble };
+const checks = { ...parts, ...everyday, ...using, ...threads, ...trouble };
 for (const [name, work] of Object.entries(checks)) await check(name.replaceAll('_', ' '), () => work(browser, site));
 await looks(browser, site, options.screenshots, check);
 if (options.native) await native(browser, site, options, check);

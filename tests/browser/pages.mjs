@@ -22,7 +22,7 @@ export async function open(browser, url, { until = '#neighbours li', prepare, ..
 // Waits for a state of the page; `test` runs there, with `argument`.
 export const settle = (page, test, argument, timeout = 20000) => page.waitForFunction(test, argument, { timeout });
 
-export const rows = (page) => page.$$eval('#neighbours button', (buttons) => buttons.map((button) => Number(button.dataset.row)));
+export const rows = (page) => page.$$eval('#neighbours li', (cards) => cards.map((card) => Number(card.dataset.row)));
 export const text = (page, selector) => page.locator(selector).innerText();
 
 // The bytes of a small PNG, painted in the page: a colour with a bar across.
@@ -52,16 +52,24 @@ export const holdBack = (page, name) => page.evaluate((name) => {
   window.createImageBitmap = async (file, ...rest) => { if (file.name === name) await held; return read(file, ...rest); };
 }, name);
 
-// The same site through a host of its own, which may leave headers out, add `headers`, and change files: `change(path, body)`, or
-// nothing for a file that is missing. `asked` are the names of the files that were asked of it, by workers of workers too.
-export async function through(site, { isolated = true, headers = {}, change = (_, body) => body }, visit) {
+// The same site through a host of its own, which may leave headers out, add `headers`, and change files: `change(path, body)`,
+// or nothing for a file that is missing; `files(path)` are files that only this host has. `asked` are the names of the files
+// that were asked of it, by workers of workers too.
+export async function through(site, { isolated = true, headers = {}, files = () => null, change = (_, body) => body }, visit) {
   const asked = [], server = createServer(async (request, response) => {
-    const answer = await fetch(new URL(request.url, site)), body = change(request.url, Buffer.from(await answer.arrayBuffer()));
-    const kept = ['content-type', ...(isolated ? ['cross-origin-opener-policy', 'cross-origin-embedder-policy'] : [])];
     asked.push(request.url.split('/').pop());
-    const same = Object.fromEntries(kept.map((name) => [name, answer.headers.get(name)]).filter(([, value]) => value));
-    response.writeHead(body ? answer.status : 404, { ...same, ...headers }).end(body);
+    const isolating = { 'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp' };
+    const ours = files(request.url), same = { ...(isolated && isolating), ...headers };
+    if (ours) return response.writeHead(200, same).end(ours);
+    const answer = await fetch(new URL(request.url, site)), body = change(request.url, Buffer.from(await answer.arrayBuffer()));
+    const type = answer.headers.get('content-type') ?? 'application/octet-stream';
+    response.writeHead(body ? answer.status : 404, { 'content-type': type, ...same }).end(body);
   });
   await new Promise((ready) => server.listen(0, '127.0.0.1', ready));
-  try { return { ...await visit(`http://127.0.0.1:${server.address().port}/`), asked }; } finally { server.close(); server.closeAllConnections(); }
+  try {
+    return { ...await visit(`http://127.0.0.1:${server.address().port}/`), asked };
+  } finally {
+    server.close();
+    server.closeAllConnections();
+  }
 }

@@ -64,7 +64,7 @@ export async function a_new_export_is_seen_where_the_host_lets_files_be_kept(bro
     const { page, context } = await open(browser, address, { serviceWorkers: 'block' });
     isNew = true;
     assert.equal(await answers(page), 'exported anew');
-    assert.equal(await page.evaluate(() => laState.bundle.names[0]), 'anew');
+    assert.equal(await page.evaluate(() => laState.bundle.names.of(0)), 'anew');
     await context.close();
   });
 }
@@ -139,7 +139,11 @@ async function broken(browser, site, pattern, change) {
   const said = await wrong(page);
   return { said, page, context };
 }
-const flipped = (body) => { const changed = Buffer.from(body); changed[changed.length >> 1] ^= 255; return changed; };
+function flipped(body) {
+  const changed = Buffer.from(body);
+  changed[changed.length >> 1] ^= 255;
+  return changed;
+}
 
 export async function a_bank_with_a_flipped_byte_is_named_with_its_digest(browser, site) {
   const { said, page, context } = await broken(browser, site, '**/bundle/bank.bin', flipped);
@@ -156,15 +160,13 @@ export async function a_truncated_bank_is_named_with_its_length(browser, site) {
 }
 
 export async function a_broken_sheet_of_thumbnails_is_named_and_the_search_goes_on(browser, site) {
-  const prepare = (context) => context.route('**/bundle/thumbs-0.jpg', async (route) => {
-    const response = await route.fetch();
-    await route.fulfill({ response, body: flipped(await response.body()) });
-  });
+  const answer = await fetch(`${site}bundle/thumbs-0.jpg`), body = answer.ok && flipped(await answer.arrayBuffer());
+  const prepare = (context) => body && context.route('**/bundle/thumbs-0.jpg', (route) => route.fulfill({ body }));
   const { page, context } = await open(browser, site, { prepare, serviceWorkers: 'block' });
   if (!await page.evaluate(() => laState.bundle.manifest.thumbnails)) return context.close().then(() => 'the bundle has no thumbnails');
   await page.waitForSelector('#error:not([hidden])');
   assert.match(await wrong(page), /thumbs-0\.jpg: expected sha256/);
-  await page.click('#neighbours button');
+  await page.click('#neighbours .search');
   await settle(page, () => laState.query.row !== 0);
   await context.close();
 }
@@ -176,7 +178,7 @@ export async function a_bundle_without_labels_map_and_thumbnails_shows_names(bro
   });
   const { page, context, errors } = await open(browser, site, { prepare, serviceWorkers: 'block' });
   assert.equal(await page.locator('#neighbours canvas').count(), 0);
-  assert.ok((await text(page, '#neighbours button >> nth=0')).length > 5);
+  assert.ok((await text(page, '#neighbours li >> nth=0')).length > 5);
   assert.equal(await page.locator('#plane').isVisible() || await page.locator('#vote').isVisible(), false);
   assert.deepEqual(errors, []);
   await context.close();
@@ -261,8 +263,8 @@ export async function a_picture_lost_by_a_reload_is_explained(browser, site) {
   assert.deepEqual(await rows(page), []);
   await page.goto(`${site}?row=99999999`);
   await page.waitForSelector('#empty:not([hidden])');
-  assert.match(await text(page, '#empty'), /^Row 99999999 is not in this bank of \d+\. If it was a picture you brought, it is gone: /);
-  await page.click('#shelf button');
+  assert.match(await text(page, '#empty'), /^Row 99999999 is not among these [\d,]+ pictures\. If it was a picture you brought, it is gone: /);
+  await page.click('#shelf .search');
   await page.waitForSelector('#neighbours li');
   assert.deepEqual(errors, []);
   await context.close();

@@ -1,0 +1,22 @@
+// Asks the worker, which owns the network and the bank; each question has one answer.
+const worker = new Worker('worker.js', { type: 'module' }), waiting = new Map();
+let lastId = 0;
+
+export function ask(type, request = {}, transfer = []) {
+  return new Promise((resolve, reject) => {
+    waiting.set(++lastId, { resolve, reject });
+    worker.postMessage({ id: lastId, type, ...request }, transfer);
+  });
+}
+
+// `news` has a function for each message that answers no question: progress, threads.
+export function listenToWorker(news, onBroken) {
+  worker.onmessage = ({ data }) => {
+    if (data.type in news) return news[data.type](data);
+    const { resolve, reject } = waiting.get(data.id);
+    waiting.delete(data.id);
+    if (data.type === 'done') resolve(data.result); else reject(new Error(data.message));
+  };
+  worker.onerror = ({ message }) => onBroken(new Error('the page\'s worker could not start: '
+    + (message ?? 'one of worker.js, bundle.js and pkg/la_wasm.js is missing or broken: export the page again')));
+}
