@@ -1,6 +1,8 @@
 //! `la-cli serve`: a search page on this machine, for this machine alone unless told otherwise.
 
-use crate::export::{are_weights, made_site};
+mod originals;
+
+use crate::export::{are_weights, made_site, MadeSite};
 use crate::interrupt;
 use crate::output::{self, say, warning};
 use crate::weights::PHOTOS;
@@ -71,9 +73,13 @@ pub fn run(args: &ServeArgs, device: &Device) -> anyhow::Result<()> {
     if let Some(data) = args.data.as_ref().filter(|_| is_page) {
         bail!("--data {data}: {} is a page already; leave --data out, or name a run or weights in its place", args.what);
     }
-    let folder =
-        if !is_page && are_weights(&args.what) { made_site(&args.what, args.data.as_deref(), device)? } else { (&args.what).into() };
-    let root = root(&folder, args.data.as_deref())?;
+    let made = match !is_page && are_weights(&args.what) {
+        true => made_site(&args.what, args.data.as_deref(), device)?,
+        false => MadeSite { folder: (&args.what).into(), originals: vec![] },
+    };
+    let root = root(&made.folder, args.data.as_deref())?;
+    // The pictures are for this machine alone.
+    let originals = if args.host.is_loopback() { made.originals } else { vec![] };
     let shown = args.data.as_deref().unwrap_or(&args.what);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the server does not start")?;
     let _watch = interrupt::watch()?;
@@ -89,7 +95,7 @@ pub fn run(args: &ServeArgs, device: &Device) -> anyhow::Result<()> {
                 warning!("no browser could be opened ({error}); open {address} by hand");
             }
         }
-        axum::serve(listener, router(root, args.host.is_loopback()))
+        axum::serve(listener, router(root, originals, args.host.is_loopback()))
             .with_graceful_shutdown(interrupted())
             .await
             .context("the server stopped")
@@ -132,13 +138,15 @@ async fn listen(host: IpAddr, port: Option<u16>) -> anyhow::Result<TcpListener> 
     })
 }
 
-fn router(root: PathBuf, is_local: bool) -> Router {
+fn router(root: PathBuf, originals: Vec<PathBuf>, is_local: bool) -> Router {
     // Weights and banks are noise to a compressor; pictures are compressed already.
     let compressible = DefaultPredicate::new().and(NotForContentType::const_new("application/octet-stream"));
-    let mut router = Router::new()
-        .fallback_service(ServeDir::new(&root))
-        .layer(from_fn_with_state(Arc::new(root), only_inside))
-        .layer(CompressionLayer::new().compress_when(compressible));
+    let mut router = Router::new().fallback_service(ServeDir::new(&root)).layer(from_fn_with_state(Arc::new(root), only_inside));
+    if !originals.is_empty() {
+        let offered = SetResponseHeaderLayer::overriding(originals::HEADER, HeaderValue::from_static("yes"));
+        router = router.merge(originals::router(originals)).layer(offered);
+    }
+    router = router.layer(CompressionLayer::new().compress_when(compressible));
     if is_local {
         router = router.layer(from_fn(only_as_this_machine));
     }

@@ -180,3 +180,30 @@ fn the_page_of_a_run_shows_its_weights_and_images_as_they_are_now() {
     let (rows, said) = served(folder.path(), &[]);
     assert!(rows == 30 && said.contains("shown as it is"), "{rows} {said}");
 }
+
+#[test]
+fn originals_are_shown_by_the_number_of_their_row_and_on_this_machine_alone() {
+    let folder = folder();
+    train_tiny(folder.path(), "run", &[]).ok();
+    let set = folder.path().join("mine");
+    write_pictures(&set, 12);
+    fs::write(folder.path().join("secret.txt"), "secret").unwrap();
+    let server = Server::start(folder.path(), &["run", "--data", "mine"]);
+    assert_holds(&server.get("/bundle/manifest.json", "").0, &["200 ok", "la-originals"]);
+    let names = String::from_utf8(server.get("/bundle/names.txt", "").1).unwrap();
+    for (row, name) in names.lines().enumerate() {
+        let (head, body) = server.get(&format!("/original/{row}"), "");
+        assert_holds(&head, &["200 ok", "image/png"]);
+        assert!(body == bytes(set.join(name)), "row {row} is {name}");
+    }
+    for other in ["12", "-1", "x", "../secret.txt", "..%2fsecret.txt", "%2e%2e%2f%2e%2e%2fsecret.txt", "0/../../secret.txt", "00.png"] {
+        let (head, body) = server.get(&format!("/original/{other}"), "");
+        assert!(head.contains("404") && !String::from_utf8_lossy(&body).contains("secret"), "{other}: {head}");
+    }
+    assert_holds(&server.get_as("elsewhere.example", "/original/0", "").0, &["403"]);
+    drop(server);
+    let open = Server::start(folder.path(), &["run", "--data", "mine", "--host", "0.0.0.0"]);
+    let local = open.address.replace("0.0.0.0", "127.0.0.1");
+    let (head, _) = Server { address: local, child: std::process::Command::new("true").spawn().unwrap() }.get("/original/0", "");
+    assert!(head.contains("404") && !head.contains("la-originals"), "{head}");
+}

@@ -13,10 +13,10 @@ use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::Path;
 
-/// Thumbnails beside each other in a sheet.
-const COLUMNS: usize = 32;
-/// Thumbnails in a full sheet: few requests, and none of many megabytes.
-const PER_SHEET: usize = 1024;
+/// Side of a full sheet of thumbnails, which is decoded as a whole: few requests, and none of many megabytes.
+const SHEET: usize = 1280;
+/// Most thumbnails next to each other in a sheet.
+const MOST_COLUMNS: usize = 32;
 /// The label of an image without a class.
 const NO_LABEL: u32 = u32::MAX;
 /// Every file but the sheets of thumbnails.
@@ -77,10 +77,12 @@ fn labels(rows: &Rows, files: &Files) -> anyhow::Result<Option<LabelsEntry>> {
 }
 
 fn thumbnails(rows: &Rows, files: &Files) -> anyhow::Result<ThumbnailsEntry> {
-    let sheets = sheets(rows, COLUMNS, PER_SHEET)?;
+    let columns = (SHEET / rows.thumb).clamp(1, MOST_COLUMNS);
+    let per_sheet = columns * columns;
+    let sheets = sheets(rows, columns, per_sheet)?;
     let file = |(i, sheet)| files.add(&format!("thumbs-{i}.jpg"), &jpeg(sheet)?);
     let sheets = sheets.iter().enumerate().map(file).collect::<anyhow::Result<_>>()?;
-    Ok(ThumbnailsEntry { size: rows.thumb, columns: COLUMNS, per_sheet: PER_SHEET, sheets })
+    Ok(ThumbnailsEntry { size: rows.thumb, columns, per_sheet, sheets })
 }
 
 /// The folder that the bundle's files go to.

@@ -8,6 +8,7 @@ use crate::source::{images, not_where_recorded, Split};
 use crate::weights::{self, Encoder, EncoderArgs, PHOTOS};
 use anyhow::{bail, Context};
 use candle_core::Device;
+use la_core::data::Source;
 use la_core::digests::{sha256, sha256_of};
 use la_core::files::{cache_folder, write_atomically};
 use serde::{Deserialize, Serialize};
@@ -43,15 +44,23 @@ struct Place {
     note: PathBuf,
 }
 
+/// A page with the pictures that it shows.
+pub struct MadeSite {
+    /// The page.
+    pub folder: PathBuf,
+    /// The file of each row; none where the pictures are not files of a folder.
+    pub originals: Vec<PathBuf>,
+}
+
 /// The page of a run or of weights: with the images that a run records or with `data`, made where none of them is there yet.
-pub fn made_site(name: &str, data: Option<&str>, device: &Device) -> anyhow::Result<PathBuf> {
+pub fn made_site(name: &str, data: Option<&str>, device: &Device) -> anyhow::Result<MadeSite> {
     let beside = Place::beside(name);
     if let Some(place) = beside.as_ref().filter(|place| data.is_none() && place.has_page() && place.read().is_none()) {
         remark!(
             "note: nothing says what {0} was made of, so it is shown as it is; to make it again, remove it or name --data",
             place.site.display()
         );
-        return Ok(place.site.clone());
+        return Ok(MadeSite { folder: place.site.clone(), originals: vec![] });
     }
     let mut encoder = EncoderArgs { weights: name.to_string(), size: None, limit: None, embedding: None }.load(device)?;
     let (src, limit) = chosen_images(&encoder, data)?;
@@ -63,16 +72,23 @@ pub fn made_site(name: &str, data: Option<&str>, device: &Device) -> anyhow::Res
     // A folder's embeddings are kept, so looking for new pictures is quick; others are embedded where the page is made.
     let known = if images.is_folder() { Some(images.embed(split, &mut encoder)?) } else { None };
     let pictures = known.as_ref().map(|indexed| indexed.digest()).transpose()?;
+    let originals = known.as_ref().map_or(vec![], |indexed| files_of(indexed.images.as_ref()));
     let origin = Origin { weights, data: src, limit, pictures };
     match place.read().filter(|_| place.has_page()) {
-        Some(earlier) if earlier == origin => return Ok(place.site),
+        Some(earlier) if earlier == origin => return Ok(MadeSite { folder: place.site, originals }),
         Some(earlier) => remark!("note: {} is made again: {}", place.site.display(), difference(&earlier, &origin)),
         None => {}
     }
     folder::check(&place.site, true)?;
     let indexed = known.map_or_else(|| images.embed(split, &mut encoder), Ok)?;
     place.make(&Rows::new(encoder, indexed, None)?, origin)?;
-    Ok(place.site)
+    Ok(MadeSite { folder: place.site, originals })
+}
+
+/// The file of each image, where all have one.
+fn files_of(images: &dyn Source) -> Vec<PathBuf> {
+    let files: Option<Vec<PathBuf>> = (0..images.len()).map(|index| images.path(index).map(Path::to_path_buf)).collect();
+    files.unwrap_or_default()
 }
 
 /// The images of a page: `data`, or those that the run records.

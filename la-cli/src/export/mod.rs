@@ -18,7 +18,7 @@ use candle_core::Device;
 use clap::ValueEnum;
 use folder::NewFolder;
 use la_core::search::Precision;
-pub use made_site::{are_weights, made_site};
+pub use made_site::{are_weights, made_site, MadeSite};
 use rows::Rows;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -53,7 +53,7 @@ pub struct ExportArgs {
     /// Precision of the page's bank [default: f16]
     #[arg(long = "bank", value_name = "f32|f16|i8")]
     bank_precision: Option<Precision>,
-    /// Side of the thumbnails [default: that of the images, at most 64]
+    /// Side of the thumbnails [default: that of the images, at most 160]
     #[arg(long, value_name = "PX")]
     thumb: Option<usize>,
     /// Replace an earlier export

@@ -9,7 +9,7 @@ use std::path::{Component, Path};
 use std::sync::Arc;
 
 /// The largest thumbnail where none is asked for.
-const THUMBNAIL: usize = 64;
+const THUMBNAIL: usize = 160;
 
 /// An embedded data source.
 pub struct Rows {
