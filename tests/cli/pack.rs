@@ -151,7 +151,9 @@ fn weights_can_be_packed_for_pictures_larger_than_those_of_training() {
     let (ours, trained) = (&config["local_aggregation"], json(&read(shared_weights().join("config.json"))));
     assert_eq!((&ours["size"], &ours["run"]["train"]["size"]), (&24.into(), &16.into()));
     let (figures, at) = (&ours["figures"], &ours["figures"]["resized"]);
-    assert_eq!(figures["weights"]["knn_top1"], trained["local_aggregation"]["figures"]["weights"]["knn_top1"]);
+    // By a read-out that was learned at another side.
+    let reached = |figures: &Value| figures["weights"]["knn_top1"].as_f64().unwrap();
+    assert!((reached(figures) - reached(&trained["local_aggregation"]["figures"])).abs() < 0.05);
     let packed = folder.path().join("w");
     for (of, size) in [(at, &[][..]), (figures, &["--size", "16"])] {
         let args = [&["eval", text(&packed), "--json"], size].concat();

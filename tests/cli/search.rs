@@ -96,23 +96,29 @@ fn paths_for_scripts_end_with_zero_bytes() {
 }
 
 /// A folder of labelled pictures with their embeddings in `e.safetensors`, and a query beside.
-fn embedded() -> tempfile::TempDir {
+fn embedded(how: &[&str]) -> tempfile::TempDir {
     let folder = folder();
     write_pictures(&folder.path().join("set/a"), 4);
     fs::create_dir(folder.path().join("set/b")).unwrap();
     (10..15).for_each(|i| write_picture(&folder.path().join(format!("set/b/{i}.png")), i));
     write_picture(&folder.path().join("query.png"), 2);
-    la(folder.path(), &["embed", text(shared_run()), "--data", "set", "--out", "e.safetensors"]).ok();
+    la(folder.path(), &[&["embed", text(shared_run()), "--data", "set", "--out", "e.safetensors"], how].concat()).ok();
     folder
 }
 
 #[test]
 fn embeddings_take_the_place_of_their_pictures() {
-    let folder = embedded();
-    let find = |data: &str| search(folder.path(), &["--data", data, "--query", "query.png", "--k", "5", "--json"]).ok();
-    let eval = |data: &str| json(&la(folder.path(), &["eval", text(shared_run()), "--data", data, "--leave-one-out", "--json"]).ok());
+    let folder = embedded(&["--embedding", "output"]);
+    // The read-out is fitted to pictures alone.
+    let output = ["--embedding", "output", "--json"];
+    let find = |data: &str| search(folder.path(), &[&["--data", data, "--query", "query.png", "--k", "5"], &output[..]].concat()).ok();
+    let eval = |data: &str| {
+        let args = ["eval", text(shared_run()), "--data", data, "--leave-one-out"];
+        json(&la(folder.path(), &[&args[..], &output].concat()).ok())
+    };
     let (found, measured) = (json(&find("set")), eval("set"));
-    let own = search(folder.path(), &["--data", "e.safetensors", "--query", "set/a/01.png", "--k", "9", "--json"]).ok();
+    let own = ["--data", "e.safetensors", "--query", "set/a/01.png", "--k", "9"];
+    let own = search(folder.path(), &[&own[..], &output].concat()).ok();
     assert!(!names(&own).contains(&"a/01.png".to_string()), "{own}");
     fs::rename(folder.path().join("set"), folder.path().join("elsewhere")).unwrap();
     let (again, measured_again) = (json(&find("e.safetensors")), eval("e.safetensors"));
@@ -121,14 +127,14 @@ fn embeddings_take_the_place_of_their_pictures() {
         assert_eq!((b["path"].is_null(), a["path"].is_string()), (true, true));
     }
     assert_eq!((&measured["knn_top1"], &measured["num_train"]), (&measured_again["knn_top1"], &measured_again["num_train"]));
-    let args = ["eval", text(shared_run()), "--data", "e.safetensors", "--test", "e.safetensors", "--knn-k", "1", "--json"];
-    let on_itself = json(&la(folder.path(), &args).ok());
+    let args = ["eval", text(shared_run()), "--data", "e.safetensors", "--test", "e.safetensors", "--knn-k", "1"];
+    let on_itself = json(&la(folder.path(), &[&args[..], &output].concat()).ok());
     assert_eq!((&on_itself["knn_top1"], &on_itself["num_test"]), (&1.0.into(), &9.into()));
 }
 
 #[test]
 fn embeddings_of_other_weights_are_refused_with_the_way_out() {
-    let folder = embedded();
+    let folder = embedded(&[]);
     let args = |size| ["--data", "e.safetensors", "--query", "query.png", "--size", size];
     assert_holds(&search(folder.path(), &args("24")).error(), &["e.safetensors", "other weights", "24 px", "embed", "--force"]);
     search(folder.path(), &args("16")).ok();
@@ -138,7 +144,7 @@ fn embeddings_of_other_weights_are_refused_with_the_way_out() {
 
 #[test]
 fn what_needs_pictures_says_that_embeddings_are_none() {
-    let folder = embedded();
+    let folder = embedded(&[]);
     let panel = ["--data", "e.safetensors", "--query", "query.png", "--panel", "p.png"];
     assert_holds(&search(folder.path(), &panel).error(), &["--panel", "e.safetensors holds embeddings"]);
     let eval = ["eval", text(shared_run()), "--data", "e.safetensors", "--test", "set", "--linear"];
@@ -152,7 +158,7 @@ fn what_needs_pictures_says_that_embeddings_are_none() {
 
 #[test]
 fn a_file_of_an_earlier_version_is_searched() {
-    let folder = embedded();
+    let folder = embedded(&[]);
     let file = bytes(folder.path().join("e.safetensors"));
     let (_, header) = SafeTensors::read_metadata(&file).unwrap();
     let names = json(&header.metadata().as_ref().unwrap()["images"])["names"].to_string();
