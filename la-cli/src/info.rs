@@ -2,7 +2,7 @@
 
 use crate::data::{self, OpenConfig};
 use crate::output::{command, counted, decimal, file_size, percent, say, shell_line, thousands};
-use crate::pack::{figure_lines, Packed};
+use crate::pack::{figure_lines, settings::Packed};
 use crate::progress::duration;
 use crate::run::{RunConfig, RunFolder};
 use crate::source;

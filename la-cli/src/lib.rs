@@ -91,8 +91,8 @@ pub fn main() -> ExitCode {
     match std::panic::catch_unwind(|| run(cli)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) if error.is::<output::StdoutClosed>() => ExitCode::SUCCESS,
-        Ok(Err(error)) => match error.downcast_ref() {
-            Some(stopped) => output::fail_after_signal(stopped),
+        Ok(Err(error)) => match error.downcast_ref::<interrupt::Stopped>() {
+            Some(stopped) => output::fail_after_signal(stopped, stopped.signal.exit_code()),
             None => output::fail(&error),
         },
         Err(_) => output::fail_after_panic(),

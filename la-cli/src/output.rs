@@ -1,6 +1,5 @@
 //! What reaches the user: lines on standard output, each error once on standard error, never a panic.
 
-use crate::interrupt::Stopped;
 use anyhow::{bail, Context};
 use std::fmt;
 use std::io::{self, Write};
@@ -109,9 +108,9 @@ pub fn silence_panics() {
 }
 
 /// Prints what was kept as a signal ended the command.
-pub fn fail_after_signal(stopped: &Stopped) -> ExitCode {
-    write_error_line(format_args!("{stopped}"));
-    ExitCode::from(stopped.signal.exit_code())
+pub fn fail_after_signal(kept: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    write_error_line(format_args!("{kept}"));
+    ExitCode::from(code)
 }
 
 /// Prints the defect that [`silence_panics`] has kept.

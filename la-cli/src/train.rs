@@ -23,9 +23,9 @@ use candle_core::Device;
 use la_core::checkpoint::{self, Position, TrainImages};
 use la_core::config::{Beginning, Monitor, TrainConfig};
 use la_core::data::Splits;
-use la_core::eval::knn::KnnConfig;
 use la_core::ops::device;
 use la_core::train::{check_start, Start, StoppedAt, Summary};
+use outcome::knn_config;
 use outcome::Used;
 use reporter::{unless_closed, Lines, Reporter};
 use std::ops::ControlFlow;
@@ -334,7 +334,7 @@ fn keep_readout(plan: &Plan) -> anyhow::Result<()> {
         return Ok(());
     }
     let start = plan.config.init.as_ref().and_then(|init| Encoder::open(&init.to_string_lossy(), &plan.config.device).ok());
-    let map = readout::learn(&encoder, start.as_ref().and_then(Encoder::readout), &plan.splits.train)?;
+    let map = encoder.learn_readout(start.as_ref().and_then(Encoder::readout), &plan.splits.train)?;
     map.map_or(Ok(()), |map| readout::write(folder, &map))
 }
 
@@ -345,9 +345,4 @@ fn evaluation(splits: &Splits) -> Option<&'static str> {
         None if splits.test.is_some() => Some("--linear"),
         None => (splits.train.len() > 1).then_some("--leave-one-out"),
     }
-}
-
-/// The vote that a run on so many images measures by.
-fn knn_config(config: &TrainConfig, num_images: usize) -> KnnConfig {
-    KnnConfig { k: config.knn_k.min(num_images), temperature: config.knn_temperature }
 }

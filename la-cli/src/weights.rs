@@ -8,7 +8,7 @@ pub use files::{local_path, WeightFiles, PHOTOS};
 
 use crate::data::OpenConfig;
 use crate::output::{remark, thousands};
-use crate::pack::{Packed, OUR_KEY};
+use crate::pack::settings::{Packed, OUR_KEY};
 use crate::progress::Progress;
 use crate::run::{RunConfig, RunFolder};
 use crate::source::Embedded;
@@ -17,6 +17,7 @@ use candle_core::{Device, Tensor};
 use la_core::data::{BatchConfig, Normalization, Source};
 use la_core::digests::sha256_of;
 use la_core::eval::embed::{batch_size, collect, for_each_part, Part};
+use la_core::eval::readout::{fit, learn, num_images};
 use la_core::files::not_finite;
 use la_core::pca::Whitening;
 use la_core::resnet::{decode, ResNet, Stem};
@@ -288,12 +289,19 @@ impl Encoder {
 
     /// The read-out, where there is one, fitted to the images with these features: those that are searched among.
     pub fn fit(&self, features: &Tensor) -> anyhow::Result<Option<Whitening>> {
-        Ok(self.readout.as_ref().map(|readout| la_core::eval::readout::fit(readout, features)).transpose()?)
+        Ok(self.readout.as_ref().map(|readout| fit(readout, features)).transpose()?)
     }
 
     /// The same encoder with another read-out.
     pub fn set_readout(&mut self, readout: Option<Whitening>) {
         self.readout = readout;
+    }
+
+    /// A read-out for the network as it is, learned from the images that it was trained on: fitted to them from an `earlier`
+    /// one, where there is one.
+    pub fn learn_readout(&self, earlier: Option<&Whitening>, images: &Arc<dyn Source>) -> anyhow::Result<Option<Whitening>> {
+        let mut progress = Progress::new("learning the read-out", num_images(images.as_ref()), "images");
+        Ok(learn((&self.net, earlier), images, &self.batches(), &mut |done| progress.set(done))?)
     }
 
     /// What a linear probe sees, `(N, F)`, of the images of a source that can be read, and its [`Encoder::features`].

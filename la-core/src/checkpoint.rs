@@ -11,7 +11,7 @@ use crate::{
     ops::host,
     optim::Sgd,
     resnet::ResNet,
-    train::{Baseline, EpochMetrics, Totals},
+    train::metrics::{Baseline, EpochMetrics, Totals},
     Error, Result,
 };
 use candle_core::{Device, Tensor};

@@ -1,5 +1,7 @@
 //! k-means (Lloyd's algorithm) with exact assignment; what makes the close neighbours.
 
+pub(crate) mod clustering;
+
 use crate::{
     error::bail,
     ops::{assign::Points, device::on_gpu, gradients::refuse_tracked, host, parallel, resident::Resident},
@@ -7,6 +9,8 @@ use crate::{
     Result,
 };
 use candle_core::{Device, Tensor};
+use clustering::fill_empty;
+pub use clustering::Kmeans;
 
 /// Points that one piece of work sums distances over.
 const BLOCK: usize = 1024;
@@ -26,19 +30,6 @@ impl Default for KmeansConfig {
     fn default() -> Self {
         Self { num_clusters: 30_000, max_iters: 20, seed: 1234 }
     }
-}
-
-/// A clustering.
-#[derive(Debug, Clone)]
-pub struct Kmeans {
-    /// `(k, D)`.
-    pub centroids: Tensor,
-    /// `(N,)` the nearest centroid of each point, the lowest where several are.
-    pub labels: Vec<u32>,
-    /// Sum of squared distances from each point to its centroid.
-    pub inertia: f64,
-    /// Rounds done.
-    pub iters: usize,
 }
 
 /// Clusters `points` `(N, D)`: centroids start at distinct random points; empty clusters restart at the farthest points.
@@ -209,24 +200,6 @@ fn average(rows: &[f32], dim: usize, labels: &mut [u32], centroids: &mut [f32]) 
             mean(rows, members, centroid);
         }
     });
-}
-
-/// Gives each empty cluster a point of its own: the farthest from its centroid, of a cluster that has others.
-///
-/// A cluster stays empty, its centroid where it was, where every point left lies on its centroid.
-pub(crate) fn fill_empty(counts: &mut [u32], labels: &mut [u32], distances: &[f32]) {
-    let mut farthest: Vec<u32> = (0..labels.len() as u32).filter(|&i| distances[i as usize] > 0.0).collect();
-    farthest.sort_unstable_by(|&a, &b| distances[b as usize].total_cmp(&distances[a as usize]).then(a.cmp(&b)));
-    let mut farthest = farthest.into_iter();
-    for cluster in 0..counts.len() {
-        if counts[cluster] > 0 {
-            continue;
-        }
-        let Some(point) = farthest.find(|&i| counts[labels[i as usize] as usize] > 1) else { return };
-        counts[labels[point as usize] as usize] -= 1;
-        labels[point as usize] = cluster as u32;
-        counts[cluster] = 1;
-    }
 }
 
 /// Points in the order of their clusters.

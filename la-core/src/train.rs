@@ -1,46 +1,32 @@
 //! The training loop of the paper, from images to weights.
 
 mod begin;
+mod event;
 pub mod health;
-mod metrics;
+pub(crate) mod metrics;
 mod monitor;
 mod objective;
 mod observer;
 mod pending;
 mod replays;
+mod start;
+mod step;
 mod trainer;
 
 pub use begin::check_start;
-pub use metrics::{peak_rss_mb, unix_time, Baseline, EpochMetrics, Event, Phase, StoppedAt, Summary, Totals};
-pub use observer::{Begun, Observer};
+pub use event::Event;
+pub use metrics::{peak_rss_mb, unix_time, Baseline, EpochMetrics, Phase, StoppedAt, Summary, Totals};
+pub use observer::Observer;
+pub use start::{Begun, Start};
 
 use crate::{
-    checkpoint::TrainState,
     config::TrainConfig,
     data::{Batch, Splits},
-    loss::Loss,
-    ops::normalize::{normalize, normalize_backward},
-    resnet::ResNet,
     Result,
 };
-use candle_core::Tensor;
-use objective::Objective;
-use std::{path::Path, time::Instant};
+use std::time::Instant;
+use step::step;
 use trainer::Trainer;
-
-/// How a run begins.
-#[derive(Clone, Copy)]
-pub enum Start<'a> {
-    /// From the first step, with random weights.
-    New,
-    /// From the first step, with these weights, which the configuration names; a run that was stopped before its first checkpoint
-    /// begins again so.
-    From(&'a ResNet),
-    /// From the run's last checkpoint; from the first step where it has none yet.
-    Resume,
-    /// From the checkpoint in this file, which another run left, under settings of this run's own.
-    Branch(&'a Path),
-}
 
 /// Trains a network on `splits.train`, as `config` says, and hands everything to `observer`.
 ///
@@ -85,18 +71,4 @@ impl Trainer<'_> {
         }
         self.count_step(batch, loss, started.elapsed())
     }
-}
-
-/// Embeds the images, and moves the weights and the bank; a loss that is NaN or infinite moves nothing.
-fn step(objective: &Objective, state: &mut TrainState, images: &Tensor, indices: &[u32], learning_rate: f64) -> Result<Loss> {
-    let (outputs, cache) = state.net.forward_train(images)?;
-    let (embeddings, norms) = normalize(&outputs)?;
-    let loss = objective.loss(&embeddings, state, indices)?;
-    if loss.not_finite().is_some() {
-        return Ok(loss);
-    }
-    state.net.backward(cache, &normalize_backward(&embeddings, &norms, loss.grad_embeddings())?)?;
-    state.sgd.step(&mut state.net, learning_rate)?;
-    objective.update_bank(&embeddings, state, indices)?;
-    Ok(loss)
 }

@@ -1,6 +1,6 @@
 //! Encoded bytes to [`Picture`]: JPEG, PNG, WebP, GIF (first frame), BMP, TIFF, upright and over white.
 
-use super::probe;
+use super::probe::{self, check_size};
 use crate::error::{bail, Error, Result};
 use image::{metadata::Orientation, DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
 use la_core::data::Picture;
@@ -10,12 +10,9 @@ use std::io::Cursor;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use zune_jpeg::zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 
-/// Images of more pixels are refused by their header, before any memory is taken for them.
-pub const MAX_PIXELS: usize = 64 << 20;
-
 /// The picture in `bytes`, reduced by a power of two where its shorter side stays at least 2.25 `size`.
 ///
-/// Fails with the reason where the format is unknown, the data truncated or damaged, or the picture above [`MAX_PIXELS`].
+/// Fails with the reason where the format is unknown, the data truncated or damaged, or the picture too large.
 pub fn decode(bytes: &[u8], size: usize) -> Result<Picture> {
     // Decoders are fed with whatever users have: one that panics must not end the run.
     let picture = match catch_unwind(AssertUnwindSafe(|| decode_any(bytes, size))) {
@@ -36,15 +33,6 @@ fn decode_any(bytes: &[u8], size: usize) -> Result<Picture> {
         [] => bail!("empty file"),
         [0xff, 0xd8, 0xff, ..] => decode_jpeg(bytes, size),
         _ => decode_other(bytes),
-    }
-}
-
-/// Fails where a picture of that size is not to be decoded.
-pub fn check_size(width: usize, height: usize) -> Result<()> {
-    match width.checked_mul(height) {
-        Some(0) => bail!("no pixels: {width}x{height}"),
-        Some(pixels) if pixels <= MAX_PIXELS => Ok(()),
-        _ => bail!("too large: {width}x{height} is more than {} megapixels", MAX_PIXELS >> 20),
     }
 }
 

@@ -1,9 +1,20 @@
 //! A look at a file's header and end, without decoding it.
 
-use super::decode::check_size;
 use crate::error::{bail, Error, Result};
 use image::ImageReader;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+
+/// Images of more pixels are refused by their header, before any memory is taken for them.
+pub const MAX_PIXELS: usize = 64 << 20;
+
+/// Fails where a picture of that size is not to be decoded.
+pub fn check_size(width: usize, height: usize) -> Result<()> {
+    match width.checked_mul(height) {
+        Some(0) => bail!("no pixels: {width}x{height}"),
+        Some(pixels) if pixels <= MAX_PIXELS => Ok(()),
+        _ => bail!("too large: {width}x{height} is more than {} megapixels", MAX_PIXELS >> 20),
+    }
+}
 
 /// What a header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! The page that `la-cli serve` makes of weights and images, and makes again when either has changed.
 
+use super::folder;
 use super::rows::Rows;
-use super::{folder, page_precision, write_site, PRECISION};
+use super::site::{page_precision, write_site, PRECISION};
 use crate::index::{Data, OpenArgs};
 use crate::output::{self, remark};
 use crate::source::{images, not_where_recorded, Split};

@@ -7,13 +7,14 @@ mod made_site;
 mod page;
 mod projector;
 mod rows;
+mod site;
 mod thumbnails;
 
 use crate::index::{CacheArgs, OpenArgs};
 use crate::output::{self, say};
 use crate::source::{self, Split};
 use crate::weights::EncoderArgs;
-use anyhow::{bail, Context};
+use anyhow::bail;
 use candle_core::Device;
 use clap::ValueEnum;
 use folder::NewFolder;
@@ -21,10 +22,8 @@ use la_core::search::Precision;
 pub use made_site::{are_weights, made_site, MadeSite};
 use rows::Rows;
 use serde_json::json;
+use site::{page_precision, write_site, Size, PRECISION};
 use std::path::{Path, PathBuf};
-
-/// How a page's weights and bank are stored where nothing is asked for.
-const PRECISION: Precision = Precision::F16;
 
 /// Options of `la-cli export`.
 #[derive(clap::Args)]
@@ -122,14 +121,6 @@ fn say_written(args: &ExportArgs, sizes: &[Size]) -> anyhow::Result<()> {
     }
 }
 
-/// 16 bits, or as few as the weights have: codes of 8 bits are stored again without loss.
-fn page_precision(rows: &Rows) -> Precision {
-    match rows.encoder.precision() {
-        Precision::I8 => Precision::I8,
-        _ => PRECISION,
-    }
-}
-
 fn check(args: &ExportArgs) -> anyhow::Result<()> {
     if let Some(px) = args.thumb.filter(|px| !(8..=256).contains(px)) {
         bail!("--thumb must be in 8 to 256, got {px}");
@@ -150,16 +141,4 @@ fn say_site(out: &Path, sizes: &[Size]) -> anyhow::Result<()> {
     }
     let next = output::command(&["serve", &out.to_string_lossy(), "--open"]);
     say!("{}: a static site for any web server; next: {next}", out.display())
-}
-
-/// A part of a page with its bytes.
-type Size = (&'static str, usize);
-
-/// Writes page and bundle into the folder `out`; gives the size of each part.
-fn write_site(rows: &Rows, (weights, bank): (Precision, Precision), out: &Path, force: bool) -> anyhow::Result<Vec<Size>> {
-    let folder = NewFolder::create(out, force)?;
-    page::write(folder.path())?;
-    let sizes = bundle::write(rows, (weights, bank), &folder.path().join("bundle")).context("the export is not written")?;
-    folder.finish()?;
-    Ok([("page", page::num_bytes())].into_iter().chain(sizes).collect())
 }

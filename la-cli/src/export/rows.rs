@@ -1,7 +1,7 @@
 //! What every format is made of: images, their embeddings, names and classes.
 
 use crate::index::{self, Indexed, OpenArgs};
-use crate::pack::end_of;
+use crate::pack::names::end_of;
 use crate::source::{self, Split};
 use crate::weights::Encoder;
 use la_core::data::Source;

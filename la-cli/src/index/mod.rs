@@ -3,6 +3,7 @@
 
 mod fitted;
 mod folder;
+mod indexed;
 mod kept;
 mod rows_file;
 mod stamp;
@@ -13,8 +14,8 @@ use crate::weights::Encoder;
 use anyhow::bail;
 use candle_core::Tensor;
 use folder::FolderIndex;
+pub use indexed::Indexed;
 use la_core::data::{Source, Splits, Unreadable};
-use la_core::digests::sha256_of;
 pub use rows_file::write;
 use std::path::Path;
 use std::sync::Arc;
@@ -48,25 +49,6 @@ pub struct OpenArgs<'a> {
 /// Opens a data source and embeds a split of it, as [`Data::embed`] does.
 pub fn open(args: &OpenArgs, split: Split, encoder: &mut Encoder) -> anyhow::Result<Indexed> {
     Data::open(args, encoder)?.embed(split, encoder)
-}
-
-/// Images with their embeddings.
-pub struct Indexed {
-    /// Where they are from, for people to read.
-    pub name: String,
-    /// The images that could be read.
-    pub images: Arc<dyn Source>,
-    /// `(N, D)`, a unit-length row for each.
-    pub rows: Tensor,
-}
-
-impl Indexed {
-    /// Another one where any image, name or row is.
-    pub fn digest(&self) -> anyhow::Result<String> {
-        let names = (0..self.images.len()).map(|index| (self.images.name(index) + "\0").into_bytes());
-        let rows = self.rows.flatten_all()?.to_vec1::<f32>()?;
-        Ok(sha256_of(names.chain(rows.chunks(1 << 12).map(|chunk| chunk.iter().flat_map(|value| value.to_le_bytes()).collect()))))
-    }
 }
 
 /// A data source of which nothing is embedded yet.

@@ -1,6 +1,6 @@
 //! The file that `la-cli embed` writes, and which takes the place of its pictures in a search or an evaluation.
 
-use super::Indexed;
+use super::indexed::Indexed;
 use crate::data::OpenConfig;
 use crate::output;
 use crate::weights::Encoder;

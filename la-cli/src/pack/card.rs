@@ -1,8 +1,7 @@
 //! The model card: what the Hub reads between `---`, and what people read below.
 
-use super::measure::Figure;
-use super::settings::{is_standard, Packed};
-use super::{PackArgs, BESIDE_METRICS, LICENSE};
+use super::args::{PackArgs, BESIDE_METRICS};
+use super::settings::{is_standard, Figure, Packed, LICENSE, OUR_KEY};
 use crate::output::{counted, percent, shell_line, thousands};
 use crate::progress::duration;
 use la_core::resnet::{ResNetConfig, Stem};
@@ -308,7 +307,7 @@ impl Card<'_> {
              The weights may be used under the MIT or the Apache-2.0 licence, at your choice; the images they were trained on have licences of \
              their own.\n",
             self.sha256,
-            super::OUR_KEY
+            OUR_KEY
         )
     }
 }

@@ -1,6 +1,7 @@
 //! The figures of packed weights, measured on the file that is shipped, beside what they are to be compared with.
 
-use super::PackArgs;
+use super::args::PackArgs;
+use super::settings::{Figure, Figures, Resized, SampleCheck};
 use crate::eval::Labelled;
 use crate::output::remark;
 use crate::run::{RunConfig, RunFolder};
@@ -9,68 +10,9 @@ use crate::weights::Encoder;
 use anyhow::Context;
 use candle_core::Device;
 use la_core::data::{self, Splits};
-use la_core::eval::knn::KnnConfig;
-use serde::{Deserialize, Serialize};
 
 /// Images of the embedded sample whose embeddings vote in [`SampleCheck`].
 const SAMPLE_LIMIT: usize = 1000;
-
-/// What one network reaches, as fractions in 0–1.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Figure {
-    /// kNN accuracy of the embeddings.
-    pub knn_top1: f32,
-    /// Accuracy of a softmax layer on the pooled features, where measured.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub linear_top1: Option<f32>,
-}
-
-/// The figures of all that is compared, on the same images, at the side that the weights were trained at.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Figures {
-    /// Images whose embeddings vote.
-    pub num_train: usize,
-    /// Images that are classified.
-    pub num_test: usize,
-    /// How they vote.
-    pub knn: KnnConfig,
-    /// The weights in the folder.
-    pub weights: Figure,
-    /// The run beside, where there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub beside: Option<Figure>,
-    /// The network at random initialisation.
-    pub random_init: Figure,
-    /// kNN accuracy of the pixels themselves, as the run measured it when it began.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub raw_pixels: Option<f32>,
-    /// The same at the side that the weights are packed for, where that is another.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resized: Option<Resized>,
-}
-
-/// Figures where the network sees larger or smaller images than it was trained on.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Resized {
-    /// Their side in pixels.
-    pub size: usize,
-    /// The weights in the folder.
-    pub weights: Figure,
-    /// The run beside, where there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub beside: Option<Figure>,
-}
-
-/// One figure that anybody can repeat, on images that are inside the program.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct SampleCheck {
-    /// Images of the sample whose embeddings vote, drawn with the run's seed; all of its test images are classified.
-    pub limit: usize,
-    /// How they vote.
-    pub knn: KnnConfig,
-    /// kNN accuracy, 0–1.
-    pub knn_top1: f32,
-}
 
 /// Measures the shipped weights on a part of the embedded sample.
 pub fn check_on_sample(shipped: &Encoder) -> anyhow::Result<SampleCheck> {

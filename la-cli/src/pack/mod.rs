@@ -1,14 +1,14 @@
 //! `la-cli pack`: the weights of a run as a folder to publish, on the Hugging Face Hub or elsewhere.
 
+mod args;
 mod card;
 mod measure;
-mod names;
+pub mod names;
 mod recipe;
-mod settings;
+pub mod settings;
 
+pub use args::PackArgs;
 pub use card::figure_lines;
-pub use names::end_of;
-pub use settings::{Packed, OUR_KEY};
 
 use crate::export::folder::NewFolder;
 use crate::output::{command, counted, file_size, percent, remark, say};
@@ -17,64 +17,16 @@ use crate::run::{halved, write_weights, RunConfig, RunFolder};
 use crate::train::pictures;
 use crate::weights::{self, readout, Encoder};
 use anyhow::{bail, Context};
+use args::BESIDE_METRICS;
 use candle_core::Device;
 use la_core::digests::{sha256, write_sums};
 use la_core::files::write_atomically;
 use la_core::pca::Whitening;
 use la_core::train::{EpochMetrics, Phase};
 use names::Names;
-use settings::{Beside, Config};
+use settings::{Beside, Config, Packed};
 use std::fs;
-use std::path::{Path, PathBuf};
-
-/// Licence of the weights, as the Hub and timm write it.
-const LICENSE: &str = "mit";
-/// Where the metrics of the run beside go.
-const BESIDE_METRICS: &str = "metrics-beside.jsonl";
-
-/// Options of `la-cli pack`.
-#[derive(clap::Args)]
-#[command(after_help = "Examples:
-  la-cli pack runs/photos --out weights/photos
-  la-cli pack runs/sample-1 --out weights/clothes --linear --title 'Clothes, 28 px'")]
-pub struct PackArgs {
-    /// Run whose weights are packed
-    #[arg(value_name = "RUN")]
-    run: PathBuf,
-    /// Folder to write, such as weights/NAME; it must not exist
-    #[arg(long, value_name = "FOLDER")]
-    out: PathBuf,
-    /// A run on the same budget to compare with, such as one of instance recognition alone
-    #[arg(long, value_name = "RUN")]
-    beside: Option<PathBuf>,
-    /// Also measure a linear probe of everything that is compared
-    #[arg(long)]
-    linear: bool,
-    /// First line of the model card [default: from the network and the data]
-    #[arg(long, value_name = "TEXT")]
-    title: Option<String>,
-    /// Side of the square images that whoever uses the weights shows the network [default: as in training]; figures at both
-    #[arg(long, value_name = "PX")]
-    size: Option<usize>,
-    /// Images to measure the figures on [default: those of the run]
-    #[arg(long, value_name = "SRC")]
-    data: Option<String>,
-    /// Their test images [default: those of the run, or of --data]
-    #[arg(long, value_name = "SRC")]
-    test: Option<String>,
-    /// What the data is called in all that is written [default: as the run names it, a path by its end]
-    #[arg(long, value_name = "NAME")]
-    data_as: Option<String>,
-    /// Name of the data set on the Hub, such as uoft-cs/cifar10 [default: known for the data that la-cli names]
-    #[arg(long, value_name = "OWNER/NAME")]
-    dataset: Option<String>,
-    /// Machine that the run was trained on [default: as the run recorded it]
-    #[arg(long, value_name = "TEXT")]
-    machine: Option<String>,
-    /// Print one JSON object instead of text
-    #[arg(long)]
-    json: bool,
-}
+use std::path::Path;
 
 /// Runs `la-cli pack`.
 pub fn run(args: &PackArgs, device: &Device) -> anyhow::Result<()> {
@@ -217,7 +169,7 @@ fn read_out(args: &PackArgs, run: &RunFolder, trained: &Encoder, size: usize) ->
         return Ok(Some(map.clone()));
     }
     let shown = Encoder::open(&run.path().to_string_lossy(), &Device::Cpu)?.at(size);
-    readout::learn(&shown, trained.readout(), &measure::open(args, &run.read_config()?, &shown)?.train)
+    shown.learn_readout(trained.readout(), &measure::open(args, &run.read_config()?, &shown)?.train)
 }
 
 fn write_config(folder: &Path, config: &Config) -> anyhow::Result<()> {
@@ -253,8 +205,8 @@ struct Json<'a> {
     sha256: String,
     epochs: usize,
     seconds: f64,
-    figures: Option<&'a measure::Figures>,
-    sample: Option<&'a measure::SampleCheck>,
+    figures: Option<&'a settings::Figures>,
+    sample: Option<&'a settings::SampleCheck>,
 }
 
 fn report_json(folder: &Path, packed: &Packed) -> anyhow::Result<()> {

@@ -1,12 +1,14 @@
 //! `config.json` of packed weights: timm's keys, and all that is known of the run under a key of its own.
 
-use super::measure::{Figures, SampleCheck};
 use crate::run::RunConfig;
 use la_core::data::Normalization;
+use la_core::eval::knn::KnnConfig;
 use la_core::resnet::{ResNetConfig, Stem};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+/// Licence of the weights, as the Hub and timm write it.
+pub const LICENSE: &str = "mit";
 /// The key that our own part stands under; timm ignores it.
 pub const OUR_KEY: &str = "local_aggregation";
 
@@ -64,6 +66,63 @@ pub struct Packed {
     pub sample: Option<SampleCheck>,
 }
 
+/// What one network reaches, as fractions in 0–1.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Figure {
+    /// kNN accuracy of the embeddings.
+    pub knn_top1: f32,
+    /// Accuracy of a softmax layer on the pooled features, where measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linear_top1: Option<f32>,
+}
+
+/// The figures of all that is compared, on the same images, at the side that the weights were trained at.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Figures {
+    /// Images whose embeddings vote.
+    pub num_train: usize,
+    /// Images that are classified.
+    pub num_test: usize,
+    /// How they vote.
+    pub knn: KnnConfig,
+    /// The weights in the folder.
+    pub weights: Figure,
+    /// The run beside, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Figure>,
+    /// The network at random initialisation.
+    pub random_init: Figure,
+    /// kNN accuracy of the pixels themselves, as the run measured it when it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_pixels: Option<f32>,
+    /// The same at the side that the weights are packed for, where that is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resized: Option<Resized>,
+}
+
+/// Figures where the network sees larger or smaller images than it was trained on.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Resized {
+    /// Their side in pixels.
+    pub size: usize,
+    /// The weights in the folder.
+    pub weights: Figure,
+    /// The run beside, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Figure>,
+}
+
+/// One figure that anybody can repeat, on images that are inside the program.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct SampleCheck {
+    /// Images of the sample whose embeddings vote, drawn with the run's seed; all of its test images are classified.
+    pub limit: usize,
+    /// How they vote.
+    pub knn: KnnConfig,
+    /// kNN accuracy, 0–1.
+    pub knn_top1: f32,
+}
+
 /// A run that stands beside.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Beside {
@@ -109,7 +168,7 @@ impl Config {
             pool_size: [last_side(net.stem, size); 2],
             first_conv: "conv1",
             classifier: "fc",
-            license: super::LICENSE,
+            license: LICENSE,
         };
         let (num_classes, num_features) = (net.embedding_dim, net.num_features());
         Self { architecture: net.arch.to_string(), num_classes, num_features, pretrained_cfg, local_aggregation: packed }

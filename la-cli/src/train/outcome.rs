@@ -1,10 +1,10 @@
 //! What a run came to: its accuracy beside what it began from and beside pixels, and a plain word where training made it worse.
 
-use super::knn_config;
 use crate::output::{command, percent};
 use crate::progress::duration;
 use la_core::config::TrainConfig;
 use la_core::data::Splits;
+use la_core::eval::knn::KnnConfig;
 use la_core::train::{Baseline, Summary};
 
 /// The level of weights that are given.
@@ -73,6 +73,11 @@ pub fn levels(baseline: &Baseline, config: &TrainConfig) -> Vec<Level> {
 fn is_below(top1: f32, level: f32, num_images: usize) -> bool {
     let variance = |p: f32| f64::from(p) * (1.0 - f64::from(p)) / num_images.max(1) as f64;
     f64::from(level - top1) > BEYOND_CHANCE * (variance(top1) + variance(level)).sqrt()
+}
+
+/// The vote that a run on so many images measures by.
+pub fn knn_config(config: &TrainConfig, num_images: usize) -> KnnConfig {
+    KnnConfig { k: config.knn_k.min(num_images), temperature: config.knn_temperature }
 }
 
 #[cfg(test)]

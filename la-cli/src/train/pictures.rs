@@ -31,7 +31,7 @@ pub fn curves(run: &RunFolder) -> anyhow::Result<Curves> {
     let recorded = run.read_config()?;
     let (config, baseline) = (&recorded.train, run.read_baseline());
     let points: Vec<CurvePoint> = run.read_metrics()?.iter().map(point).collect();
-    let knn = super::knn_config(config, recorded.num_images);
+    let knn = super::outcome::knn_config(config, recorded.num_images);
     let is_measured = points.iter().any(|point| point.knn_top1.is_some());
     Ok(Curves {
         title: format!("Local Aggregation on {}: {}, width {}, {} px", config.data, config.arch, config.width, config.size),

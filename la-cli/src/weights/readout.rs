@@ -1,17 +1,12 @@
-//! The read-out of a network: learned without labels from its training images, kept beside its weights.
+//! The read-out of a network: the file that is kept next to the weights.
 
-use super::Encoder;
 use crate::output::remark;
-use crate::progress::Progress;
 use anyhow::Context;
 use candle_core::Device;
-use la_core::data::Source;
 use la_core::digests::sha256;
-use la_core::eval::readout;
 use la_core::files::{read_tensors, write_tensors};
 use la_core::pca::Whitening;
 use std::path::Path;
-use std::sync::Arc;
 
 /// The file beside `model.safetensors`.
 pub const FILE: &str = "readout.safetensors";
@@ -19,12 +14,6 @@ pub const FILE: &str = "readout.safetensors";
 pub const PREFIX: &str = "readout.";
 /// Its metadata: the digest of the weights that it was learned for.
 const WEIGHTS_KEY: &str = "weights_sha256";
-
-/// Learns the read-out of `encoder` from the images that it was trained on: fitted to them from an `earlier` one, where there is one.
-pub fn learn(encoder: &Encoder, earlier: Option<&Whitening>, images: &Arc<dyn Source>) -> anyhow::Result<Option<Whitening>> {
-    let mut progress = Progress::new("learning the read-out", readout::num_images(images.as_ref()), "images");
-    Ok(readout::learn((encoder.net(), earlier), images, &encoder.batches(), &mut |done| progress.set(done))?)
-}
 
 /// Writes the read-out into the folder of the weights that it was learned for.
 pub fn write(folder: &Path, readout: &Whitening) -> anyhow::Result<()> {

@@ -1,6 +1,6 @@
 //! What a run begins with: its settings, resolved, and its state before the first step.
 
-use super::monitor;
+use super::{metrics::Totals, monitor, start::Start};
 use crate::{
     checkpoint::{self, Position, TrainImages, TrainState},
     config::{BankInit, Fit, TrainConfig},
@@ -10,7 +10,6 @@ use crate::{
     memory_bank::MemoryBank,
     optim::Sgd,
     resnet::{ResNet, ResNetConfig},
-    train::{Start, Totals},
     Result,
 };
 

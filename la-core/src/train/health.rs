@@ -1,6 +1,6 @@
 //! Signs that a run goes wrong, told while they can still be helped: settings out of proportion, and embeddings that collapse.
 
-use super::EpochMetrics;
+use super::metrics::EpochMetrics;
 use crate::{config::Fit, error::bail, ops::host, Result};
 use candle_core::Tensor;
 
@@ -87,6 +87,11 @@ impl Spread {
         Ok(Self { mean_cosine, effective_rank: 1.0 / sum_of_squares(&moments)? })
     }
 
+    /// That of an epoch, where it was measured.
+    fn at(epoch: &EpochMetrics) -> Option<Self> {
+        Some(Self { mean_cosine: epoch.mean_cosine?, effective_rank: epoch.effective_rank? })
+    }
+
     /// Whether neighbours among such rows mean little.
     pub fn is_collapsed(&self) -> bool {
         self.mean_cosine > COLLAPSED_COSINE || self.effective_rank < COLLAPSED_RANK
@@ -131,8 +136,8 @@ pub fn of_epochs(epochs: &[EpochMetrics], dim: usize) -> Vec<Warning> {
     };
     // Random weights start close to a collapse, and leave it in the first epochs.
     let collapse = |epochs: &[EpochMetrics]| {
-        let spread = epochs.last()?.spread()?;
-        let before = epochs.iter().rev().skip(1).find_map(EpochMetrics::spread)?;
+        let spread = Spread::at(epochs.last()?)?;
+        let before = epochs.iter().rev().skip(1).find_map(Spread::at)?;
         let is_leaving = spread.mean_cosine < before.mean_cosine - LEAVING;
         (before.is_collapsed() && spread.is_collapsed() && !is_leaving).then_some(Warning::Collapse { spread, dim })
     };

@@ -1,11 +1,7 @@
 //! What a run reports: one line of `metrics.jsonl` an epoch, and the events on the way there.
 
-use super::health::{Spread, Warning};
 use serde::{Deserialize, Serialize};
-use std::{
-    path::PathBuf,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The objective of an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,9 +47,9 @@ pub struct EpochMetrics {
     pub wait_seconds: f64,
     /// Share of images without a close neighbour among their background neighbours; local aggregation only.
     pub empty_close: Option<f64>,
-    /// [`Spread::mean_cosine`] of embeddings in eval mode, at epochs that are evaluated.
+    /// [`super::health::Spread::mean_cosine`] of embeddings in eval mode, at epochs that are evaluated.
     pub mean_cosine: Option<f64>,
-    /// [`Spread::effective_rank`] of the same.
+    /// [`super::health::Spread::effective_rank`] of the same.
     pub effective_rank: Option<f64>,
     /// Largest resident memory of the process so far, in MiB, where the system tells.
     pub peak_rss_mb: Option<f64>,
@@ -62,11 +58,6 @@ pub struct EpochMetrics {
 }
 
 impl EpochMetrics {
-    /// How far the rows of the bank lay apart, where that was measured.
-    pub fn spread(&self) -> Option<Spread> {
-        Some(Spread { mean_cosine: self.mean_cosine?, effective_rank: self.effective_rank? })
-    }
-
     /// The curves that TensorBoard shows.
     pub fn scalars(&self) -> Vec<(&'static str, f32)> {
         let always = [("loss", self.loss), ("lr", self.lr), ("images_per_s", self.images_per_s), ("seconds", self.seconds)];
@@ -96,54 +87,6 @@ pub struct Baseline {
     pub knn_k: usize,
     /// Temperature of the vote.
     pub knn_temperature: f64,
-}
-
-/// What [`super::train`] tells its caller on the way.
-#[derive(Debug, Clone)]
-pub enum Event {
-    /// Something chosen or left out, with the reason.
-    Note(String),
-    /// Something that goes wrong, or will; each is told once in a run.
-    Warning(Warning),
-    /// Training begins or resumes.
-    Start {
-        /// Training images.
-        num_images: usize,
-        /// Epochs done before.
-        epoch: usize,
-        /// Steps of that epoch done before.
-        step: usize,
-        /// Steps of an epoch.
-        steps: usize,
-    },
-    /// Accuracy before training.
-    Baseline(Baseline),
-    /// A clustering of the bank begins.
-    Clustering {
-        /// Clusters of each run of k-means.
-        num_clusters: usize,
-        /// Runs.
-        num_clusterings: usize,
-    },
-    /// A training step is done.
-    Step {
-        /// The epoch under way, from 1.
-        epoch: usize,
-        /// Steps of it done.
-        step: usize,
-        /// Steps of an epoch.
-        steps: usize,
-        /// The objective.
-        phase: Phase,
-        /// Loss of this batch.
-        loss: f32,
-    },
-    /// The kNN monitor begins.
-    Evaluating,
-    /// An epoch is done.
-    Epoch(EpochMetrics),
-    /// A checkpoint was written.
-    Checkpoint(PathBuf),
 }
 
 /// What a run came to.

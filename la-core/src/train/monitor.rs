@@ -1,6 +1,6 @@
 //! The kNN accuracy that a run reports: labels are looked at here and nowhere else in training.
 
-use super::{health::Spread, Baseline};
+use super::{health::Spread, metrics::Baseline};
 use crate::{
     config::{Monitor as Kind, TrainConfig},
     data::{labels, BatchConfig, Source, Splits, Subset},

@@ -1,6 +1,6 @@
 //! The loss of a step: instance recognition or local aggregation, over one view of each image or two.
 
-use super::Phase;
+use super::metrics::Phase;
 use crate::{
     checkpoint::TrainState,
     config::{Fit, Ir},

@@ -1,21 +1,10 @@
 //! Who is told of a run and keeps what comes of it.
 
-use super::{Baseline, EpochMetrics, Event};
+use super::event::Event;
+use super::metrics::{Baseline, EpochMetrics};
+use super::start::Begun;
 use crate::{checkpoint::TrainState, config::Fit, data::Unreadable, Result};
 use std::{ops::ControlFlow, path::PathBuf};
-
-/// How a run has begun.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Begun {
-    /// At its first step.
-    Anew,
-    /// After so many epochs that another run computed.
-    After(usize),
-    /// At its first step, perhaps once more: it may have been stopped before its first checkpoint.
-    Again,
-    /// Where its last checkpoint stands.
-    Resumed,
-}
 
 /// Who is told of a run on its way, and keeps its results; an error ends the run.
 pub trait Observer {

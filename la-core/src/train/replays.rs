@@ -1,6 +1,6 @@
 //! On a GPU, steps after the first of their kind are recorded once and replayed: the host could not queue them as fast.
 
-use super::{objective::Objective, step};
+use super::{metrics::Phase, objective::Objective, step::step};
 use crate::{
     checkpoint::TrainState,
     data::Batch,
@@ -15,7 +15,7 @@ use crate::{
 pub(super) struct Replays {
     seen: Seen,
     shape: Vec<usize>,
-    phase: Option<super::Phase>,
+    phase: Option<Phase>,
     refusal: Option<String>,
 }
 

@@ -2,13 +2,15 @@
 
 use super::{
     begin::{batch_config, fresh_state, measure_normalization, note_new_head},
+    event::Event,
     health::{self, Spread},
-    metrics,
+    metrics::{self, EpochMetrics, Phase, StoppedAt, Summary, Totals},
     monitor::{self, Monitor},
     objective::Objective,
+    observer::Observer,
     pending::{Pending, Step},
     replays::Replays,
-    Begun, EpochMetrics, Event, Observer, Phase, Start, StoppedAt, Summary, Totals,
+    start::{Begun, Start},
 };
 #[cfg(feature = "cuda")]
 use crate::data::resident::ResidentViews;

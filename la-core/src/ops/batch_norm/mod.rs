@@ -2,6 +2,7 @@
 //!
 //! Ioffe, Szegedy 2015, <https://arxiv.org/abs/1502.03167>; statistics as torchvision keeps them (eps 1e-5, unbiased running variance).
 
+pub(crate) mod epilogue;
 mod kernels;
 
 use super::{
@@ -12,10 +13,8 @@ use super::{
 };
 use crate::{error::bail, Result};
 use candle_core::{Device, Tensor};
+pub use epilogue::{Epilogue, EPSILON};
 use kernels::{apply, input_grad, moments, sums, Terms};
-
-/// Added to the variance.
-pub const EPSILON: f64 = 1e-5;
 
 /// Mean and inverse standard deviation of each channel over a batch.
 #[derive(Debug, Clone)]
@@ -37,15 +36,6 @@ struct HostStats {
     /// What the running variance is moved by.
     unbiased_variance: Vec<f32>,
     inv_std: Vec<f32>,
-}
-
-/// What follows the normalisation: `relu(norm(x) + residual)`, each part optional.
-#[derive(Default, Clone, Copy)]
-pub struct Epilogue<'a> {
-    /// Added before the ReLU; the shape of the input.
-    pub residual: Option<&'a Tensor>,
-    /// Whether negative results become 0.
-    pub relu: bool,
 }
 
 /// Statistics of `x` `(…, C)` over all but the last dimension.

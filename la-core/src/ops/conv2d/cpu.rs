@@ -3,7 +3,7 @@
 //! Work is cut into pieces by shape alone and each output is summed by one piece in one order, so threads change nothing.
 
 use super::kernel::{gather_tile, lanes, max_vectors, outer_tile, Gather, GatherTile, Outer, MAX_ROWS};
-use super::packed::Epilogue;
+use super::operands::{Epilogue, Images};
 use super::panels::{Block, Panels};
 use super::plan::{Plan, PADDED};
 use crate::ops::parallel::{for_each, SharedMut};
@@ -18,13 +18,6 @@ const MAX_TAPS: usize = 64;
 const OUTER_PIXELS: usize = 96;
 /// Input channels of one outer-product tile.
 const OUTER_ROWS: usize = 6;
-
-/// Values of a batch and the distance from one image to the next.
-#[derive(Clone, Copy)]
-pub(super) struct Images<'a> {
-    pub values: &'a [f32],
-    pub image: usize,
-}
 
 /// Gathers every output pixel of `plan` over a batch: `out (+)= inputs · panels`, and then what `epilogue` says.
 pub(super) fn gather_all(plan: &Plan, input: Images, panels: &Panels, out: &mut [f32], accumulate: bool, epilogue: Option<&Epilogue>) {

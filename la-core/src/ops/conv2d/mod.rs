@@ -4,9 +4,10 @@
 
 mod cpu;
 mod kernel;
+mod operands;
 mod packed;
 mod panels;
-mod plan;
+pub(crate) mod plan;
 mod winograd;
 
 use crate::{
@@ -19,9 +20,11 @@ use crate::{
     Result,
 };
 use candle_core::{Device, Tensor};
-use cpu::{gather_all, outer_all, Images};
+use cpu::{gather_all, outer_all};
 use kernel::lanes;
-pub use packed::{Finish, PackedConv2d, Values};
+use operands::Images;
+pub use operands::{Finish, Values};
+pub use packed::PackedConv2d;
 use panels::Panels;
 pub use plan::Conv2d;
 use plan::Plan;

@@ -1,7 +1,7 @@
 //! Weights laid out as the register tiles read them, in the precision that they came in.
 
 use super::kernel::{lanes, max_vectors};
-use super::packed::Values;
+use super::operands::Values;
 use crate::ops::{
     host::scratch_of,
     parallel::{for_each, SharedMut},

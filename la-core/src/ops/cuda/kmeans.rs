@@ -7,7 +7,7 @@ use super::{
     rows,
 };
 use crate::{
-    kmeans::{fill_empty, Kmeans},
+    kmeans::clustering::{fill_empty, Kmeans},
     ops::device::Precision,
     Result,
 };

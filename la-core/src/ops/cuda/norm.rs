@@ -5,7 +5,7 @@ use super::{
     launch::{arg, device, empty, Arg, Launch},
 };
 use crate::{
-    ops::batch_norm::{Epilogue, EPSILON},
+    ops::batch_norm::epilogue::{Epilogue, EPSILON},
     Result,
 };
 use candle_core::{cuda_backend::CudaDevice, DType, Tensor};

@@ -5,9 +5,8 @@
 mod transforms;
 
 use super::{
-    cpu::Images,
     kernel::{gather_tile, lanes, max_vectors, outer_tile, Gather, Outer, MAX_ROWS},
-    packed::Epilogue,
+    operands::{Epilogue, Images},
     panels::{Block, Panels},
 };
 use crate::ops::{

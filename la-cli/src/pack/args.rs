@@ -1,0 +1,50 @@
+//! What `la-cli pack` is asked for.
+
+use std::path::PathBuf;
+
+/// Where the metrics of the run beside go.
+pub const BESIDE_METRICS: &str = "metrics-beside.jsonl";
+
+/// Options of `la-cli pack`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  la-cli pack runs/photos --out weights/photos
+  la-cli pack runs/sample-1 --out weights/clothes --linear --title 'Clothes, 28 px'")]
+pub struct PackArgs {
+    /// Run whose weights are packed
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    /// Folder to write, such as weights/NAME; it must not exist
+    #[arg(long, value_name = "FOLDER")]
+    pub out: PathBuf,
+    /// A run on the same budget to compare with, such as one of instance recognition alone
+    #[arg(long, value_name = "RUN")]
+    pub beside: Option<PathBuf>,
+    /// Also measure a linear probe of everything that is compared
+    #[arg(long)]
+    pub linear: bool,
+    /// First line of the model card [default: from the network and the data]
+    #[arg(long, value_name = "TEXT")]
+    pub title: Option<String>,
+    /// Side of the square images that whoever uses the weights shows the network [default: as in training]; figures at both
+    #[arg(long, value_name = "PX")]
+    pub size: Option<usize>,
+    /// Images to measure the figures on [default: those of the run]
+    #[arg(long, value_name = "SRC")]
+    pub data: Option<String>,
+    /// Their test images [default: those of the run, or of --data]
+    #[arg(long, value_name = "SRC")]
+    pub test: Option<String>,
+    /// What the data is called in all that is written [default: as the run names it, a path by its end]
+    #[arg(long, value_name = "NAME")]
+    pub data_as: Option<String>,
+    /// Name of the data set on the Hub, such as uoft-cs/cifar10 [default: known for the data that la-cli names]
+    #[arg(long, value_name = "OWNER/NAME")]
+    pub dataset: Option<String>,
+    /// Machine that the run was trained on [default: as the run recorded it]
+    #[arg(long, value_name = "TEXT")]
+    pub machine: Option<String>,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
