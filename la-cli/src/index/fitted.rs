@@ -4,6 +4,7 @@
 use super::kept::{digest, IndexFile};
 use crate::output::warning;
 use candle_core::{Device, Tensor};
+use la_core::digests::sha256_of;
 use la_core::files::{read_tensors, write_tensors};
 use la_core::pca::Whitening;
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,7 @@ struct Header {
     version: u32,
     /// What it was fitted to, and from which read-out.
     made_of: String,
-    /// SHA-256 of the embeddings.
+    /// SHA-256 of the read-out and the embeddings.
     sha256: String,
 }
 
@@ -30,15 +31,15 @@ pub fn read(index: &IndexFile, made_of: &str, num_features: usize) -> Option<(Wh
     let (tensors, metadata) = read_tensors(&index.beside(KEY), &Device::Cpu).ok()?;
     let header: Header = serde_json::from_str(metadata.get(KEY)?).ok()?;
     let rows = tensors.get(ROWS)?;
-    let expected = Header { version: VERSION, made_of: made_of.into(), sha256: digest_of(rows).ok()? };
     let readout = Whitening::from_tensors(&tensors, num_features).ok()?;
+    let expected = Header { version: VERSION, made_of: made_of.into(), sha256: digest_of(&readout, rows).ok()? };
     (header == expected && rows.dim(1).ok()? == readout.dim()).then(|| (readout, rows.clone()))
 }
 
 /// Keeps them for the next command, which can do without.
 pub fn write(index: &IndexFile, made_of: String, (readout, rows): (&Whitening, &Tensor)) {
     let path = index.beside(KEY);
-    let written = digest_of(rows).and_then(|sha256| {
+    let written = digest_of(readout, rows).and_then(|sha256| {
         let header = serde_json::to_string(&Header { version: VERSION, made_of, sha256 })?;
         let mut tensors = readout.tensors();
         tensors.push((ROWS.into(), rows.clone()));
@@ -49,6 +50,6 @@ pub fn write(index: &IndexFile, made_of: String, (readout, rows): (&Whitening, &
     }
 }
 
-fn digest_of(rows: &Tensor) -> anyhow::Result<String> {
-    Ok(digest(&rows.flatten_all()?.to_vec1::<f32>()?))
+fn digest_of(readout: &Whitening, rows: &Tensor) -> anyhow::Result<String> {
+    Ok(sha256_of([readout.digest(), digest(&rows.flatten_all()?.to_vec1::<f32>()?)]))
 }
