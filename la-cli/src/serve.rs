@@ -14,6 +14,7 @@ use axum::middleware::{from_fn, from_fn_with_state, Next};
 use axum::response::{IntoResponse, Response};
 use axum::Router;
 use candle_core::Device;
+use originals::Originals;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Component, Path, PathBuf};
@@ -79,7 +80,7 @@ pub fn run(args: &ServeArgs, device: &Device) -> anyhow::Result<()> {
     };
     let root = root(&made.folder, args.data.as_deref())?;
     // The pictures are for this machine alone.
-    let originals = if args.host.is_loopback() { made.originals } else { vec![] };
+    let originals = Originals::new(&root, if args.host.is_loopback() { made.originals } else { vec![] });
     let shown = args.data.as_deref().unwrap_or(&args.what);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the server does not start")?;
     let _watch = interrupt::watch()?;
@@ -138,7 +139,7 @@ async fn listen(host: IpAddr, port: Option<u16>) -> anyhow::Result<TcpListener> 
     })
 }
 
-fn router(root: PathBuf, originals: Vec<PathBuf>, is_local: bool) -> Router {
+fn router(root: PathBuf, originals: Originals, is_local: bool) -> Router {
     // Weights and banks are noise to a compressor; pictures are compressed already.
     let compressible = DefaultPredicate::new().and(NotForContentType::const_new("application/octet-stream"));
     let mut router = Router::new().fallback_service(ServeDir::new(&root)).layer(from_fn_with_state(Arc::new(root), only_inside));

@@ -13,7 +13,7 @@ use la_core::data::Source;
 use la_core::digests::{sha256, sha256_of};
 use la_core::files::{cache_folder, write_atomically};
 use serde::{Deserialize, Serialize};
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 /// What a page was made of: `site.json` next to its folder, so that publishing the page does not publish this.
@@ -80,6 +80,11 @@ pub fn made_site(name: &str, data: Option<&str>, device: &Device) -> anyhow::Res
         Some(earlier) => remark!("note: {} is made again: {}", place.site.display(), difference(&earlier, &origin)),
         None => {}
     }
+    // One process at a time makes it: another may have made the very page meanwhile.
+    let _lock = place.lock();
+    if place.read().filter(|_| place.has_page()).as_ref() == Some(&origin) {
+        return Ok(MadeSite { folder: place.site, originals });
+    }
     folder::check(&place.site, true)?;
     let indexed = known.map_or_else(|| images.embed(split, &mut encoder), Ok)?;
     place.make(&Rows::new(encoder, indexed, None)?, origin)?;
@@ -96,7 +101,7 @@ fn files_of(images: &dyn Source) -> Vec<PathBuf> {
 fn chosen_images(encoder: &Encoder, data: Option<&str>) -> anyhow::Result<(String, Option<usize>)> {
     match (data, encoder.recorded_data().0) {
         (Some(data), _) => Ok((data.to_string(), None)),
-        (None, Some(recorded)) if encoder.name != PHOTOS => Ok((recorded.to_string(), encoder.recorded_limit())),
+        (None, Some(recorded)) => Ok((recorded.to_string(), encoder.recorded_limit())),
         _ => {
             let serve = match encoder.name.as_str() {
                 PHOTOS => output::command(&["serve", "--data", "FOLDER"]),
@@ -129,6 +134,12 @@ impl Place {
         let folder = caches.join("pages").join(&sha256_of([real])[..16]);
         fs::create_dir_all(&folder).with_context(|| format!("{}: LA_CACHE names another folder for pages", folder.display()))?;
         Ok(Self { site: folder.join("site"), note: folder.join("site.json") })
+    }
+
+    /// Held while the page is made; none where there are no locks.
+    fn lock(&self) -> Option<File> {
+        let folder = File::open(self.site.parent()?).ok()?;
+        folder.lock().ok().map(|()| folder)
     }
 
     fn has_page(&self) -> bool {
