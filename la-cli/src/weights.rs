@@ -239,13 +239,14 @@ impl Encoder {
 
     /// What the network was trained on: the data and a test source of its own, where known.
     pub fn recorded_data(&self) -> (Option<&str>, Option<&str>) {
-        let train = self.run.as_ref().map(|run| &run.train);
+        // What `photos` learned from is not on this machine.
+        let train = self.run.as_ref().map(|run| &run.train).filter(|_| self.name != PHOTOS);
         (train.map(|train| train.data.as_str()), train.and_then(|train| train.test.as_deref()))
     }
 
     /// How many images the network was trained on, where that was a part of the data.
     pub fn recorded_limit(&self) -> Option<usize> {
-        self.run.as_ref().and_then(|run| run.train.limit)
+        self.run.as_ref().filter(|_| self.name != PHOTOS).and_then(|run| run.train.limit)
     }
 
     /// How a data source is opened for this network; `limit` draws the images that training with that limit drew.
