@@ -22,7 +22,7 @@ pub struct Embedded {
 impl Embedded {
     /// The rows of `source` with their images; lists those that have none.
     pub fn new(source: &Arc<dyn Source>, rows: Rows) -> anyhow::Result<Self> {
-        warn_of_files(&rows.unreadable, "could not be read any more and are left out");
+        warn_of_files(&rows.unreadable, "could not be read any more and had to be left out");
         Self::of(source, rows.indices, rows.values)
     }
 
@@ -96,7 +96,7 @@ pub fn images(n: usize, kind: &str) -> String {
 
 /// Lists the first few files that were left out.
 pub fn warn_unreadable(splits: &Splits) {
-    warn_of_files(&splits.unreadable, "could not be read and are left out");
+    warn_of_files(&splits.unreadable, "could not be read and had to be left out");
 }
 
 /// Lists the first few of `files`, of which `note` is true.

@@ -205,7 +205,7 @@ fn a_picture_that_cannot_be_read_has_no_row_and_is_told_each_time() {
     fs::write(set.join("02x.png"), broken).unwrap();
     for _ in 0..2 {
         let said = run(embed(folder.path(), "e.safetensors", &[]));
-        assert_holds(&said.stderr, &["warning: 1 image could not be read and are left out", "02x.png: damaged"]);
+        assert_holds(&said.stderr, &["warning: 1 image could not be read and had to be left out", "02x.png: damaged"]);
         assert_holds(&said.ok(), &["6 embeddings"]);
         assert_eq!(bytes(folder.path().join("e.safetensors")), bytes(folder.path().join("before.safetensors")));
     }

@@ -184,7 +184,7 @@ fn quiet_leaves_results_warnings_and_errors() {
     let out = la(folder, &[&["train", "--quiet", "--data", "photos", "--out", "run"], &TINY[2..]].concat());
     assert_eq!(out.stdout.lines().count(), 2, "{}", out.stdout);
     assert_holds(&out.stdout, &["done in ", "run: model.safetensors"]);
-    assert_holds(&out.stderr, &["warning: 1 image could not be read and are left out:\n  broken.jpg: "]);
+    assert_holds(&out.stderr, &["warning: 1 image could not be read and had to be left out:\n  broken.jpg: "]);
     assert!(out.stderr.lines().all(|line| line.starts_with("warning: ") || line.starts_with("  broken.jpg")), "{}", out.stderr);
     // Without a config.json there is a remark on how images are prepared.
     std::fs::copy(folder.join("run/model.safetensors"), folder.join("bare.safetensors")).unwrap();
