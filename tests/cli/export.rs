@@ -188,3 +188,12 @@ fn the_atlas_file_holds_every_row_as_embedded() {
     }
     assert_eq!(count, 200);
 }
+
+#[test]
+fn an_export_among_the_pictures_themselves_is_refused() {
+    let folder = folder();
+    write_pictures(&folder.path().join("photos"), 8);
+    let args = ["export", text(shared_run()), "--data", "photos", "--out", "photos/site"];
+    assert_holds(&la(folder.path(), &args).error(), &["--out photos/site", "pictures of photos", "another place"]);
+    assert_eq!(fs::read_dir(folder.path().join("photos")).unwrap().count(), 8);
+}
