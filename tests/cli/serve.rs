@@ -207,3 +207,18 @@ fn originals_are_shown_by_the_number_of_their_row_and_on_this_machine_alone() {
     let (head, _) = Server { address: local, child: std::process::Command::new("true").spawn().unwrap() }.get("/original/0", "");
     assert!(head.contains("404") && !head.contains("la-originals"), "{head}");
 }
+
+#[test]
+fn a_page_that_lacks_a_part_is_made_again() {
+    let folder = folder();
+    train_tiny(folder.path(), "run", &[]).ok();
+    write_pictures(&folder.path().join("mine"), 12);
+    served(folder.path(), &["--data", "mine"]);
+    let bank = folder.path().join("run/site/bundle/bank.bin");
+    let whole = bytes(&bank);
+    for damaged in [&whole[..whole.len() / 2], b""] {
+        fs::write(&bank, damaged).unwrap();
+        served(folder.path(), &["--data", "mine"]);
+        assert!(bytes(&bank) == whole, "the page was served without its bank");
+    }
+}

@@ -12,6 +12,7 @@ use candle_core::Device;
 use la_core::data::Source;
 use la_core::digests::{sha256, sha256_of};
 use la_core::files::{cache_folder, write_atomically};
+use la_core::search::{FileEntry, Manifest};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -132,7 +133,8 @@ impl Place {
         let real = Path::new(src).canonicalize().map_or_else(|_| src.to_string(), |path| path.to_string_lossy().into_owned());
         let caches = cache_folder().context("there is no folder for the page: set LA_CACHE to one, or HOME")?;
         let folder = caches.join("pages").join(&sha256_of([real])[..16]);
-        fs::create_dir_all(&folder).with_context(|| format!("{}: LA_CACHE names another folder for pages", folder.display()))?;
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("the page cannot be kept in {}; set LA_CACHE to another folder", folder.display()))?;
         Ok(Self { site: folder.join("site"), note: folder.join("site.json") })
     }
 
@@ -142,8 +144,14 @@ impl Place {
         folder.lock().ok().map(|()| folder)
     }
 
+    /// Whether the page is there with every file of its bundle, each as long as it was.
     fn has_page(&self) -> bool {
-        self.site.join("index.html").is_file()
+        let manifest = fs::read(self.manifest()).ok().and_then(|bytes| Manifest::parse(&bytes).ok());
+        let is_whole = |file: &&FileEntry| {
+            let path = self.site.join("bundle").join(&file.path);
+            path.metadata().is_ok_and(|meta| meta.len() == file.bytes as u64)
+        };
+        self.site.join("index.html").is_file() && manifest.is_some_and(|manifest| manifest.files().iter().all(is_whole))
     }
 
     fn manifest(&self) -> PathBuf {
