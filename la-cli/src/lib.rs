@@ -66,7 +66,7 @@ enum Command {
     Search(search::SearchArgs),
     /// Write a page that embeds pictures and searches in the browser, or files for other viewers.
     Export(export::ExportArgs),
-    /// Show the search page of a folder of pictures, of a run, or one that was exported, from this machine.
+    /// Open the search page for a folder of pictures, a run, or an exported page.
     Serve(serve::ServeArgs),
     /// Make a folder of a run's weights that can be published: f16, model card, figures, digests.
     Pack(pack::PackArgs),
