@@ -70,7 +70,8 @@ export function showAbout() {
   if (!state.bundle) return;
   const { threads, bundle: { manifest: { model, bank, created_by: by }, simd } } = state;
   const on = threads > 1 ? ` on ${threads} threads` : threads === 1 ? ' on one thread' : '';
-  $('about').textContent = `${bank.rows} × ${bank.dim} embeddings in ${bank.precision}, weights in ${model.precision}, `
+  $('about').textContent = `${bank.rows} × ${bank.dim} embeddings in ${bank.precision}, `
+    + `weights in ${model.precision}, `
     + `computed here with ${simd}${on}; written by ${by}. Bank: ${bank.made}`;
 }
 

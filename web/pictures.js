@@ -53,7 +53,7 @@ export function createThumbnails(layout, readSheet) {
   };
 }
 
-// Decodes at most so many sheets at a time; whoever needs another waits until one is free.
+// Decodes at most so many sheets at a time; another waits until one is free.
 function createHolder(most) {
   const held = new Map(), waiting = [];
   function makeRoom() {

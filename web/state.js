@@ -1,4 +1,4 @@
-// What the page shows, and the words for it. Whoever changes the state calls render().
+// What the page shows, and the words for it. Code that changes the state calls render().
 export const state = {
   bundle: null, threads: null, progress: null, failed: false, error: '', status: '', offline: '',
   brought: new Map(), added: new Map(), keeps: false, indexing: null, usual: null,

@@ -14,7 +14,7 @@ export function threadsFor(asked) {
 const helpers = [];
 
 // The module's functions, its memory, the files that this took, and, once every helper has joined or failed, how many
-// threads compute. Nobody waits for helpers: whoever joins takes part from then on.
+// threads compute. Nobody waits for helpers: one that joins takes part from then on.
 export async function startThreads(threads) {
   const la = await import(GLUE), module = await compile(at(MODULE));
   const { memory } = await la.default({ module_or_path: module });
