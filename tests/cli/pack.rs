@@ -279,3 +279,19 @@ fn pictures_without_labels_are_packed_without_figures() {
     assert!(!card.contains("model-index") && !card.contains(text(folder.path())), "{card}");
     assert_eq!(json(&read(folder.path().join("w/config.json")))["local_aggregation"]["run"]["train"]["data"], "stripes");
 }
+
+#[test]
+fn a_run_that_is_used_with_larger_pictures_is_packed_for_them_unless_told_otherwise() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    assert!(Command::new("cp").arg("-r").arg(shared_run()).arg(&run).status().unwrap().success());
+    let mut config = json(&read(run.join("config.json")));
+    config["size"] = 24.into();
+    fs::write(run.join("config.json"), config.to_string()).unwrap();
+    for (out, more, side) in [("large", &[][..], 24), ("small", &["--size", "16"], 16)] {
+        la(folder.path(), &[&["pack", "run", "--out", out], more].concat()).ok();
+        la(folder.path(), &["export", out, "--limit", "20", "--out", &format!("site-{out}")]).ok();
+        let manifest = json(&read(folder.path().join(format!("site-{out}/bundle/manifest.json"))));
+        assert_eq!(manifest["preprocessing"]["size"], side, "{out}");
+    }
+}

@@ -26,7 +26,7 @@ pub struct PackArgs {
     /// First line of the model card [default: from the network and the data]
     #[arg(long, value_name = "TEXT")]
     pub title: Option<String>,
-    /// Side of the square images that whoever uses the weights shows the network [default: as in training]; figures at both
+    /// Side of the square images that the weights are used with [default: as the run is used]; figures at both
     #[arg(long, value_name = "PX")]
     pub size: Option<usize>,
     /// Images to measure the figures on [default: those of the run]

@@ -86,8 +86,9 @@ fn describe(args: &PackArgs, run: &RunFolder, size: Option<usize>) -> anyhow::Re
     let command = command_of(&config, &names)?;
     config.machine = args.machine.clone().or(config.machine);
     let beside = args.beside.as_deref().map(|path| describe_beside(path, &config, &names)).transpose().context("--beside")?;
-    let run = names.settings(&config);
-    let size = size.or(run.size).filter(|&size| size != run.train.size);
+    let mut run = names.settings(&config);
+    // One place says it, so that --size can ask for the side of training.
+    let size = size.or(run.size.take()).filter(|&size| size != run.train.size);
     Ok(Packed { run, size, epochs: last.epoch, seconds: last.total_seconds, command, beside, figures: None, sample: None })
 }
 
