@@ -262,7 +262,11 @@ fn as_long_as_nothing_changes_a_search_needs_what_was_fitted_to_the_pictures_alo
     let second = search(folder.path());
     assert_eq!((second.stdout.as_str(), second.stderr.as_str()), (first.stdout.as_str(), ""), "the rows of the index were read");
     fs::write(&index, &good_index).unwrap();
-    for broken in [spoiled(&good_fitted), vec![7; 300]] {
+    // The first value after the header is of the read-out, the last of the rows.
+    let first_value = 8 + u64::from_le_bytes(good_fitted[..8].try_into().unwrap()) as usize;
+    let mut other_readout = good_fitted.clone();
+    other_readout[first_value] ^= 1;
+    for broken in [spoiled(&good_fitted), other_readout, vec![7; 300]] {
         fs::write(&fitted, broken).unwrap();
         assert_eq!(search(folder.path()).stdout, first.stdout);
         assert!(bytes(&fitted) == good_fitted, "it is made again");
