@@ -21,7 +21,7 @@ await browser.close();
 const la = (...args) => execFileSync(program, args, { encoding: 'utf8' });
 const { train } = JSON.parse(readFileSync(join(run, 'config.json'), 'utf8'));
 const limit = train.limit ? ['--limit', train.limit] : [];
-const { queries } = JSON.parse(la('search', run, '--data', train.data, ...limit, '--json', '--k', '10', '--query', ...files));
+const { queries } = JSON.parse(la('search', run, '--data', train.data, '--split', 'train', ...limit, '--json', '--k', '10', '--query', ...files));
 la('embed', run, '--data', pictures, '--out', join(folder, 'pictures.safetensors'), '--force');
 const { embeddings, names } = read(join(folder, 'pictures.safetensors'));
 writeFileSync(join(folder, 'natives.json'), JSON.stringify(files.map((file, i) => ({
