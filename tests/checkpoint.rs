@@ -113,7 +113,7 @@ fn a_branch_keeps_network_and_data_and_has_something_left_to_do() {
     assert!(refused(&config, 24).contains("2 epochs are done there; epochs must be more, got 2"));
     assert!(refused(&longer, 25).contains("24 training images there, 25 here"), "{}", refused(&longer, 25));
     let wider = TrainConfig { width: 8, ..longer.clone() };
-    assert!(refused(&wider, 24).ends_with("width 4, expected 8; `--width 4` asks for that one"), "{}", refused(&wider, 24));
+    assert!(refused(&wider, 24).ends_with("width 4, expected 8; width 4 asks for that one"), "{}", refused(&wider, 24));
     // Inside an epoch, whose steps are those of the batch size it began with.
     let mut state = TrainState::load(&path, &config, &images(24)).unwrap();
     state.position.step = 1;

@@ -534,7 +534,7 @@ fn weights_of_another_network_are_refused() {
     run(&TrainConfig { epochs: 1, ..config() }, &splits(IMAGES), &first).unwrap();
     let other = TrainConfig { init: Some("first".into()), width: 8, ..config() };
     let message = run_from(&network(&first), &other, &folder.path().join("second")).unwrap_err().to_string();
-    assert_eq!(message, "first: these weights are of another network: width 4, expected 8; `--width 4` asks for that one");
+    assert_eq!(message, "first: these weights are of another network: width 4, expected 8; width 4 asks for that one");
 }
 
 #[test]

@@ -88,9 +88,15 @@ pub fn fail(error: &anyhow::Error) -> ExitCode {
             text = format!("{text}{separator}{cause}");
         }
     }
+    if error.chain().any(|cause| matches!(cause.downcast_ref(), Some(la_core::Error::GpuMemory { .. }))) {
+        text += GPU_MEMORY_WAY_OUT;
+    }
     write_error_line(format_args!("error: {text}"));
     ExitCode::FAILURE
 }
+
+const GPU_MEMORY_WAY_OUT: &str =
+    "; a smaller --batch-size or --size, or --precision bf16, needs less, and `nvidia-smi` shows who else uses it";
 
 static PANIC: Mutex<Option<String>> = Mutex::new(None);
 

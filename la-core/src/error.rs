@@ -16,6 +16,12 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The GPU has too little memory left.
+    #[error("the GPU's memory is full{}", asked.map_or(String::new(), |bytes| format!(" when {} MiB more were asked for", bytes.div_ceil(1 << 20))))]
+    GpuMemory {
+        /// Bytes that could not be had, where known.
+        asked: Option<usize>,
+    },
     /// A run whose loss or weights became NaN or infinite.
     #[error("{0}")]
     Diverged(String),
@@ -29,11 +35,37 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Self {
-        if error.to_string().contains("CUDA_ERROR_OUT_OF_MEMORY") {
-            return Self::gpu_memory_full("");
+        if is_gpu_memory(&error) {
+            return Self::GpuMemory { asked: None };
         }
         Self::Candle(error)
     }
+}
+
+/// Whether the driver had no memory left.
+#[cfg(feature = "cuda")]
+fn is_gpu_memory(error: &candle_core::Error) -> bool {
+    use candle_core::cuda_backend::{
+        cudarc::driver::{sys::CUresult, DriverError},
+        CudaError,
+    };
+    use candle_core::Error::{Context, Cuda, WithBacktrace, WithPath};
+    match error {
+        Context { inner, .. } | WithBacktrace { inner, .. } | WithPath { inner, .. } => is_gpu_memory(inner),
+        Cuda(inner) => {
+            let of_driver = match inner.downcast_ref::<CudaError>() {
+                Some(CudaError::Cuda(error) | CudaError::Load { cuda: error, .. }) => Some(error),
+                _ => inner.downcast_ref::<DriverError>(),
+            };
+            of_driver.is_some_and(|error| error.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY)
+        }
+        _ => false,
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn is_gpu_memory(_: &candle_core::Error) -> bool {
+    false
 }
 
 /// For candle's traits, such as `Module`, whose methods give candle's error.
@@ -47,14 +79,6 @@ impl From<Error> for candle_core::Error {
 }
 
 impl Error {
-    /// The error of a GPU without memory left, with what was asked for in words.
-    pub(crate) fn gpu_memory_full(asked: &str) -> Self {
-        Self::Invalid(format!(
-            "the GPU's memory is full{asked}; a smaller --batch-size or --size, or --precision bf16, needs less, and `nvidia-smi` shows who else \
-             uses it"
-        ))
-    }
-
     /// An argument or content error with this message.
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::Invalid(message.into())

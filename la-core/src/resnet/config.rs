@@ -45,18 +45,18 @@ impl Default for ResNetConfig {
 }
 
 impl ResNetConfig {
-    /// What differs from the network that is wanted, with the flags that ask for this one instead.
+    /// What differs from the network that is wanted, with the settings that ask for this one instead.
     pub fn difference(&self, wanted: &Self) -> Option<String> {
         let parts = [
-            ("--arch", self.arch.to_string(), wanted.arch.to_string()),
-            ("--stem", self.stem.to_string(), wanted.stem.to_string()),
-            ("--width", self.width.to_string(), wanted.width.to_string()),
-            ("--embedding-dim", self.embedding_dim.to_string(), wanted.embedding_dim.to_string()),
+            ("arch", self.arch.to_string(), wanted.arch.to_string()),
+            ("stem", self.stem.to_string(), wanted.stem.to_string()),
+            ("width", self.width.to_string(), wanted.width.to_string()),
+            ("embedding-dim", self.embedding_dim.to_string(), wanted.embedding_dim.to_string()),
         ];
         let other: Vec<_> = parts.iter().filter(|(_, this, wanted)| this != wanted).collect();
-        let words: Vec<String> = other.iter().map(|(flag, this, wanted)| format!("{} {this}, expected {wanted}", &flag[2..])).collect();
-        let flags: Vec<String> = other.iter().map(|(flag, this, _)| format!("{flag} {this}")).collect();
-        (!other.is_empty()).then(|| format!("{}; `{}` asks for that one", words.join(", "), flags.join(" ")))
+        let words: Vec<String> = other.iter().map(|(name, this, wanted)| format!("{name} {this}, expected {wanted}")).collect();
+        let settings: Vec<String> = other.iter().map(|(name, this, _)| format!("{name} {this}")).collect();
+        (!other.is_empty()).then(|| format!("{}; {} asks for that one", words.join(", "), settings.join(" and ")))
     }
 
     /// Refuses an empty network.

@@ -164,7 +164,7 @@ impl Shape {
         // Offsets within an image are kept in 32 bits.
         let is_small = |(height, width): (usize, usize), channels: usize| height * width * channels <= i32::MAX as usize;
         if !is_small((height, width), channels) || !is_small(output, out_channels) {
-            bail!("convolution: an image of {height}x{width} has more values in a layer than the 2^31 that are computed with; a smaller --size needs fewer");
+            bail!("convolution: an image of {height}x{width} has more values in a layer than the 2^31 that are computed with; smaller images need fewer");
         }
         Ok(Self { conv: *conv, batch, input: (height, width), output, channels, out_channels })
     }

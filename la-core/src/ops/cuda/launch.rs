@@ -4,7 +4,7 @@ use super::context::{self, precision};
 use crate::{error::bail, ops::device::Precision, Error, Result};
 use candle_core::{
     cuda_backend::{
-        cudarc::driver::{DevicePtr, DeviceRepr, DriverError, LaunchConfig, PushKernelArg},
+        cudarc::driver::{sys::CUresult, DevicePtr, DeviceRepr, DriverError, LaunchConfig, PushKernelArg},
         CudaDevice, CudaStorage, CudaStorageSlice,
     },
     op::BackpropOp,
@@ -220,21 +220,18 @@ pub(crate) fn activations(x: Tensor) -> Result<Tensor> {
 
 /// An error of the driver in words.
 pub(super) fn driver(error: DriverError) -> Error {
-    if format!("{error:?}").contains("OUT_OF_MEMORY") {
-        return no_memory(None);
+    match error.0 {
+        CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::GpuMemory { asked: None },
+        _ => Error::invalid(format!("CUDA: {error}")),
     }
-    Error::invalid(format!("CUDA: {error}"))
 }
 
+/// The error of something that asked for so many bytes.
 pub(super) fn out_of_memory(error: candle_core::Error, bytes: usize) -> Error {
-    match format!("{error:?}").contains("OUT_OF_MEMORY") {
-        true => no_memory(Some(bytes)),
-        false => error.into(),
+    match Error::from(error) {
+        Error::GpuMemory { .. } => Error::GpuMemory { asked: Some(bytes) },
+        other => other,
     }
-}
-
-fn no_memory(bytes: Option<usize>) -> Error {
-    Error::gpu_memory_full(&bytes.map_or(String::new(), |bytes| format!(" when {} MiB more were asked for", bytes.div_ceil(1 << 20))))
 }
 
 // SAFETY: plain numbers in the layout that the kernels declare.

@@ -59,9 +59,7 @@ fn open_first(index: usize) -> Result<Device> {
 
 fn load_driver(index: usize) -> Result<()> {
     let driver = load("libcuda.so.1").map_err(|error| {
-        Error::invalid(format!(
-            "GPU {index}: no NVIDIA driver here ({error}); install driver 580 or later, or leave --device out to use the CPU"
-        ))
+        Error::invalid(format!("GPU {index}: no NVIDIA driver here ({error}); install driver 580 or later, or use the CPU"))
     })?;
     check_driver(&driver, index)?;
     keep(driver);
