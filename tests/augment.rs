@@ -4,6 +4,7 @@ use candle_core::{safetensors::load, Device, Tensor};
 use la_core::augment::{augment, center, random_crop, AugmentConfig, CropBox};
 use la_core::data::Picture;
 use la_core::ops::color::{self, Adjust, ColorPlan};
+use la_core::preprocess::Preprocessing;
 use la_core::rng::{Rng, Stream};
 use std::collections::HashMap;
 
@@ -62,7 +63,8 @@ fn the_center_crop_is_torchvisions() {
     for (size, shorter) in [(32usize, 32), (32, 37), (24, 27), (96, 110)] {
         for (picture, name) in [(&picture, "center"), (&tall, "center_tall")] {
             let mut ours = vec![0.0; size * size * 3];
-            center(picture, size, size as f64 / shorter as f64, &mut ours).unwrap();
+            center(picture, &Preprocessing { crop_fraction: size as f64 / shorter as f64, ..Preprocessing::plain(size) }, &mut ours)
+                .unwrap();
             let theirs: Vec<f32> = bytes(&values[&format!("{name}_{size}_{shorter}")]).iter().map(|&x| f32::from(x) / 255.0).collect();
             // Both round to bytes between the two passes and after them.
             let worst = max_difference(&ours, &theirs) * 255.0;
@@ -91,7 +93,7 @@ fn a_crop_resized_is_torchvisions_resized_crop() {
         if (whole.width, whole.height) != (cut.width, cut.height) {
             continue;
         }
-        augment(&cut, &untouched(), 32, &mut rng(0), &mut ours).unwrap();
+        augment(&cut, &untouched(), &Preprocessing::plain(32), &mut rng(0), &mut ours).unwrap();
         let theirs: Vec<f32> = bytes(&values[&format!("crop_{i}")]).iter().map(|&x| f32::from(x) / 255.0).collect();
         let worst = max_difference(&ours, &theirs) * 255.0;
         assert!(worst < 1.5, "box {b:?}: {worst} of 255");
@@ -215,8 +217,9 @@ fn by_hand_a_red_pixel_turned_a_third_is_green() {
 fn the_flip_mirrors_rows_and_nothing_else() {
     let picture = noise_picture(20, 20, 3);
     let (mut plain, mut flipped) = (vec![0.0; 1200], vec![0.0; 1200]);
-    augment(&picture, &untouched(), 20, &mut rng(1), &mut plain).unwrap();
-    augment(&picture, &AugmentConfig { flip_probability: 1.0, ..untouched() }, 20, &mut rng(1), &mut flipped).unwrap();
+    augment(&picture, &untouched(), &Preprocessing::plain(20), &mut rng(1), &mut plain).unwrap();
+    augment(&picture, &AugmentConfig { flip_probability: 1.0, ..untouched() }, &Preprocessing::plain(20), &mut rng(1), &mut flipped)
+        .unwrap();
     for (plain, flipped) in plain.chunks(60).zip(flipped.chunks(60)) {
         let mirrored: Vec<f32> = plain.chunks(3).rev().flatten().copied().collect();
         assert_eq!(mirrored, flipped);
@@ -260,11 +263,11 @@ fn a_fifth_of_the_views_are_gray_and_half_are_flipped() {
     let picture = noise_picture(8, 8, 5);
     let config = AugmentConfig { gray_probability: 0.2, flip_probability: 0.5, ..untouched() };
     let mut plain = vec![0.0; 192];
-    augment(&picture, &untouched(), 8, &mut rng(0), &mut plain).unwrap();
+    augment(&picture, &untouched(), &Preprocessing::plain(8), &mut rng(0), &mut plain).unwrap();
     let (mut gray, mut flipped) = (0, 0);
     for key in 0..4000 {
         let mut out = vec![0.0; 192];
-        augment(&picture, &config, 8, &mut rng(key), &mut out).unwrap();
+        augment(&picture, &config, &Preprocessing::plain(8), &mut rng(key), &mut out).unwrap();
         if out.chunks(3).all(|p| p[0] == p[1] && p[1] == p[2]) {
             gray += 1;
         } else if out != plain {
@@ -280,7 +283,7 @@ fn a_view_depends_on_its_key_alone() {
     let picture = noise_picture(50, 40, 9);
     let view = |key| {
         let mut out = vec![0.0; 32 * 32 * 3];
-        augment(&picture, &AugmentConfig::default(), 32, &mut rng(key), &mut out).unwrap();
+        augment(&picture, &AugmentConfig::default(), &Preprocessing::plain(32), &mut rng(key), &mut out).unwrap();
         out
     };
     assert_eq!(view(1), view(1));
@@ -291,9 +294,9 @@ fn a_view_depends_on_its_key_alone() {
 fn one_pixel_fills_the_view() {
     let picture = Picture::new(1, 1, vec![255, 0, 51]).unwrap();
     let mut out = vec![0.0; 5 * 5 * 3];
-    augment(&picture, &untouched(), 5, &mut rng(0), &mut out).unwrap();
+    augment(&picture, &untouched(), &Preprocessing::plain(5), &mut rng(0), &mut out).unwrap();
     assert!(out.chunks(3).all(|p| max_difference(p, &[1.0, 0.0, 0.2]) < 1e-6));
-    center(&picture, 5, 0.875, &mut out).unwrap();
+    center(&picture, &Preprocessing { crop_fraction: 0.875, ..Preprocessing::plain(5) }, &mut out).unwrap();
     assert!(out.chunks(3).all(|p| max_difference(p, &[1.0, 0.0, 0.2]) < 1e-6));
 }
 
@@ -316,8 +319,8 @@ fn settings_out_of_range_are_named() {
 #[test]
 fn a_buffer_of_the_wrong_size_is_refused() {
     let picture = noise_picture(4, 4, 0);
-    let err = augment(&picture, &untouched(), 8, &mut rng(0), &mut [0.0; 10]).unwrap_err().to_string();
+    let err = augment(&picture, &untouched(), &Preprocessing::plain(8), &mut rng(0), &mut [0.0; 10]).unwrap_err().to_string();
     assert_eq!(err, "expected a buffer of 192 values for a view of 8 pixels, got 10");
-    let err = center(&picture, 2, 1.5, &mut [0.0; 12]).unwrap_err().to_string();
-    assert_eq!(err, "crop fraction must be in (0, 1], got 1.5");
+    let err = center(&picture, &Preprocessing { crop_fraction: 1.5, ..Preprocessing::plain(2) }, &mut [0.0; 12]).unwrap_err().to_string();
+    assert_eq!(err, "preprocessing: crop_fraction must be in (0, 1], got 1.5");
 }

@@ -1,8 +1,9 @@
 //! Batches: order, determinism, resuming, files that fail late, and threads that end.
 
 use candle_core::{Device, IndexOp, Tensor};
-use la_core::data::{array::Array, epoch_batches, eval_batches, num_batches, sample, Batch, BatchConfig, Normalization, Picture, Source};
+use la_core::data::{array::Array, epoch_batches, eval_batches, num_batches, sample, Batch, BatchConfig, Picture, Source};
 use la_core::eval::embed::embed_source;
+use la_core::preprocess::{Normalization, Preprocessing};
 use la_core::resnet::{ResNet, ResNetConfig, Stem};
 use la_core::{augment::AugmentConfig, Error, Result};
 use std::borrow::Cow;
@@ -16,8 +17,12 @@ fn flat(n: usize) -> Arc<Array> {
     Arc::new(Array { width: 6, height: 5, channels: 3, pixels, labels: vec![], class_names: vec![] })
 }
 
+fn seen(normalization: Normalization) -> Preprocessing {
+    Preprocessing { size: 8, crop_fraction: 0.875, normalization }
+}
+
 fn config(threads: usize) -> BatchConfig {
-    BatchConfig { size: 8, batch_size: 4, threads, seed: 7, ..BatchConfig::default() }
+    BatchConfig { input: seen(Normalization::default()), batch_size: 4, threads, seed: 7, ..BatchConfig::default() }
 }
 
 fn untouched() -> AugmentConfig {
@@ -49,7 +54,7 @@ fn an_epoch_sees_each_image_at_most_once_and_drops_the_short_batch() {
 
 #[test]
 fn indices_belong_to_their_pictures_in_every_view() {
-    let config = BatchConfig { views: 2, augment: untouched(), normalization: Normalization::identity(), ..config(2) };
+    let config = BatchConfig { views: 2, augment: untouched(), input: seen(Normalization::identity()), ..config(2) };
     for batch in epoch_batches(flat(23), &config, 3, 0) {
         let batch = batch.unwrap();
         assert_eq!(batch.images.dims(), [8, 3, 8, 8]);
@@ -87,7 +92,7 @@ fn an_epoch_resumed_at_a_batch_goes_on_as_if_never_interrupted() {
 
 #[test]
 fn evaluation_keeps_the_order_and_the_short_batch() {
-    let config = BatchConfig { normalization: Normalization { mean: [0.5; 3], std: [0.5, 0.25, 1.0] }, ..config(2) };
+    let config = BatchConfig { input: seen(Normalization { mean: [0.5; 3], std: [0.5, 0.25, 1.0] }), ..config(2) };
     let batches = collect(eval_batches(flat(10), &config, 4));
     let indices: Vec<Vec<u32>> = batches.iter().map(|batch| batch.indices.clone()).collect();
     assert_eq!(indices, [vec![0, 1, 2, 3], vec![4, 5, 6, 7], vec![8, 9]]);
@@ -139,7 +144,7 @@ fn failing(n: usize, bad: fn(usize) -> bool) -> Arc<Failing> {
 
 #[test]
 fn an_image_that_fails_late_is_replaced_by_the_next_one_and_reported() {
-    let config = BatchConfig { batch_size: 8, views: 2, augment: untouched(), normalization: Normalization::identity(), ..config(2) };
+    let config = BatchConfig { batch_size: 8, views: 2, augment: untouched(), input: seen(Normalization::identity()), ..config(2) };
     let batch = collect(epoch_batches(failing(8, |i| i == 2 || i == 3), &config, 0, 0)).remove(0);
     let mut failed: Vec<&str> = batch.failed.iter().map(|u| u.name.as_str()).collect();
     failed.sort_unstable();
@@ -154,7 +159,7 @@ fn an_image_that_fails_late_is_replaced_by_the_next_one_and_reported() {
 
 #[test]
 fn nothing_stands_in_for_an_image_that_is_evaluated() {
-    let config = BatchConfig { normalization: Normalization::identity(), ..config(2) };
+    let config = BatchConfig { input: seen(Normalization::identity()), ..config(2) };
     let batches = collect(eval_batches(failing(8, |i| i == 2 || i == 3 || i == 4), &config, 4));
     assert_eq!((&batches[0].missing[..], &batches[1].missing[..]), (&[2, 3][..], &[0][..]));
     let failed: Vec<&str> = batches.iter().flat_map(|batch| &batch.failed).map(|u| u.name.as_str()).collect();
@@ -191,7 +196,7 @@ fn dropping_the_iterator_ends_its_threads() {
     let source = failing(2000, |_| false);
     let asked = source.asked.clone();
     let start = Instant::now();
-    let mut batches = epoch_batches(source.clone(), &BatchConfig { size: 64, ..config(2) }, 0, 0);
+    let mut batches = epoch_batches(source.clone(), &BatchConfig { input: Preprocessing::plain(64), ..config(2) }, 0, 0);
     batches.next().unwrap().unwrap();
     drop(batches);
     assert_eq!(Arc::strong_count(&source), 1, "a thread still holds the source");
@@ -217,8 +222,11 @@ fn one_image_and_settings_out_of_range_are_refused() {
     let first = |n, config: &BatchConfig| epoch_batches(flat(n), config, 0, 0).next().unwrap().unwrap_err().to_string();
     assert_eq!(first(1, &config(1)), "training needs at least 2 images, got 1");
     assert_eq!(first(9, &BatchConfig { batch_size: 0, ..config(1) }), "batch size must be at least 1, got 0");
-    assert_eq!(first(9, &BatchConfig { size: 0, ..config(1) }), "image size must be at least 1, got 0");
-    assert_eq!(first(9, &BatchConfig { crop_fraction: 0.0, ..config(1) }), "crop fraction must be in (0, 1], got 0");
+    assert_eq!(first(9, &BatchConfig { input: Preprocessing::plain(0), ..config(1) }), "preprocessing: size must be in 1 to 4096, got 0");
+    assert_eq!(
+        first(9, &BatchConfig { input: Preprocessing { crop_fraction: 0.0, ..Preprocessing::plain(8) }, ..config(1) }),
+        "preprocessing: crop_fraction must be in (0, 1], got 0"
+    );
     let augment = AugmentConfig { hue: 2.0, ..AugmentConfig::default() };
     assert_eq!(first(9, &BatchConfig { augment, ..config(1) }), "hue must be in [0, 0.5], got 2");
     // One image is enough to embed it.

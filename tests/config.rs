@@ -1,6 +1,6 @@
 //! Settings: published values, fitting to the data, refusals.
 
-use la_core::config::{BankInit, Beginning, Fit, Ir, Monitor, ScheduleKind, TrainConfig, PRESETS, PUBLISHED_NUM_IMAGES};
+use la_core::config::{BankInit, Fit, Ir, Monitor, ScheduleKind, TrainConfig, PUBLISHED_NUM_IMAGES};
 
 fn fit(config: &TrainConfig, num_images: usize) -> Fit {
     config.fit(num_images).unwrap_or_else(|error| panic!("{error}"))
@@ -20,13 +20,6 @@ fn the_default_is_the_published_recipe_at_the_size_of_imagenet() {
     assert_eq!((config.sgd.momentum, config.sgd.weight_decay), (0.9, 1e-4));
     assert_eq!((config.size, config.embedding_dim, config.kmeans_iters), (224, 128, 20));
     assert_eq!((config.ir, config.bank_init, config.monitor, config.views), (Ir::Nce, BankInit::Random, Monitor::Bank, 1));
-}
-
-#[test]
-fn the_published_preset_is_the_default_and_fits_smaller_sets() {
-    let paper = TrainConfig::preset("imagenet-paper").unwrap();
-    assert_eq!(serde_json::to_value(&paper).unwrap(), serde_json::to_value(TrainConfig::default()).unwrap());
-    assert_eq!(fit(&paper, 900).num_background, 60);
 }
 
 #[test]
@@ -120,20 +113,6 @@ fn a_setting_out_of_range_is_refused_by_name() {
 }
 
 #[test]
-fn settings_for_ones_own_images_follow_their_number() {
-    let own = |num_images, epochs| TrainConfig::own(num_images, Beginning::Weights, epochs);
-    assert!(own(600, None).epochs > own(5000, None).epochs, "few images are seen more often");
-    for num_images in [2, 20, 300, 5000, 100_000] {
-        for epochs in [None, Some(1), Some(2), Some(50)] {
-            let config = own(num_images, epochs);
-            assert!(config.ir_epochs < config.epochs, "local aggregation is reached: {config:?}");
-            fit(&TrainConfig { init: Some("weights".into()), ..config }, num_images);
-        }
-    }
-    assert_eq!(own(600, Some(8)).ir_epochs, 6);
-}
-
-#[test]
 fn random_weights_have_no_statistics_to_keep() {
     let config = TrainConfig { keep_statistics: true, ..TrainConfig::default() };
     assert_eq!(refusal(&config, 500), "keep-statistics must be false where training begins from random weights, got true");
@@ -142,17 +121,8 @@ fn random_weights_have_no_statistics_to_keep() {
 #[test]
 fn noise_contrastive_estimation_needs_a_temperature_whose_constant_is_a_number() {
     let cold = TrainConfig { temperature: 0.005, embedding_dim: 16, ir: Ir::Nce, ..TrainConfig::default() };
-    assert_eq!(refusal(&cold, 500), "temperature 0.005 is too low for --ir nce and embedding-dim 16: the constant Z / N comes to inf");
+    assert_eq!(refusal(&cold, 500), "temperature 0.005 is too low for ir nce and embedding-dim 16: the constant Z / N comes to inf");
     TrainConfig { ir: Ir::Softmax, ..cold }.fit(500).unwrap();
-}
-
-#[test]
-fn every_preset_is_valid_and_found_by_its_name() {
-    for preset in PRESETS {
-        TrainConfig::preset(preset.name).and_then(|config| config.validate()).unwrap_or_else(|error| panic!("{}: {error}", preset.name));
-    }
-    let message = TrainConfig::preset("slow").unwrap_err().to_string();
-    assert_eq!(message, "preset must be one of quick, fashion-mnist, imagenette, cifar10, imagenet-paper, got slow");
 }
 
 #[test]

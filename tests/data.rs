@@ -426,7 +426,7 @@ fn a_subset_keeps_names_labels_and_pictures_together() {
 fn normalization_is_the_mean_and_deviation_of_the_pixels() {
     let pixels = vec![0, 51, 255, 255, 51, 0];
     let array = data::array::Array { width: 2, height: 1, channels: 3, pixels, labels: vec![], class_names: vec![] };
-    let measured = data::Normalization::of(&array).unwrap();
+    let measured = la_core::preprocess::Normalization::of(&array).unwrap();
     assert_eq!(measured.mean, [0.5, 0.2, 0.5]);
     assert_eq!(measured.std, [0.5, 0.01, 0.5]); // a constant channel is not blown up
 }

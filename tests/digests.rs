@@ -1,6 +1,6 @@
 //! Digests of published files: what `SHA256SUMS` says is what is loaded.
 
-use la_core::digests::{check_beside, sha256, write_sums, SUMS};
+use la_cli::digests::{check_beside, sha256, write_sums, SUMS};
 use std::fs;
 use std::path::Path;
 

@@ -3,11 +3,11 @@
 use candle_core::{DType, Device, Module, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
 use la_core::augment::center;
-use la_core::data::{Normalization, Picture};
+use la_core::data::Picture;
 use la_core::pca::whitening;
-use la_core::preprocess::preprocess;
+use la_core::preprocess::{preprocess, Normalization, Preprocessing};
 use la_core::resnet::{decode, encode, Arch, Encoder, ResNet, ResNetConfig, Stem};
-use la_core::search::{Precision, Preprocessing};
+use la_core::search::Precision;
 use std::collections::HashMap;
 
 const CASES: [(Arch, Stem, usize, usize); 4] = [
@@ -182,15 +182,15 @@ fn weights_of_another_network_are_refused_by_name() {
 
 #[test]
 fn a_picture_from_a_browser_is_prepared_as_for_training() {
-    let normalization = Normalization::default();
     for (width, height, size, crop_fraction) in [(50, 37, 32, 1.0), (90, 200, 64, 0.875), (20, 20, 32, 0.9)] {
-        let how = Preprocessing { size, crop_fraction, mean: normalization.mean, std: normalization.std };
+        let how = Preprocessing { size, crop_fraction, normalization: Normalization::default() };
         let rgb: Vec<u8> = (0..width * height * 3).map(|i| (i * 7919 % 251) as u8).collect();
         let rgba: Vec<u8> = rgb.chunks_exact(3).flat_map(|p| [p[0], p[1], p[2], 255]).collect();
         let mut expected = vec![0.0; size * size * 3];
-        center(&Picture::new(width, height, rgb).unwrap(), size, crop_fraction, &mut expected).unwrap();
+        let plain = Preprocessing { normalization: Normalization::identity(), ..how };
+        center(&Picture::new(width, height, rgb).unwrap(), &plain, &mut expected).unwrap();
         for (i, x) in expected.iter_mut().enumerate() {
-            *x = (*x - how.mean[i % 3]) / how.std[i % 3];
+            *x = (*x - how.normalization.mean[i % 3]) / how.normalization.std[i % 3];
         }
         let got = preprocess(&rgba, width, height, &how).unwrap();
         assert!(got.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5), "{width}x{height}");
@@ -200,7 +200,7 @@ fn a_picture_from_a_browser_is_prepared_as_for_training() {
 
 #[test]
 fn transparent_parts_of_a_picture_are_white() {
-    let how = Preprocessing { size: 1, crop_fraction: 1.0, mean: [0.0; 3], std: [1.0; 3] };
+    let how = Preprocessing::plain(1);
     assert_eq!(preprocess(&[9, 9, 9, 0], 1, 1, &how).unwrap(), [1.0; 3]);
     assert_eq!(preprocess(&[0, 255, 0, 255], 1, 1, &how).unwrap(), [0.0, 1.0, 0.0]);
 }

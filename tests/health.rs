@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use la_core::{
-    config::{Beginning, TrainConfig},
+    config::TrainConfig,
     train::{
         health::{of_epochs, of_settings, Spread, Warning},
         EpochMetrics, Phase,
@@ -128,15 +128,4 @@ fn counts_out_of_proportion_are_told_with_the_counts() {
 fn local_aggregation_that_is_never_reached_is_told_and_its_counts_are_not() {
     let config = TrainConfig { epochs: 4, num_background: Some(899), ..TrainConfig::default() };
     assert_eq!(settings(config, 900), [Warning::NoLocalAggregation { epochs: 4, ir_epochs: 10 }]);
-}
-
-#[test]
-fn settings_chosen_for_ones_own_images_warn_of_nothing() {
-    for beginning in [Beginning::Weights, Beginning::Scratch] {
-        for num_images in [60, 100, 300, 600, 1500, 5000, 60_000] {
-            let config = TrainConfig { init: Some("weights".into()), ..TrainConfig::own(num_images, beginning, None) };
-            let told = settings(config, num_images);
-            assert_eq!(told, [], "{num_images} images, {beginning:?}");
-        }
-    }
 }

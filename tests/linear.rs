@@ -4,6 +4,7 @@ use candle_core::{Device, Tensor};
 use la_core::data::BatchConfig;
 use la_core::eval::embed::pooled_features;
 use la_core::eval::linear::{linear_probe, LabelledFeatures, LinearConfig};
+use la_core::preprocess::Preprocessing;
 use la_core::resnet::{ResNet, ResNetConfig, Stem};
 use la_core::rng::{Rng, Stream};
 
@@ -116,7 +117,7 @@ fn a_linear_probe_changes_no_encoder_weight() {
     let values =
         || -> Vec<Vec<f32>> { net.tensors().unwrap().iter().map(|(_, tensor)| tensor.flatten_all().unwrap().to_vec1().unwrap()).collect() };
     let before = values();
-    let batches = BatchConfig { size: 16, ..BatchConfig::default() };
+    let batches = BatchConfig { input: Preprocessing::plain(16), ..BatchConfig::default() };
     let features = pooled_features(&net, &splits.train, &batches, &mut |_| ()).unwrap().values;
     let set = LabelledFeatures { features, labels: la_core::data::labels(splits.train.as_ref()).unwrap() };
     linear_probe(&set, &set, 10, &LinearConfig::default()).unwrap();

@@ -294,7 +294,7 @@ fn weights_are_found_in_a_run_and_a_folder_without_them_is_refused() {
 fn weights_are_held_against_the_digests_beside_them() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("model.safetensors"), "weights").unwrap();
-    la_core::digests::write_sums(folder.path()).unwrap();
+    la_cli::digests::write_sums(folder.path()).unwrap();
     weights_path(folder.path()).unwrap();
     fs::write(folder.path().join("model.safetensors"), "others").unwrap();
     let message = weights_path(folder.path()).unwrap_err().to_string();
@@ -305,7 +305,7 @@ fn weights_are_held_against_the_digests_beside_them() {
 fn packed_weights_are_no_run_and_stay_as_they_are() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("config.json"), "{}").unwrap();
-    la_core::digests::write_sums(folder.path()).unwrap();
+    la_cli::digests::write_sums(folder.path()).unwrap();
     let message = RunFolder::open(folder.path()).unwrap_err().to_string();
     assert!(message.contains("packed weights") && message.contains("--init"), "{message}");
     assert!(!folder.path().join("checkpoint").exists());

@@ -1,10 +1,11 @@
 //! Search over a stored bank: against every score, on the values as stored, and on bytes that are no bank.
 
 use candle_core::Device;
+use la_core::preprocess::{Normalization, Preprocessing};
 use la_core::resnet::{encode, Arch, Encoder, ResNet, ResNetConfig, Stem};
 use la_core::search::{
-    vote, BankEntry, FileEntry, LabelsEntry, Manifest, MapEntry, ModelEntry, Neighbor, Precision, Preprocessing, SearchBank,
-    ThumbnailsEntry, FORMAT, VERSION,
+    vote, BankEntry, FileEntry, LabelsEntry, Manifest, MapEntry, ModelEntry, Neighbor, Precision, SearchBank, ThumbnailsEntry, FORMAT,
+    VERSION,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -110,7 +111,7 @@ fn valid_manifest() -> Manifest {
         created_by: "a test".into(),
         title: "rows".into(),
         model: ModelEntry { config: tiny(), precision: Precision::F32, readout_dim: None, file: file("model.safetensors", 9) },
-        preprocessing: Preprocessing { size: 8, crop_fraction: 0.875, mean: [0.5; 3], std: [0.25; 3] },
+        preprocessing: Preprocessing { size: 8, crop_fraction: 0.875, normalization: Normalization { mean: [0.5; 3], std: [0.25; 3] } },
         bank: entry(5, 4, Precision::F16),
         labels: Some(LabelsEntry { classes: vec!["a".into(), "b".into()], file: file("labels.bin", 20) }),
         names: file("names.txt", 10),

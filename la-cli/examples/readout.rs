@@ -4,9 +4,10 @@
 
 use candle_core::Device;
 use la_cli::data::{self, OpenConfig};
+use la_cli::digests::sha256;
 use la_core::data::BatchConfig;
-use la_core::digests::sha256;
 use la_core::files::write_tensors;
+use la_core::preprocess::Preprocessing;
 use la_core::resnet::{decode, ResNet};
 use la_core::{eval::readout, Error, Result};
 use std::path::Path;
@@ -18,7 +19,8 @@ fn main() -> Result<()> {
     let model = Path::new(folder).join("model.safetensors");
     let net = ResNet::from_tensors(&decode(&std::fs::read(&model).map_err(Error::io(&model))?, &Device::Cpu)?, &Device::Cpu)?;
     let images = data::open(pictures, &OpenConfig { size, ..OpenConfig::default() })?.train;
-    let config = BatchConfig { size, ..BatchConfig::default() };
+    let defaults = BatchConfig::default();
+    let config = BatchConfig { input: Preprocessing { size, ..defaults.input }, ..defaults };
     let Some(map) = readout::learn((&net, None), &images, &config, &mut |_| ())? else { return Err(Error::invalid("too few pictures")) };
     let path = Path::new(folder).join("readout.safetensors");
     write_tensors(&path, &map.tensors(), Some(("weights_sha256", sha256(&model)?)))?;

@@ -2,9 +2,9 @@
 //!
 //! hf-hub's environment variables apply: `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`. What was downloaded once is not again.
 
+use crate::digests::SUMS;
 use crate::error::{bail, Error, Result};
 use hf_hub::{HFClientSync, HFError, HFRepositorySync, RepoTypeModel};
-use la_core::digests::SUMS;
 use std::path::PathBuf;
 
 /// Downloads `model.safetensors` and, where there are such, `config.json`, `readout.safetensors` and `SHA256SUMS` of the model

@@ -1,6 +1,7 @@
 //! `la-cli info`: what a run, a weights file or a data source holds.
 
 use crate::data::{self, OpenConfig};
+use crate::digests::SUMS;
 use crate::output::{command, counted, decimal, file_size, percent, say, shell_line, thousands};
 use crate::pack::{figure_lines, settings::Packed};
 use crate::progress::duration;
@@ -10,7 +11,6 @@ use crate::weights::{self, Encoder, WeightFiles};
 use anyhow::Context;
 use candle_core::Device;
 use la_core::data::{Source, Splits};
-use la_core::digests::SUMS;
 use la_core::train::{Baseline, EpochMetrics};
 use serde::Serialize;
 use serde_json::Value;

@@ -5,6 +5,7 @@
 mod bench;
 pub mod data;
 mod device;
+pub mod digests;
 mod embed;
 mod error;
 mod eval;
@@ -19,6 +20,7 @@ mod output;
 mod pack;
 mod progress;
 mod query;
+pub mod recipes;
 pub mod report;
 pub mod run;
 mod search;

@@ -14,6 +14,7 @@ pub use flags::TrainArgs;
 use crate::data::OpenConfig;
 use crate::eval::Labelled;
 use crate::output::{command, counted, remark, say, warning};
+use crate::recipes::Beginning;
 use crate::run::{train, RunFolder};
 use crate::weights::{readout, Encoder};
 use crate::{eval, interrupt, origin, output, source};
@@ -21,12 +22,11 @@ use anyhow::{bail, Context};
 use beginning::Weights;
 use candle_core::Device;
 use la_core::checkpoint::{self, Position, TrainImages};
-use la_core::config::{Beginning, Monitor, TrainConfig};
+use la_core::config::{Monitor, TrainConfig};
 use la_core::data::Splits;
 use la_core::ops::device;
 use la_core::train::{check_start, Start, StoppedAt, Summary};
-use outcome::knn_config;
-use outcome::Used;
+use outcome::{knn_config, Used};
 use reporter::{unless_closed, Lines, Reporter};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -256,7 +256,9 @@ fn with_way_out(error: la_core::Error, plan: &Plan) -> anyhow::Error {
     } else {
         format!("the run stopped before its first checkpoint: fix this, then begin it again with `{resuming}`")
     };
-    anyhow::Error::msg(format!("{error}\n{hint}"))
+    // The error stays the cause, for `output::fail`.
+    let text = format!("{error}\n{hint}");
+    anyhow::Error::new(error).context(text)
 }
 
 fn finish(plan: &Plan, summary: &Summary, lines: Lines) -> anyhow::Result<()> {

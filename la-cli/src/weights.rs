@@ -2,6 +2,7 @@
 //! prepared for them.
 
 mod files;
+mod prepared;
 pub mod readout;
 
 pub use files::{local_path, WeightFiles, PHOTOS};
@@ -14,14 +15,15 @@ use crate::run::{RunConfig, RunFolder};
 use crate::source::Embedded;
 use anyhow::{bail, Context};
 use candle_core::{Device, Tensor};
-use la_core::data::{BatchConfig, Normalization, Source};
-use la_core::digests::sha256_of;
+use la_core::data::{BatchConfig, Source};
 use la_core::eval::embed::{batch_size, collect, for_each_part, Part};
 use la_core::eval::readout::{fit, learn, num_images};
 use la_core::files::not_finite;
+use la_core::files::sha256_of;
 use la_core::pca::Whitening;
-use la_core::resnet::{decode, ResNet, Stem};
-use la_core::search::{Precision, Preprocessing};
+use la_core::preprocess::{Normalization, Preprocessing};
+use la_core::resnet::{decode, ResNet};
+use la_core::search::Precision;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -62,7 +64,7 @@ impl EncoderArgs {
         let mut encoder = Encoder::open(&self.weights, device)?;
         match self.size {
             Some(size) => encoder = encoder.at(check_size(size)?),
-            None => encoder.preparation.remark(&encoder.name),
+            None => encoder.remark_guess(),
         }
         match self.embedding {
             Some(Embedding::Output) => encoder.readout = None,
@@ -88,28 +90,6 @@ fn check_side(what: &str, size: usize) -> anyhow::Result<usize> {
     Ok(size)
 }
 
-/// How images are brought to what a network was trained on.
-#[derive(Debug, Clone)]
-struct Preparation {
-    size: usize,
-    crop_fraction: f64,
-    normalization: Normalization,
-    /// Nothing beside the weights told.
-    is_guess: bool,
-}
-
-impl Preparation {
-    fn remark(&self, name: &str) {
-        if self.is_guess {
-            remark!(
-                "note: there is no config.json beside {name}; images are prepared as usual for such a network: \
-                 {} px, ImageNet's mean and deviation (--size changes the first)",
-                self.size
-            );
-        }
-    }
-}
-
 /// A network with all that is known about it.
 pub struct Encoder {
     /// As it was named on the command line.
@@ -120,7 +100,9 @@ pub struct Encoder {
     precision: Precision,
     /// SHA-256 of the weights' file.
     digest: String,
-    preparation: Preparation,
+    preprocessing: Preprocessing,
+    /// Nothing beside the weights says how images are prepared.
+    is_guess: bool,
     /// The settings of the run that made it, where known.
     pub run: Option<RunConfig>,
     /// What packed weights say of themselves.
@@ -146,18 +128,30 @@ impl Encoder {
         let config = &files.config;
         let packed: Option<Packed> = config.as_ref().and_then(|config| config.get(OUR_KEY)).and_then(read);
         let run = packed.as_ref().map(|packed| packed.run.clone()).or_else(|| config.as_ref().and_then(read));
-        let preparation = match (&run, config) {
-            (Some(run), _) => of_run(run, packed.as_ref().and_then(|packed| packed.size)),
-            (None, Some(config)) => of_timm(config, &net),
-            (None, None) => guess(&net),
+        let told = match (&run, config) {
+            (Some(run), _) => Some(prepared::of_run(run, packed.as_ref().and_then(|packed| packed.size))),
+            (None, Some(config)) => prepared::of_timm(config, &net),
+            (None, None) => None,
         };
-        check_side(&format!("{}: the side of images in its config.json", files.shown), preparation.size)?;
-        Ok(Self { name: name.to_string(), net, readout, precision: files.precision(), digest, preparation, run, packed })
+        let (is_guess, preprocessing) = (told.is_none(), told.unwrap_or_else(|| prepared::usual(&net)));
+        check_side(&format!("{}: the side of images in its config.json", files.shown), preprocessing.size)?;
+        Ok(Self { name: name.to_string(), net, readout, precision: files.precision(), digest, preprocessing, is_guess, run, packed })
+    }
+
+    fn remark_guess(&self) {
+        if self.is_guess {
+            remark!(
+                "note: there is no config.json beside {}; images are prepared as usual for such a network: \
+                 {} px, ImageNet's mean and deviation (--size changes the first)",
+                self.name,
+                self.size()
+            );
+        }
     }
 
     /// The same for images of another side.
     pub fn at(mut self, size: usize) -> Self {
-        self.preparation.size = size;
+        self.preprocessing.size = size;
         self
     }
 
@@ -165,8 +159,17 @@ impl Encoder {
     pub fn untrained(&self, seed: u64, device: &Device) -> anyhow::Result<Self> {
         let net = ResNet::new(self.net.config(), seed, device)?;
         let digest = format!("{:?} drawn by {seed}", net.config());
-        let (preparation, run) = (self.preparation.clone(), self.run.clone());
-        Ok(Self { name: "untrained".into(), net, readout: None, precision: Precision::F32, digest, preparation, run, packed: None })
+        Ok(Self {
+            name: "untrained".into(),
+            net,
+            readout: None,
+            precision: Precision::F32,
+            digest,
+            preprocessing: self.preprocessing,
+            is_guess: self.is_guess,
+            run: self.run.clone(),
+            packed: None,
+        })
     }
 
     /// One line about the network.
@@ -190,7 +193,7 @@ impl Encoder {
             config.width,
             self.dim(),
             thousands(num_values),
-            self.preparation.size
+            self.preprocessing.size
         )
     }
 
@@ -221,20 +224,19 @@ impl Encoder {
 
     /// The same for [`Encoder::features`].
     pub fn features_identity(&self) -> String {
-        let Preprocessing { size, crop_fraction, mean, std } = self.preprocessing();
+        let Preprocessing { size, crop_fraction, normalization: Normalization { mean, std } } = self.preprocessing;
         let what = if self.readout.is_some() { "features" } else { "output" };
         sha256_of([self.digest.clone(), format!(" {size} {crop_fraction:?} {mean:?} {std:?} {what}")])
     }
 
-    /// How a bundle's page prepares pictures.
+    /// How its images are prepared.
     pub fn preprocessing(&self) -> Preprocessing {
-        let Preparation { size, crop_fraction, normalization: Normalization { mean, std }, .. } = self.preparation;
-        Preprocessing { size, crop_fraction, mean, std }
+        self.preprocessing
     }
 
     /// Side of the images that the network sees.
     pub fn size(&self) -> usize {
-        self.preparation.size
+        self.preprocessing.size
     }
 
     /// What the network was trained on: the data and a test source of its own, where known.
@@ -324,10 +326,9 @@ impl Encoder {
         Embedded::new(source, rows)
     }
 
-    /// How its images are prepared.
+    /// How batches of its images are made.
     pub fn batches(&self) -> BatchConfig {
-        let Preparation { size, crop_fraction, normalization, .. } = self.preparation;
-        BatchConfig { size, normalization, crop_fraction, threads: rayon::current_num_threads(), ..BatchConfig::default() }
+        BatchConfig { input: self.preprocessing, threads: rayon::current_num_threads(), ..BatchConfig::default() }
     }
 }
 
@@ -367,38 +368,4 @@ pub fn is_run(folder: &Path) -> bool {
 /// The recorded settings of a run.
 pub fn run_config(path: &Path) -> anyhow::Result<RunConfig> {
     Ok(RunFolder::open(path)?.read_config()?)
-}
-
-fn of_run(run: &RunConfig, size: Option<usize>) -> Preparation {
-    Preparation {
-        size: size.unwrap_or(run.size()),
-        crop_fraction: run.train.crop_fraction.unwrap_or(1.0),
-        normalization: run.train.normalization.unwrap_or_default(),
-        is_guess: false,
-    }
-}
-
-/// timm's `pretrained_cfg`, where `config.json` has one.
-fn of_timm(config: &Value, net: &ResNet) -> Preparation {
-    let Some(timm) = config.get("pretrained_cfg") else { return guess(net) };
-    let triple = |key: &str| -> Option<[f32; 3]> { serde_json::from_value(timm.get(key)?.clone()).ok() };
-    let size = timm.get("input_size").and_then(|shape| shape.get(2)).and_then(Value::as_u64);
-    let usual = guess(net);
-    Preparation {
-        size: size.map_or(usual.size, |size| size as usize),
-        crop_fraction: timm.get("crop_pct").and_then(Value::as_f64).map_or(usual.crop_fraction, |crop| crop),
-        normalization: Normalization {
-            mean: triple("mean").unwrap_or(usual.normalization.mean),
-            std: triple("std").unwrap_or(usual.normalization.std),
-        },
-        is_guess: false,
-    }
-}
-
-fn guess(net: &ResNet) -> Preparation {
-    let (size, crop_fraction) = match net.config().stem {
-        Stem::Small => (32, 1.0),
-        Stem::Imagenet => (224, 0.875),
-    };
-    Preparation { size, crop_fraction, normalization: Normalization::default(), is_guess: true }
 }

@@ -8,12 +8,13 @@
 use candle_core::{DType, Device, Module, ModuleT, Tensor};
 use candle_nn::{batch_norm, conv2d_no_bias, linear, AdamW, BatchNorm, Conv2d, Conv2dConfig, Linear, Optimizer, VarBuilder, VarMap};
 use la_core::augment::AugmentConfig;
-use la_core::data::{self, epoch_batches, BatchConfig, Normalization, Source, Splits};
+use la_core::data::{self, epoch_batches, BatchConfig, Source, Splits};
 use la_core::eval::embed::collect;
 use la_core::eval::knn::{knn_accuracy, KnnConfig};
 use la_core::kmeans::{cluster, ClusterLabels, KmeansConfig};
 use la_core::loss::LaConfig;
 use la_core::memory_bank::MemoryBank;
+use la_core::preprocess::{Normalization, Preprocessing};
 use la_core::{autograd, Error, Result};
 use std::sync::Arc;
 use std::time::Instant;
@@ -63,9 +64,7 @@ impl ModuleT for Backbone {
 fn main() -> Result<()> {
     let sample = data::sample()?;
     let batches = BatchConfig {
-        size: SIZE,
-        crop_fraction: 1.0,
-        normalization: Normalization::of(&*sample.train)?,
+        input: Preprocessing { size: SIZE, crop_fraction: 1.0, normalization: Normalization::of(&*sample.train)? },
         augment: AugmentConfig { crop_min_area: 0.4, ..AugmentConfig::default() },
         ..BatchConfig::default()
     };

@@ -6,7 +6,7 @@
 
 use candle_core::{Device, Tensor};
 use la_core::augment::AugmentConfig;
-use la_core::data::{self, epoch_batches, BatchConfig, Normalization, Source, Splits};
+use la_core::data::{self, epoch_batches, BatchConfig, Source, Splits};
 use la_core::eval::embed::embed_source;
 use la_core::eval::knn::{knn_accuracy, KnnConfig};
 use la_core::kmeans::{cluster, ClusterLabels, KmeansConfig};
@@ -14,6 +14,7 @@ use la_core::loss::{instance_recognition, local_aggregation, LaConfig, LossOutpu
 use la_core::memory_bank::MemoryBank;
 use la_core::ops::normalize::{normalize, normalize_backward};
 use la_core::optim::{Decay, Schedule, Sgd, SgdConfig};
+use la_core::preprocess::{Normalization, Preprocessing};
 use la_core::resnet::{ResNet, ResNetConfig};
 use la_core::{Error, Result};
 use std::time::Instant;
@@ -30,9 +31,7 @@ const SEED: u64 = 0;
 fn main() -> Result<()> {
     let sample = data::sample()?;
     let batches = BatchConfig {
-        size: SIZE,
-        crop_fraction: 1.0,
-        normalization: Normalization::of(&*sample.train)?,
+        input: Preprocessing { size: SIZE, crop_fraction: 1.0, normalization: Normalization::of(&*sample.train)? },
         augment: AugmentConfig { crop_min_area: 0.4, ..AugmentConfig::default() },
         seed: SEED,
         ..BatchConfig::default()

@@ -5,9 +5,10 @@
 
 pub use crate::resize::CropBox;
 use crate::{
-    data::{Normalization, Picture},
+    data::Picture,
     error::bail,
     ops::color::{Adjust, ColorPlan},
+    preprocess::{middle, Preprocessing},
     resize::{resized, Part, View},
     rng::Rng,
     Result,
@@ -76,25 +77,13 @@ impl AugmentConfig {
     }
 }
 
-/// Writes one random view of `picture` to `out` (size, size, 3), values in 0 to 1.
+/// Writes one random view of `picture` to `out` (size, size, 3), normalised.
 ///
 /// What is drawn from `rng`, in order: the crop, gray, the order of the colour changes, their factors, the flip.
 /// Fails where `picture` or `out` do not have the values that their sizes ask for.
-pub fn augment(picture: &Picture, config: &AugmentConfig, size: usize, rng: &mut Rng, out: &mut [f32]) -> Result<()> {
-    augment_normalized(picture, (config, &Normalization::identity()), size, rng, out)
-}
-
-/// [`augment`] and the normalisation in one pass.
-pub(crate) fn augment_normalized(
-    picture: &Picture,
-    (config, normalization): (&AugmentConfig, &Normalization),
-    size: usize,
-    rng: &mut Rng,
-    out: &mut [f32],
-) -> Result<()> {
+pub fn augment(picture: &Picture, config: &AugmentConfig, input: &Preprocessing, rng: &mut Rng, out: &mut [f32]) -> Result<()> {
     let (crop, plan) = draw((picture.width, picture.height), config, rng);
-    let plan = plan.normalizing(normalization.mean, normalization.std);
-    resized(view(picture), Part::Box(crop), size, out, &plan)
+    resized(view(picture), Part::Box(crop), input.size, out, &plan.normalizing(input.normalization.mean, input.normalization.std))
 }
 
 /// Draws what a random view shows of a picture of this width and height, and how its colours change.
@@ -103,25 +92,10 @@ pub(crate) fn draw((width, height): (usize, usize), config: &AugmentConfig, rng:
     (crop, random_colors(config, rng))
 }
 
-/// Writes the un-augmented view for evaluation to `out` (size, size, 3), values in 0 to 1.
-///
-/// The shorter side is resized to `size / crop_fraction`, rounded, and the middle cropped, in one pass.
-pub fn center(picture: &Picture, size: usize, crop_fraction: f64, out: &mut [f32]) -> Result<()> {
-    center_normalized(picture, (crop_fraction, &Normalization::identity()), size, out)
-}
-
-/// [`center`] and the normalisation in one pass.
-pub(crate) fn center_normalized(
-    picture: &Picture,
-    (crop_fraction, normalization): (f64, &Normalization),
-    size: usize,
-    out: &mut [f32],
-) -> Result<()> {
-    if !(crop_fraction > 0.0 && crop_fraction <= 1.0) {
-        bail!("crop fraction must be in (0, 1], got {crop_fraction}");
-    }
-    let plan = ColorPlan::identity().normalizing(normalization.mean, normalization.std);
-    resized(view(picture), Part::middle(size, crop_fraction), size, out, &plan)
+/// Writes the un-augmented view for evaluation to `out` (size, size, 3), in one pass.
+pub fn center(picture: &Picture, input: &Preprocessing, out: &mut [f32]) -> Result<()> {
+    input.check()?;
+    middle(view(picture), input, out)
 }
 
 fn view(picture: &Picture) -> View<'_> {

@@ -3,9 +3,8 @@
 use crate::{
     config::TrainConfig,
     data::Source,
-    digests::sha256_of,
     error::bail,
-    files::{not_finite, read_tensors, write_tensors},
+    files::{not_finite, read_tensors, sha256_of, write_tensors},
     kmeans::ClusterLabels,
     memory_bank::MemoryBank,
     ops::host,

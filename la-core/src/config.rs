@@ -2,21 +2,17 @@
 
 mod choices;
 mod fit;
-mod own;
-mod presets;
 
 pub use choices::{BankInit, Ir, Monitor, ScheduleKind};
 pub use fit::{Fit, PUBLISHED_NUM_IMAGES};
-pub use own::Beginning;
-pub use presets::{Preset, PRESETS};
 
 use crate::{
     augment::AugmentConfig,
-    data::Normalization,
     error::bail,
     loss::z_over_n,
     ops::device::Precision,
     optim::{Decay, Schedule, SgdConfig},
+    preprocess::Normalization,
     resnet::{Arch, ResNetConfig, Stem},
     Result,
 };
@@ -179,11 +175,6 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
-    /// The preset of this name, or an error that lists the names.
-    pub fn preset(name: &str) -> Result<Self> {
-        Ok((Preset::of_name(name)?.config)())
-    }
-
     /// The network's part of the settings.
     pub fn network(&self) -> ResNetConfig {
         ResNetConfig { arch: self.arch, stem: self.stem, width: self.width, embedding_dim: self.embedding_dim }
@@ -266,7 +257,7 @@ impl TrainConfig {
         let (dim, temperature) = (self.embedding_dim, self.temperature);
         let odds = z_over_n(dim, temperature);
         if self.ir == Ir::Nce && self.views == 1 && !odds.is_finite() {
-            bail!("temperature {temperature} is too low for --ir nce and embedding-dim {dim}: the constant Z / N comes to {odds}");
+            bail!("temperature {temperature} is too low for ir nce and embedding-dim {dim}: the constant Z / N comes to {odds}");
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use safetensors::{
     tensor::{Dtype, Metadata, TensorInfo},
     SafeTensors,
 };
+use sha2::{Digest, Sha256};
 use std::{
     collections::HashMap,
     env,
@@ -153,6 +154,17 @@ pub fn read_metadata(path: &Path) -> Result<HashMap<String, String>> {
     let header = BufReader::new(file.take(u64::from_le_bytes(length).min(MOST_HEADER_BYTES)));
     let metadata: Metadata = serde_json::from_reader(header).map_err(|error| foreign(&error))?;
     Ok(metadata.metadata().clone().unwrap_or_default())
+}
+
+/// SHA-256 of several pieces, one after the other, in lower-case hexadecimal.
+pub fn sha256_of(pieces: impl IntoIterator<Item = impl AsRef<[u8]>>) -> String {
+    let hash = pieces.into_iter().fold(Sha256::new(), |hash, piece| hash.chain_update(piece));
+    hexadecimal(&hash.finalize())
+}
+
+/// Bytes in lower-case hexadecimal.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The bytes of a file of tensors.

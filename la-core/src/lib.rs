@@ -61,20 +61,21 @@ mod choices;
 pub mod config;
 #[cfg(feature = "train")]
 pub mod data;
-#[cfg(feature = "train")]
-pub mod digests;
 mod error;
 pub mod eval;
 #[cfg(feature = "train")]
+#[doc(hidden)] // For la-cli, not for others.
 pub mod files;
 pub mod kmeans;
 pub mod loss;
 pub mod memory_bank;
+#[doc(hidden)] // For la-cli and tests, not for others.
 pub mod ops;
 pub mod optim;
 #[cfg(feature = "train")]
 pub mod pca;
 pub mod preprocess;
+#[doc(hidden)] // For la-cli and tests, not for others.
 pub mod resize;
 pub mod resnet;
 pub mod rng;

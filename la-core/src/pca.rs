@@ -4,8 +4,8 @@
 //! decide every cosine similarity. Whitening divides each principal component by its deviation.
 
 use crate::{
-    digests::sha256_of,
     error::bail,
+    files::sha256_of,
     ops::{host, normalize::normalize},
     Error, Result,
 };

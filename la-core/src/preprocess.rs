@@ -1,14 +1,74 @@
-//! A picture as a browser decodes it, brought to what the network sees: the same values as training's evaluation view.
+//! From a picture to the network's input: one description for training, evaluation, bundles and foreign weights.
 
 use crate::{
     error::bail,
     ops::color::ColorPlan,
     resize::{reduced, reduction, resized, Part, View},
-    search::Preprocessing,
     Result,
 };
+use serde::{Deserialize, Serialize};
 
-/// The network's input `(size, size, 3)` from the RGBA pixels of a picture, row after row, colours not multiplied by alpha.
+/// Largest side of the network's input, in pixels.
+pub const MAX_SIZE: usize = 4096;
+
+/// The evaluation view: the shorter side is resized to `size / crop_fraction`, the middle cropped, each channel normalised.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Preprocessing {
+    /// Side of the network's input, in pixels.
+    pub size: usize,
+    /// Share of the shorter side that the crop keeps, in (0, 1].
+    pub crop_fraction: f64,
+    /// What values are brought to.
+    #[serde(flatten)]
+    pub normalization: Normalization,
+}
+
+/// Each channel becomes `(value - mean) / std`, values in 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Normalization {
+    /// Means of red, green, blue.
+    pub mean: [f32; 3],
+    /// Their standard deviations.
+    pub std: [f32; 3],
+}
+
+impl Preprocessing {
+    /// The largest middle square at this size, values in 0 to 1.
+    pub fn plain(size: usize) -> Self {
+        Self { size, crop_fraction: 1.0, normalization: Normalization::identity() }
+    }
+
+    /// Fails where a field lies out of its range, by name.
+    pub fn check(&self) -> Result<()> {
+        if !(1..=MAX_SIZE).contains(&self.size) {
+            bail!("preprocessing: size must be in 1 to {MAX_SIZE}, got {}", self.size);
+        }
+        if !(self.crop_fraction > 0.0 && self.crop_fraction <= 1.0) {
+            bail!("preprocessing: crop_fraction must be in (0, 1], got {}", self.crop_fraction);
+        }
+        let Normalization { mean, std } = self.normalization;
+        if !mean.iter().all(|x| x.is_finite()) || !std.iter().all(|x| x.is_finite() && *x > 0.0) {
+            bail!("preprocessing: expected finite means and positive deviations, got {mean:?} and {std:?}");
+        }
+        Ok(())
+    }
+}
+
+impl Default for Normalization {
+    /// ImageNet's, as torchvision's models expect them.
+    fn default() -> Self {
+        Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] }
+    }
+}
+
+impl Normalization {
+    /// Values as they are.
+    pub fn identity() -> Self {
+        Self { mean: [0.0; 3], std: [1.0; 3] }
+    }
+}
+
+/// The network's input `(size, size, 3)` from a picture as a browser decodes it: RGBA pixels, row after row, colours not multiplied by alpha.
 ///
 /// Transparent parts become white. Fails where `rgba` does not hold `width * height` pixels or `how` is out of range.
 pub fn preprocess(rgba: &[u8], width: usize, height: usize, how: &Preprocessing) -> Result<Vec<f32>> {
@@ -21,10 +81,15 @@ pub fn preprocess(rgba: &[u8], width: usize, height: usize, how: &Preprocessing)
         1 => (width, height, pixels),
         factor => reduced(View { width, height, pixels: &pixels }, factor)?,
     };
-    let plan = ColorPlan::identity().normalizing(how.mean, how.std);
     let mut out = vec![0.0; how.size * how.size * 3];
-    resized(View { width, height, pixels: &pixels }, Part::middle(how.size, how.crop_fraction), how.size, &mut out, &plan)?;
+    middle(View { width, height, pixels: &pixels }, how, &mut out)?;
     Ok(out)
+}
+
+/// Writes the evaluation view of a picture to `out` (size, size, 3).
+pub(crate) fn middle(picture: View, how: &Preprocessing, out: &mut [f32]) -> Result<()> {
+    let plan = ColorPlan::identity().normalizing(how.normalization.mean, how.normalization.std);
+    resized(picture, Part::middle(how.size, how.crop_fraction), how.size, out, &plan)
 }
 
 /// `value * alpha + 255 (1 - alpha)`, rounded.

@@ -18,6 +18,13 @@ pub use event::Event;
 pub use metrics::{peak_rss_mb, unix_time, Baseline, EpochMetrics, Phase, StoppedAt, Summary, Totals};
 pub use observer::Observer;
 pub use start::{Begun, Start};
+// What `la-cli bench` times.
+#[doc(hidden)]
+pub use {
+    objective::Objective,
+    replays::record,
+    step::{step, StepPart},
+};
 
 use crate::{
     config::TrainConfig,
@@ -25,7 +32,6 @@ use crate::{
     Result,
 };
 use std::time::Instant;
-use step::step;
 use trainer::Trainer;
 
 /// Trains a network on `splits.train`, as `config` says, and hands everything to `observer`.
@@ -63,7 +69,7 @@ impl Trainer<'_> {
         let learning_rate = self.learning_rate();
         let loss = match self.replays.run(&objective, &mut self.state, batch, learning_rate)? {
             Some(loss) => loss,
-            None => step(&objective, &mut self.state, &batch.images, &batch.indices, learning_rate)?,
+            None => step(&objective, &mut self.state, &batch.images, &batch.indices, learning_rate, &mut |_| ())?,
         };
         self.note_refusal();
         if let Some(loss) = loss.not_finite() {

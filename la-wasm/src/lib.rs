@@ -1,9 +1,9 @@
 //! `la-core` for JavaScript: types converted, errors thrown as `Error` with la-core's message.
 
 use la_core::ops::parallel::HELPED;
-use la_core::preprocess::preprocess;
+use la_core::preprocess::{preprocess, Preprocessing};
 use la_core::resnet::Encoder;
-use la_core::search::{vote, Manifest, Neighbor, Preprocessing, SearchBank};
+use la_core::search::{vote, Manifest, Neighbor, SearchBank};
 use wasm_bindgen::prelude::*;
 
 /// How sharply the vote prefers nearer neighbours, as in kNN evaluation.

@@ -72,7 +72,7 @@ fn a_download_is_held_against_the_digests_of_the_model() {
     for file in ["model.safetensors", "config.json"] {
         std::fs::copy(shared_run().join(file), there.path().join(file)).unwrap();
     }
-    la_core::digests::write_sums(there.path()).unwrap();
+    la_cli::digests::write_sums(there.path()).unwrap();
     let embed = ["embed", "hf:someone/model", "--data", "sample", "--limit", "20", "--out", "e.safetensors"];
     on_hub(here.path(), &serve(there.path()), &embed).ok();
     on_hub(here.path(), "http://127.0.0.1:9", &[&embed[..], &["--force"]].concat()).ok();

@@ -3,7 +3,8 @@
 use super::{gpu, here, precisions};
 use crate::support::close;
 use la_core::{
-    data::{epoch_batches, resident::ResidentViews, Batch, BatchConfig, Normalization, Picture, Source},
+    data::{epoch_batches, resident::ResidentViews, Batch, BatchConfig, Picture, Source},
+    preprocess::{Normalization, Preprocessing},
     rng::{Rng, Stream},
     Result,
 };
@@ -60,7 +61,13 @@ fn views_equal_the_cpu() {
         let (device, _guard) = gpu(precision);
         for (size, views) in [(16, 1), (9, 2)] {
             let normalization = Normalization { mean: [0.4, 0.5, 0.6], std: [0.2, 0.25, 0.3] };
-            let config = BatchConfig { size, views, batch_size: 4, normalization, seed: 5, ..BatchConfig::default() };
+            let config = BatchConfig {
+                input: Preprocessing { normalization, ..Preprocessing::plain(size) },
+                views,
+                batch_size: 4,
+                seed: 5,
+                ..BatchConfig::default()
+            };
             let album = Arc::new(Album::new());
             let there = ResidentViews::new(&*album, &config, &device).unwrap().expect("a few pictures fit");
             for (epoch, first_batch) in [(0, 0), (7, 1)] {
@@ -82,7 +89,7 @@ fn views_equal_the_cpu() {
 #[test]
 fn a_source_that_cannot_be_read_is_refused() {
     let (device, _guard) = gpu(la_core::ops::device::Precision::F32);
-    let config = BatchConfig { size: 8, ..BatchConfig::default() };
+    let config = BatchConfig { input: Preprocessing::plain(8), ..BatchConfig::default() };
     let broken = Album(Album::new().0[3..5].iter().cycle().take(1).cloned().collect());
     assert!(ResidentViews::new(&broken, &config, &device).is_err_and(|error| error.to_string().contains("at least 2 images")));
 }

@@ -4,8 +4,9 @@
 use la_cli::run::{train, RunFolder};
 use la_core::{
     config::{Monitor, ScheduleKind, TrainConfig},
-    data::{Normalization, Picture, Source, Splits},
+    data::{Picture, Source, Splits},
     optim::SgdConfig,
+    preprocess::Normalization,
     resnet::Stem,
     rng::{Rng, Stream},
     train::{Event, Start, Summary},

@@ -7,6 +7,7 @@ use crate::source;
 use crate::weights::check_size;
 use la_core::config::TrainConfig;
 use la_core::data::{epoch_batches, BatchConfig, Source};
+use la_core::preprocess::Preprocessing;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -41,8 +42,8 @@ pub fn run(args: &LoaderArgs) -> anyhow::Result<Figures> {
     let open = OpenConfig { size: args.size, limit: args.limit, cache_bytes, ..OpenConfig::default() };
     let splits = source::open(&args.data, None, &open)?;
     source::warn_unreadable(&splits);
-    let config =
-        BatchConfig { size: args.size, batch_size: args.batch_size, threads: rayon::current_num_threads(), ..BatchConfig::default() };
+    let input = Preprocessing { size: args.size, ..BatchConfig::default().input };
+    let config = BatchConfig { input, batch_size: args.batch_size, threads: rayon::current_num_threads(), ..BatchConfig::default() };
     let mut num_images = 0;
     let mut seconds = Vec::new();
     for epoch in 0..args.rounds {

@@ -1,17 +1,16 @@
-//! `la-cli bench step`: the step of `la_core::train`, on random images and with random clusters.
+//! `la-cli bench step`: the trainer's own step, on random images and with random clusters.
 
 use super::figures::{Figures, Times};
 use super::{count, made_up, NetworkArgs};
 use candle_core::{Device, Tensor};
+use la_core::checkpoint::{Position, TrainState};
 use la_core::config::TrainConfig;
-use la_core::kmeans::ClusterLabels;
-use la_core::loss::{local_aggregation, LaConfig, Loss};
-use la_core::memory_bank::MemoryBank;
+use la_core::loss::LaConfig;
 use la_core::ops::device::{profile, set_precision, Precision, Share};
-use la_core::ops::normalize::{normalize, normalize_backward};
 use la_core::ops::replay::{Recording, Replay};
 use la_core::optim::{Sgd, SgdConfig};
-use la_core::resnet::ResNet;
+use la_core::resnet::{ResNet, ResNetConfig};
+use la_core::train::{record, step, Objective, Phase, StepPart, Totals};
 use std::{ops::Range, time::Instant};
 
 /// Steps before the first that counts: memory is fresh and code is cold in them.
@@ -49,6 +48,27 @@ pub struct StepArgs {
     rounds: usize,
 }
 
+impl StepArgs {
+    /// The published recipe with these settings.
+    fn config(&self, device: &Device) -> TrainConfig {
+        let ResNetConfig { arch, stem, width, embedding_dim } = self.network.config();
+        TrainConfig {
+            arch,
+            stem,
+            width,
+            embedding_dim,
+            size: self.network.size,
+            batch_size: self.batch_size,
+            num_background: Some(self.num_background),
+            num_clusterings: Some(self.num_clusterings),
+            num_clusters: Some(self.num_clusters),
+            precision: self.precision,
+            device: device.clone(),
+            ..TrainConfig::default()
+        }
+    }
+}
+
 /// Runs `la-cli bench step`.
 pub fn run(args: &StepArgs, device: &Device) -> anyhow::Result<Figures> {
     set_precision(device, args.precision)?;
@@ -58,13 +78,12 @@ pub fn run(args: &StepArgs, device: &Device) -> anyhow::Result<Figures> {
     let mut workload = Workload::new(args, device)?;
     let mut parts = Vec::new();
     for step in 0..WARMUPS + args.rounds {
-        let indices = workload.indices(step, args.batch_size);
-        let (seconds, _) = workload.step(&workload.images.clone(), &indices)?;
+        let seconds = workload.step(step)?;
         if step >= WARMUPS {
             parts.push(seconds);
         }
     }
-    let times = Times::of(parts.iter().map(Seconds::total).collect());
+    let times = Times::of(parts.iter().map(|step| total(step)).collect());
     let figures = describe(args).with("images_per_s", args.batch_size as f64 / times.median());
     Ok(times.add_to(figures).with("shares", shares(&parts)).with_peak())
 }
@@ -72,16 +91,16 @@ pub fn run(args: &StepArgs, device: &Device) -> anyhow::Result<Figures> {
 /// The same on a GPU, recorded as in training and waited for after each few steps; before that, what its time goes to.
 fn run_on_gpu(args: &StepArgs, device: &Device) -> anyhow::Result<Figures> {
     let mut workload = Workload::new(args, device)?;
-    workload.run(0..1, args.batch_size, None)?;
+    workload.run(0..1, None)?;
     profile(device, true)?;
-    let watched = workload.run(0..UNWATCHED, args.batch_size, None)? * UNWATCHED as f64;
+    let watched = workload.run(0..UNWATCHED, None)? * UNWATCHED as f64;
     let parts = profile(device, false)?;
-    let recording = workload.record(args.batch_size)?;
+    let recording = workload.record()?;
     let replay = match &recording {
         Recording::Done(replay) => Some(replay),
         Recording::Refused(_) => None,
     };
-    let mut steps = |first: usize, count: usize| workload.run(first..first + count, args.batch_size, replay);
+    let mut steps = |first: usize, count: usize| workload.run(first..first + count, replay);
     steps(0, WARMUPS)?;
     let rounds = (0..args.rounds).map(|round| steps(WARMUPS + round * UNWATCHED, UNWATCHED));
     let times = Times::of(rounds.collect::<anyhow::Result<_>>()?);
@@ -115,46 +134,57 @@ fn describe(args: &StepArgs) -> Figures {
 }
 
 struct Workload {
-    net: ResNet,
-    sgd: Sgd,
-    bank: MemoryBank,
-    clusters: ClusterLabels,
+    objective: Objective,
+    state: TrainState,
     images: Tensor,
-    recipe: TrainConfig,
-    loss: LaConfig,
     order: Vec<u32>,
+    learning_rate: f64,
 }
 
 impl Workload {
     fn new(args: &StepArgs, device: &Device) -> anyhow::Result<Self> {
-        let net = ResNet::new(&args.network.config(), 0, device)?;
+        let fit = args.config(device).fit(args.num_images)?;
+        let net = ResNet::new(&fit.config.network(), 0, device)?;
+        let position = Position {
+            config: fit.config.clone(),
+            num_images: args.num_images,
+            image_names: None,
+            epoch: 0,
+            step: 0,
+            totals: Totals::default(),
+            baseline: None,
+            epochs: Vec::new(),
+        };
         Ok(Self {
-            sgd: Sgd::new(SgdConfig::default(), &net)?,
-            net,
-            bank: made_up::bank(args.num_images, args.network.embedding_dim, device)?,
-            clusters: made_up::clusters(args.num_images, args.num_clusterings, args.num_clusters)?,
+            objective: Objective::new(&fit, Phase::La, 0),
+            state: TrainState {
+                sgd: Sgd::new(SgdConfig::default(), &net)?,
+                net,
+                bank: made_up::bank(args.num_images, args.network.embedding_dim, device)?,
+                clusters: Some(made_up::clusters(args.num_images, args.num_clusterings, args.num_clusters)?),
+                position,
+            },
             images: made_up::images(args.batch_size, args.network.size, device)?,
-            recipe: TrainConfig::default(),
-            loss: LaConfig { num_background: args.num_background, ..LaConfig::default() },
             order: made_up::indices(args.num_images, args.num_images)?,
+            learning_rate: fit.config.lr,
         })
     }
 
     /// The images of a step: the order goes round.
-    fn indices(&self, step: usize, batch_size: usize) -> Vec<u32> {
-        self.order.iter().cycle().skip(step * batch_size % self.order.len()).take(batch_size).copied().collect()
+    fn indices(&self, step: usize) -> anyhow::Result<Vec<u32>> {
+        let batch_size = self.images.dim(0)?;
+        Ok(self.order.iter().cycle().skip(step * batch_size % self.order.len()).take(batch_size).copied().collect())
     }
 
     /// Seconds that each of these steps takes, with one wait at the end.
-    fn run(&mut self, steps: Range<usize>, batch_size: usize, replay: Option<&Replay>) -> anyhow::Result<f64> {
-        let (device, images) = (self.images.device().clone(), self.images.clone());
+    fn run(&mut self, steps: Range<usize>, replay: Option<&Replay>) -> anyhow::Result<f64> {
+        let device = self.images.device().clone();
         device.synchronize()?;
         let (started, count) = (Instant::now(), steps.len());
         for step in steps {
-            let indices = self.indices(step, batch_size);
             match replay {
-                Some(replay) => drop(replay.run(&images, &indices, self.recipe.lr)?),
-                None => drop(self.step(&images, &indices)?),
+                Some(replay) => drop(replay.run(&self.images, &self.indices(step)?, self.learning_rate)?),
+                None => drop(self.step(step)?),
             }
         }
         device.synchronize()?;
@@ -162,70 +192,37 @@ impl Workload {
     }
 
     /// The step as training records it.
-    fn record(&mut self, batch_size: usize) -> anyhow::Result<Recording> {
-        let (device, images, indices) = (self.images.device().clone(), self.images.clone(), self.indices(0, batch_size));
-        Ok(Replay::record(&device, &images, batch_size, |images| {
-            let (_, figures) = self.step(images, &indices).map_err(|error| la_core::Error::invalid(error.to_string()))?;
-            figures.ok_or_else(|| la_core::Error::invalid("a step on a GPU gave its loss at once"))
-        })?)
+    fn record(&mut self) -> anyhow::Result<Recording> {
+        let indices = self.indices(0)?;
+        Ok(record(&self.objective, &mut self.state, &self.images, &indices)?)
     }
 
-    /// One step; gives what its parts took, and the figures that its loss waits for on a GPU.
-    fn step(&mut self, images: &Tensor, indices: &[u32]) -> anyhow::Result<(Seconds, Option<Tensor>)> {
-        let mut watch = Watch(Instant::now());
-        let (outputs, cache) = self.net.forward_train(images)?;
-        let (embeddings, norms) = normalize(&outputs)?;
-        let forward = watch.lap();
-        let loss = local_aggregation(&embeddings, &self.bank, indices, &self.clusters, &self.loss)?;
-        let grad_outputs = normalize_backward(&embeddings, &norms, loss.grad_embeddings())?;
-        let figures = match loss {
-            Loss::Pending(loss) => Some(loss.figures),
-            Loss::Known(_) => None,
-        };
-        let loss = watch.lap();
-        self.net.backward(cache, &grad_outputs)?;
-        let backward = watch.lap();
-        self.sgd.step(&mut self.net, self.recipe.lr)?;
-        let optimiser = watch.lap();
-        self.bank.update(indices, &embeddings, self.recipe.bank_momentum as f32)?;
-        Ok((Seconds { forward, loss, backward, optimiser, bank: watch.lap() }, figures))
-    }
-}
-
-struct Watch(Instant);
-
-impl Watch {
-    /// Seconds since the last call.
-    fn lap(&mut self) -> f64 {
-        let before = std::mem::replace(&mut self.0, Instant::now());
-        (self.0 - before).as_secs_f64()
-    }
-}
-
-/// What the parts of one step took.
-struct Seconds {
-    forward: f64,
-    loss: f64,
-    backward: f64,
-    optimiser: f64,
-    bank: f64,
-}
-
-impl Seconds {
-    fn total(&self) -> f64 {
-        self.forward + self.loss + self.backward + self.optimiser + self.bank
+    /// One step of training; gives the seconds of its parts, in their order.
+    fn step(&mut self, number: usize) -> anyhow::Result<Vec<(StepPart, f64)>> {
+        let indices = self.indices(number)?;
+        let (mut seconds, mut since) = (Vec::new(), Instant::now());
+        step(&self.objective, &mut self.state, &self.images, &indices, self.learning_rate, &mut |part| {
+            let before = std::mem::replace(&mut since, Instant::now());
+            seconds.push((part, (since - before).as_secs_f64()));
+        })?;
+        Ok(seconds)
     }
 }
 
 /// Each part's share of all the time.
-fn shares(steps: &[Seconds]) -> serde_json::Value {
-    let total: f64 = steps.iter().map(Seconds::total).sum();
-    let share = |part: fn(&Seconds) -> f64| steps.iter().map(part).sum::<f64>() / total;
+fn shares(steps: &[Vec<(StepPart, f64)>]) -> serde_json::Value {
+    let total: f64 = steps.iter().map(|step| total(step)).sum();
+    let share =
+        |wanted: StepPart| steps.iter().flatten().filter(|(part, _)| *part == wanted).map(|(_, seconds)| seconds).sum::<f64>() / total;
     serde_json::json!({
-        "forward": share(|s| s.forward),
-        "loss": share(|s| s.loss),
-        "backward": share(|s| s.backward),
-        "optimiser": share(|s| s.optimiser),
-        "bank": share(|s| s.bank),
+        "forward": share(StepPart::Forward),
+        "loss": share(StepPart::Loss),
+        "backward": share(StepPart::Backward),
+        "optimiser": share(StepPart::Optimiser),
+        "bank": share(StepPart::Bank),
     })
+}
+
+fn total(step: &[(StepPart, f64)]) -> f64 {
+    step.iter().map(|(_, seconds)| seconds).sum()
 }

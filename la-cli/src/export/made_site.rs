@@ -3,6 +3,7 @@
 use super::folder;
 use super::rows::Rows;
 use super::site::{page_precision, write_site, PRECISION};
+use crate::digests::sha256;
 use crate::index::{Data, OpenArgs};
 use crate::output::{self, remark};
 use crate::source::{images, not_where_recorded, Split};
@@ -10,7 +11,7 @@ use crate::weights::{self, Encoder, EncoderArgs, PHOTOS};
 use anyhow::{bail, Context};
 use candle_core::Device;
 use la_core::data::Source;
-use la_core::digests::{sha256, sha256_of};
+use la_core::files::sha256_of;
 use la_core::files::{cache_folder, write_atomically};
 use la_core::search::{FileEntry, Manifest};
 use serde::{Deserialize, Serialize};

@@ -5,6 +5,7 @@ use crate::progress::Progress;
 use anyhow::Context;
 use image::{codecs::jpeg::JpegEncoder, RgbImage};
 use la_core::augment::center;
+use la_core::preprocess::Preprocessing;
 use rayon::prelude::*;
 
 /// What a thumbnail shows where its image cannot be read any more.
@@ -30,7 +31,7 @@ pub fn tile(rows: &Rows, row: usize) -> Vec<u8> {
     let mut values = vec![f32::from(GRAY) / 255.0; rows.thumb * rows.thumb * 3];
     if let Ok(picture) = rows.images.picture(row) {
         // The buffer has the size that is asked for.
-        let _ = center(&picture, rows.thumb, 1.0, &mut values);
+        let _ = center(&picture, &Preprocessing::plain(rows.thumb), &mut values);
     }
     values.into_iter().map(|x| (x * 255.0).round() as u8).collect()
 }

@@ -4,7 +4,7 @@
 use super::kept::{digest, IndexFile};
 use crate::output::warning;
 use candle_core::{Device, Tensor};
-use la_core::digests::sha256_of;
+use la_core::files::sha256_of;
 use la_core::files::{read_tensors, write_tensors};
 use la_core::pca::Whitening;
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use la_core::data::Source;
-use la_core::digests::sha256_of;
+use la_core::files::sha256_of;
 use std::sync::Arc;
 
 /// Images with their embeddings.

@@ -192,7 +192,7 @@ impl Card<'_> {
                 "\nThe run beside it ({}, {}, {time}):\n\n```sh\n{}\n```\n{}",
                 beside.name,
                 counted(beside.epochs, "epoch"),
-                shell_line(&beside.command),
+                command_line(&beside.command),
                 before(beside.branched_after, beside.init.as_deref())
             )
         });
@@ -219,7 +219,7 @@ impl Card<'_> {
         });
         format!(
             "## Made by\n\n```sh\n{}\n```\n\n| | |\n|---|---|\n{rows}\n[config.json](config.json) holds every setting, resolved.\n{}{}{check}",
-            shell_line(command),
+            command_line(command),
             before(run.branched_after, run.train.init.as_deref()),
             beside.collect::<String>()
         )
@@ -348,4 +348,11 @@ fn citation() -> String {
      booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision (ICCV)},\n  \
      year      = {2019}\n}\n```\n"
         .to_string()
+}
+
+fn command_line(words: &[String]) -> String {
+    if words.is_empty() {
+        return "# not recorded".into();
+    }
+    shell_line(words)
 }

@@ -4,12 +4,12 @@ mod args;
 mod card;
 mod measure;
 pub mod names;
-mod recipe;
 pub mod settings;
 
 pub use args::PackArgs;
 pub use card::figure_lines;
 
+use crate::digests::{sha256, write_sums};
 use crate::export::folder::NewFolder;
 use crate::output::{command, counted, file_size, percent, remark, say};
 use crate::report::{draw_curves, BesideCurve, Curves};
@@ -19,7 +19,6 @@ use crate::weights::{self, readout, Encoder};
 use anyhow::{bail, Context};
 use args::BESIDE_METRICS;
 use candle_core::Device;
-use la_core::digests::{sha256, write_sums};
 use la_core::files::write_atomically;
 use la_core::pca::Whitening;
 use la_core::train::{EpochMetrics, Phase};
@@ -83,7 +82,7 @@ fn describe(args: &PackArgs, run: &RunFolder, size: Option<usize>) -> anyhow::Re
             command(&["train", "--resume", &args.run.to_string_lossy()])
         );
     }
-    let command = command_of(&config, &names)?;
+    let command = command_of(&config, &names);
     config.machine = args.machine.clone().or(config.machine);
     let beside = args.beside.as_deref().map(|path| describe_beside(path, &config, &names)).transpose().context("--beside")?;
     let mut run = names.settings(&config);
@@ -97,10 +96,9 @@ fn last_epoch(run: &RunFolder) -> anyhow::Result<EpochMetrics> {
     epochs.last().cloned().with_context(|| format!("{}: the run has not done an epoch yet; resume it first", run.path().display()))
 }
 
-/// As recorded, else from the settings.
-fn command_of(config: &RunConfig, names: &Names) -> anyhow::Result<Vec<String>> {
-    let words = config.command.clone().map_or_else(|| recipe::command(config), Ok)?;
-    Ok(names.words(&words))
+/// The command that made a run, without this machine's paths; empty for runs of early versions, which do not record it.
+fn command_of(config: &RunConfig, names: &Names) -> Vec<String> {
+    config.command.as_ref().map_or(Vec::new(), |words| names.words(words))
 }
 
 /// Says what makes the run beside no fair comparison.
@@ -132,7 +130,7 @@ fn describe_beside(path: &Path, ours: &RunConfig, names: &Names) -> anyhow::Resu
     let folder = path.file_name().unwrap_or_default().to_string_lossy();
     let name = if is_recognition { "instance recognition".to_string() } else { format!("run {folder}") };
     let last = last_epoch(&run)?;
-    let command = command_of(&config, names)?;
+    let command = command_of(&config, names);
     let init = names.settings(&config).train.init;
     Ok(Beside { name, command, epochs: last.epoch, seconds: last.total_seconds, branched_after: config.branched_after, init })
 }

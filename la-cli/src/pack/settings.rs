@@ -1,8 +1,8 @@
 //! `config.json` of packed weights: timm's keys, and all that is known of the run under a key of its own.
 
 use crate::run::RunConfig;
-use la_core::data::Normalization;
 use la_core::eval::knn::KnnConfig;
+use la_core::preprocess::Normalization;
 use la_core::resnet::{ResNetConfig, Stem};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;

@@ -5,13 +5,13 @@ mod tensorboard;
 
 pub use keeper::{train, Progress};
 
+use crate::digests::{check_beside, SUMS};
 use crate::error::{bail, Error, Result};
 use candle_core::{DType, Tensor};
 use la_core::{
     checkpoint::TrainState,
     config::TrainConfig,
     data::Unreadable,
-    digests::{check_beside, SUMS},
     files::{write_atomically, write_tensors},
     train::{unix_time, Baseline, EpochMetrics},
 };
@@ -315,5 +315,5 @@ fn one_field(text: &str) -> String {
 }
 
 fn event(epoch: &EpochMetrics) -> Vec<u8> {
-    tensorboard::scalars(epoch.unix_time, epoch.epoch as u64, &epoch.scalars())
+    tensorboard::of_epoch(epoch)
 }

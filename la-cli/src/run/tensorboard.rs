@@ -3,6 +3,8 @@
 //! A file is a sequence of TFRecords (length, masked CRC-32C of the length, bytes, masked CRC-32C of the bytes), each an
 //! `Event` message of <https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/util/event.proto>.
 
+use la_core::train::EpochMetrics;
+
 /// The record that opens every event file.
 pub fn file_version(wall_time: f64) -> Vec<u8> {
     let mut event = wall_time_field(wall_time);
@@ -10,10 +12,25 @@ pub fn file_version(wall_time: f64) -> Vec<u8> {
     record(&event)
 }
 
+/// The record of an epoch.
+pub fn of_epoch(epoch: &EpochMetrics) -> Vec<u8> {
+    let always = [("loss", epoch.loss), ("lr", epoch.lr), ("images_per_s", epoch.images_per_s), ("seconds", epoch.seconds)];
+    let sometimes = [
+        ("knn_top1", epoch.knn_top1.map(f64::from)),
+        ("empty_close", epoch.empty_close),
+        ("mean_cosine", epoch.mean_cosine),
+        ("effective_rank", epoch.effective_rank),
+        ("peak_rss_mb", epoch.peak_rss_mb),
+    ];
+    let sometimes = sometimes.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let values: Vec<(&str, f32)> = always.into_iter().chain(sometimes).map(|(name, value)| (name, value as f32)).collect();
+    scalars(epoch.unix_time, epoch.epoch as u64, &values)
+}
+
 /// One record that holds named values at a step.
 ///
 /// `wall_time` is in seconds since 1970.
-pub fn scalars(wall_time: f64, step: u64, values: &[(&str, f32)]) -> Vec<u8> {
+fn scalars(wall_time: f64, step: u64, values: &[(&str, f32)]) -> Vec<u8> {
     let mut summary = Vec::new();
     for (tag, value) in values {
         let mut entry = Vec::new();

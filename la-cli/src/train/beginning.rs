@@ -3,7 +3,6 @@
 use crate::weights::{local_path, Encoder, PHOTOS};
 use candle_core::Device;
 use la_core::config::TrainConfig;
-use la_core::data::Normalization;
 use la_core::resnet::ResNet;
 use std::path::PathBuf;
 
@@ -38,7 +37,6 @@ impl Weights {
         if self.encoder.run.is_some() {
             config.embedding_dim = network.embedding_dim;
         }
-        let prepared = self.encoder.preprocessing();
-        config.normalization = Some(Normalization { mean: prepared.mean, std: prepared.std });
+        config.normalization = Some(self.encoder.preprocessing().normalization);
     }
 }

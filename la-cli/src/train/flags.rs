@@ -2,9 +2,10 @@
 
 use super::beginning::Weights;
 use super::trunk::Trunk;
+use crate::recipes::{Beginning, Preset, PRESETS};
 use crate::weights::PHOTOS;
 use candle_core::Device;
-use la_core::config::{BankInit, Beginning, Ir, Monitor, Preset, ScheduleKind, TrainConfig, PRESETS};
+use la_core::config::{BankInit, Ir, Monitor, ScheduleKind, TrainConfig};
 use la_core::ops::device::Precision;
 use la_core::resnet::{Arch, ResNetConfig, Stem};
 use std::path::PathBuf;
@@ -250,7 +251,7 @@ impl TrainArgs {
             return Ok(Recipe { config: (preset.config)(), description, checkpoint: None, own: None, size });
         }
         let beginning = if weights.is_some() { Beginning::Weights } else { Beginning::Scratch };
-        let mut config = TrainConfig::own(num_images, beginning, self.epochs);
+        let mut config = beginning.settings(num_images, self.epochs);
         let from = weights.map_or("random weights".into(), |weights| weights.place.display().to_string());
         if let Some(weights) = weights {
             weights.shape(&mut config);
@@ -266,7 +267,7 @@ impl TrainArgs {
     /// The preset that is named, or the one of the data.
     fn fitting_preset(&self) -> anyhow::Result<Option<&'static Preset>> {
         if let Some(name) = &self.preset {
-            return Ok(Some(Preset::of_name(name)?));
+            return Preset::of_name(name).map(Some);
         }
         let data = self.data.as_deref().unwrap_or("sample");
         Ok(PRESETS.iter().find(|preset| preset.name == data || (preset.config)().data == data))

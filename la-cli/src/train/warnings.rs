@@ -1,8 +1,9 @@
 //! Warnings in words, each with the flag to change.
 
 use crate::output::{command, counted, percent, thousands, warning};
+use crate::recipes::Beginning;
 use crate::source::images;
-use la_core::config::{Beginning, TrainConfig};
+use la_core::config::TrainConfig;
 use la_core::train::health::Warning;
 
 /// Advises against training on so few images.

@@ -1,9 +1,9 @@
 //! The read-out of a network: the file that is kept next to the weights.
 
+use crate::digests::sha256;
 use crate::output::remark;
 use anyhow::Context;
 use candle_core::Device;
-use la_core::digests::sha256;
 use la_core::files::{read_tensors, write_tensors};
 use la_core::pca::Whitening;
 use std::path::Path;

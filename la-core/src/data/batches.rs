@@ -1,10 +1,11 @@
 //! Batches prepared ahead by data threads, in an order and with draws that depend on seed and epoch alone.
 
-use super::{Normalization, Picture, Source, Unreadable};
+use super::{Picture, Source, Unreadable};
 use crate::{
-    augment::{augment_normalized, center_normalized, AugmentConfig},
+    augment::{augment, center, AugmentConfig},
     error::bail,
     ops::{host, parallel},
+    preprocess::{Normalization, Preprocessing},
     rng::{Rng, Stream},
     Error, Result,
 };
@@ -24,18 +25,14 @@ const STAND_INS: usize = 16;
 /// How batches are made.
 #[derive(Debug, Clone)]
 pub struct BatchConfig {
-    /// Side of the images, in pixels.
-    pub size: usize,
+    /// What the network sees of an image: the evaluation view; of a random one, its size and normalisation.
+    pub input: Preprocessing,
     /// Images a batch, `B`.
     pub batch_size: usize,
     /// Random views of each image.
     pub views: usize,
     /// What a view changes.
     pub augment: AugmentConfig,
-    /// What values are brought to.
-    pub normalization: Normalization,
-    /// Un-augmented images: share of the resized shorter side that is kept.
-    pub crop_fraction: f64,
     /// Seed of the order and of the views.
     pub seed: u64,
     /// Data threads.
@@ -45,12 +42,10 @@ pub struct BatchConfig {
 impl Default for BatchConfig {
     fn default() -> Self {
         Self {
-            size: 224,
+            input: Preprocessing { size: 224, crop_fraction: 0.875, normalization: Normalization::default() },
             batch_size: 128,
             views: 1,
             augment: AugmentConfig::default(),
-            normalization: Normalization::default(),
-            crop_fraction: 0.875,
             seed: 0,
             threads: 2,
         }
@@ -68,16 +63,13 @@ impl BatchConfig {
     }
 
     fn check_values(&self) -> Result<()> {
-        for (name, value) in [("image size", self.size), ("batch size", self.batch_size), ("views", self.views)] {
+        for (name, value) in [("batch size", self.batch_size), ("views", self.views)] {
             if value == 0 {
                 bail!("{name} must be at least 1, got 0");
             }
         }
-        if !(self.crop_fraction > 0.0 && self.crop_fraction <= 1.0) {
-            bail!("crop fraction must be in (0, 1], got {}", self.crop_fraction);
-        }
         self.augment.check()?;
-        self.normalization.check()
+        self.input.check()
     }
 }
 
@@ -217,7 +209,7 @@ impl Job {
     }
 
     fn batch(&self, indices: &[u32], stop: &AtomicBool) -> Result<Batch> {
-        let BatchConfig { size, views, .. } = self.config;
+        let BatchConfig { input: Preprocessing { size, .. }, views, .. } = self.config;
         let (n, image_len) = (indices.len(), size * size * 3);
         let mut images = host::scratch(views * n * image_len);
         let problems = Mutex::new(Problems::default());
@@ -246,17 +238,15 @@ impl Job {
     fn view(&self, index: u32, view: u64, out: &mut [f32]) -> Result<Option<Unreadable>> {
         let Some(epoch) = self.epoch else { return self.middle(index as usize, out) };
         let (picture, failed) = readable(&*self.source, index as usize)?;
-        let BatchConfig { size, augment, normalization, seed, .. } = &self.config;
-        let mut rng = Rng::new(Stream::Augment, &[*seed, epoch, u64::from(index), view]);
-        augment_normalized(&picture, (augment, normalization), *size, &mut rng, out)?;
+        let mut rng = Rng::new(Stream::Augment, &[self.config.seed, epoch, u64::from(index), view]);
+        augment(&picture, &self.config.augment, &self.config.input, &mut rng, out)?;
         Ok(failed)
     }
 
     /// Writes the image at `index` un-augmented, or nothing but 0 where it cannot be read.
     fn middle(&self, index: usize, out: &mut [f32]) -> Result<Option<Unreadable>> {
-        let BatchConfig { size, normalization, crop_fraction, .. } = &self.config;
         match self.source.picture(index) {
-            Ok(picture) => center_normalized(&picture, (*crop_fraction, normalization), *size, out).map(|()| None),
+            Ok(picture) => center(&picture, &self.config.input, out).map(|()| None),
             Err(err) => {
                 out.fill(0.0);
                 Ok(Some(unreadable(&*self.source, index, &err.to_string())))

@@ -9,7 +9,6 @@ mod sample;
 mod splits;
 
 pub use batches::{epoch_batches, eval_batches, num_batches, Batch, BatchConfig, Batches};
-pub use normalization::Normalization;
 pub use sample::{garments, sample};
 pub use splits::{random_order, Splits, Subset};
 

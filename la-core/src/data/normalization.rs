@@ -1,36 +1,14 @@
-//! The mean and deviation that pixel values are brought to before the network sees them.
+//! The mean and deviation of the pixel values of a source.
 
 use super::Source;
-use crate::{error::bail, ops::parallel, Result};
-use serde::{Deserialize, Serialize};
+use crate::{error::bail, ops::parallel, preprocess::Normalization, Result};
 
 /// Images that [`Normalization::of`] looks at.
 const MEASURED: usize = 5000;
 /// A deviation below this is that of a constant channel: it would only blow up noise.
 const MIN_STD: f64 = 0.01;
 
-/// Each channel becomes `(value - mean) / std`, values in 0 to 1.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Normalization {
-    /// Means of red, green, blue.
-    pub mean: [f32; 3],
-    /// Their standard deviations.
-    pub std: [f32; 3],
-}
-
-impl Default for Normalization {
-    /// ImageNet's, as torchvision's models expect them.
-    fn default() -> Self {
-        Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] }
-    }
-}
-
 impl Normalization {
-    /// Values as they are.
-    pub fn identity() -> Self {
-        Self { mean: [0.0; 3], std: [1.0; 3] }
-    }
-
     /// Measured over up to 5,000 images spread evenly over the source, each of equal weight, rounded to 4 decimals.
     ///
     /// Images that cannot be read do not count; fails where none can.
@@ -45,14 +23,6 @@ impl Normalization {
         let average = |i: usize| moments.iter().map(|m| m[i]).sum::<f64>() / moments.len() as f64;
         let deviation = |i: usize| (average(3 + i) - average(i).powi(2)).max(0.0).sqrt().max(MIN_STD);
         Ok(Self { mean: std::array::from_fn(|i| rounded(average(i))), std: std::array::from_fn(|i| rounded(deviation(i))) })
-    }
-
-    /// Fails where a mean is not finite or a deviation not positive.
-    pub fn check(&self) -> Result<()> {
-        if !self.mean.iter().all(|x| x.is_finite()) || !self.std.iter().all(|x| x.is_finite() && *x > 0.0) {
-            bail!("normalization must have finite means and positive deviations, got {:?} and {:?}", self.mean, self.std);
-        }
-        Ok(())
     }
 }
 

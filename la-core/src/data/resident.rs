@@ -51,7 +51,7 @@ impl ResidentViews {
             pictures.push(picture);
             failed.extend(unreadable);
         }
-        let pictures = Pictures::new(&pictures, config.size, device)?;
+        let pictures = Pictures::new(&pictures, config.input.size, device)?;
         Ok(Some(Arc::new(Self { pictures, config: config.clone(), failed })))
     }
 
@@ -69,7 +69,7 @@ impl ResidentViews {
             let (crop, plan) = draw(self.pictures.size_of(index as usize), &self.config.augment, &mut rng);
             Drawn { index: index as usize, crop, plan }
         });
-        let images = self.pictures.views(&drawn, &self.config.normalization)?.permute((0, 3, 1, 2))?;
+        let images = self.pictures.views(&drawn, &self.config.input.normalization)?.permute((0, 3, 1, 2))?;
         Ok(Batch { images, indices, waited: started.elapsed(), failed: self.failed.clone(), missing: vec![] })
     }
 }

@@ -112,7 +112,7 @@ pub fn for_each_part(
     if source.is_empty() {
         bail!("expected at least one image to embed, got none");
     }
-    for batch in eval_batches(source.clone(), config, batch_size(config.size)) {
+    for batch in eval_batches(source.clone(), config, batch_size(config.input.size)) {
         let batch = batch?;
         let is_missing = |at: &usize| batch.missing.contains(at);
         let mut values = match batch.missing.len() == batch.indices.len() {

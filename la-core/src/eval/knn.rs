@@ -3,6 +3,7 @@
 use crate::{
     error::bail,
     ops::{host, nearest},
+    search::add_votes,
     Result,
 };
 use candle_core::Tensor;
@@ -93,15 +94,13 @@ pub fn classify(neighbors: &Neighbors, labels: &[u32], num_classes: usize, tempe
     }
     let mut weights = vec![0.0; num_classes];
     let queries = neighbors.indices.chunks_exact(neighbors.k).zip(neighbors.scores.chunks_exact(neighbors.k));
-    Ok(queries.map(|(indices, scores)| vote(indices.iter().map(|&i| labels[i as usize]), scores, temperature, &mut weights)).collect())
+    let labelled = |(&index, &score): (&u32, &f32)| (labels[index as usize], score);
+    Ok(queries.map(|(indices, scores)| vote(indices.iter().zip(scores).map(labelled), temperature, &mut weights)).collect())
 }
 
-fn vote(labels: impl Iterator<Item = u32>, scores: &[f32], temperature: f64, weights: &mut [f64]) -> Vote {
+fn vote(neighbors: impl Iterator<Item = (u32, f32)> + Clone, temperature: f64, weights: &mut [f64]) -> Vote {
     weights.fill(0.0);
-    // Relative to the first, largest score, so that no temperature overflows.
-    for (label, &score) in labels.zip(scores) {
-        weights[label as usize] += (f64::from(score - scores[0]) / temperature).exp();
-    }
+    add_votes(neighbors, temperature, weights);
     let best = weights.iter().enumerate().fold((0, 0.0), |best, (class, &weight)| if weight > best.1 { (class, weight) } else { best });
     Vote { predicted: best.0 as u32, confidence: (best.1 / weights.iter().sum::<f64>()) as f32 }
 }

@@ -1,6 +1,12 @@
 //! `manifest.json`: what a bundle holds, how long each file is, and how images are prepared for its network.
 
-use crate::{choices::choices, error::bail, resnet::ResNetConfig, Result};
+use crate::{
+    choices::choices,
+    error::bail,
+    preprocess::{Preprocessing, MAX_SIZE},
+    resnet::ResNetConfig,
+    Result,
+};
 use serde::{Deserialize, Serialize};
 
 /// What `format` says in every manifest.
@@ -11,8 +17,6 @@ pub const VERSION: u32 = 1;
 const MAX_ROWS: usize = 1 << 28;
 /// The widest embedding.
 const MAX_DIM: usize = 1 << 16;
-/// The largest side of the square images that the network sees.
-const MAX_SIZE: usize = 4096;
 
 choices! {
     /// How the values of weights or of a bank lie in a file.
@@ -76,19 +80,6 @@ pub struct ModelEntry {
     pub readout_dim: Option<usize>,
     /// The weights.
     pub file: FileEntry,
-}
-
-/// The evaluation view: the shorter side is resized to `size / crop_fraction`, the middle cropped, each channel normalised.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Preprocessing {
-    /// Side of the network's input.
-    pub size: usize,
-    /// Share of the shorter side that the crop keeps, in (0, 1].
-    pub crop_fraction: f64,
-    /// Means of red, green, blue, of values in 0 to 1.
-    pub mean: [f32; 3],
-    /// Their standard deviations.
-    pub std: [f32; 3],
 }
 
 /// The bank: `rows × dim` unit-length embeddings.
@@ -206,22 +197,6 @@ impl FileEntry {
             true => Ok(()),
             false => bail!("{what}: {} must have {expected} bytes, got {}", self.path, self.bytes),
         }
-    }
-}
-
-impl Preprocessing {
-    /// Fails where a field lies out of its range, by name.
-    pub fn check(&self) -> Result<()> {
-        if !(1..=MAX_SIZE).contains(&self.size) {
-            bail!("preprocessing: size must be in 1 to {MAX_SIZE}, got {}", self.size);
-        }
-        if !(self.crop_fraction > 0.0 && self.crop_fraction <= 1.0) {
-            bail!("preprocessing: crop_fraction must be in (0, 1], got {}", self.crop_fraction);
-        }
-        if !self.mean.iter().all(|x| x.is_finite()) || !self.std.iter().all(|x| x.is_finite() && *x > 0.0) {
-            bail!("preprocessing: expected finite means and positive deviations, got {:?} and {:?}", self.mean, self.std);
-        }
-        Ok(())
     }
 }
 

@@ -4,11 +4,12 @@ use super::{metrics::Totals, monitor, start::Start};
 use crate::{
     checkpoint::{self, Position, TrainImages, TrainState},
     config::{BankInit, Fit, TrainConfig},
-    data::{BatchConfig, Normalization, Splits},
+    data::{BatchConfig, Splits},
     error::bail,
     files::not_finite,
     memory_bank::MemoryBank,
     optim::Sgd,
+    preprocess::{Normalization, Preprocessing},
     resnet::{ResNet, ResNetConfig},
     Result,
 };
@@ -41,12 +42,14 @@ fn has_other_head(config: &TrainConfig, weights: &ResNet) -> bool {
 /// What the batches of a fitted configuration look like.
 pub(super) fn batch_config(config: &TrainConfig) -> BatchConfig {
     BatchConfig {
-        size: config.size,
+        input: Preprocessing {
+            size: config.size,
+            crop_fraction: config.crop_fraction.unwrap_or(1.0),
+            normalization: config.normalization.unwrap_or_default(),
+        },
         batch_size: config.batch_size,
         views: config.views,
         augment: config.augment,
-        normalization: config.normalization.unwrap_or_default(),
-        crop_fraction: config.crop_fraction.unwrap_or(1.0),
         seed: config.seed,
         threads: if config.threads == 0 { rayon::current_num_threads() } else { config.threads },
     }

@@ -57,22 +57,6 @@ pub struct EpochMetrics {
     pub unix_time: f64,
 }
 
-impl EpochMetrics {
-    /// The curves that TensorBoard shows.
-    pub fn scalars(&self) -> Vec<(&'static str, f32)> {
-        let always = [("loss", self.loss), ("lr", self.lr), ("images_per_s", self.images_per_s), ("seconds", self.seconds)];
-        let sometimes = [
-            ("knn_top1", self.knn_top1.map(f64::from)),
-            ("empty_close", self.empty_close),
-            ("mean_cosine", self.mean_cosine),
-            ("effective_rank", self.effective_rank),
-            ("peak_rss_mb", self.peak_rss_mb),
-        ];
-        let sometimes = sometimes.into_iter().filter_map(|(name, value)| Some((name, value?)));
-        always.into_iter().chain(sometimes).map(|(name, value)| (name, value as f32)).collect()
-    }
-}
-
 /// kNN accuracy before training, on the split and with the K and temperature of the monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Baseline {

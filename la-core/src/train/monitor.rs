@@ -12,6 +12,7 @@ use crate::{
     memory_bank::MemoryBank,
     ops::normalize::normalize,
     pca,
+    preprocess::Preprocessing,
     resnet::ResNet,
     Error, Result,
 };
@@ -108,9 +109,10 @@ impl Monitor {
 
     /// The pixels `(N, F)` of both splits at this side at most, each batch through `f`; nothing where they would need too much memory.
     fn pixels(&self, size: usize, f: impl Fn(Tensor) -> Result<Tensor>) -> Result<Option<(Tensor, Tensor)>> {
-        let batches = BatchConfig { size: self.batches.size.min(size), ..self.batches.clone() };
+        let input = Preprocessing { size: self.batches.input.size.min(size), ..self.batches.input };
+        let batches = BatchConfig { input, ..self.batches.clone() };
         let channels = if is_gray(&*self.train)? && is_gray(&*self.test)? { 1 } else { 3 };
-        if self.train.len() * channels * batches.size * batches.size > MAX_RAW_VALUES {
+        if self.train.len() * channels * input.size * input.size > MAX_RAW_VALUES {
             return Ok(None);
         }
         let rows = |images: &Tensor| f(images.narrow(1, 0, channels)?.contiguous()?.flatten_from(1)?);

@@ -13,7 +13,7 @@ use crate::{
 use candle_core::Tensor;
 
 /// What the steps of an epoch minimise.
-pub(super) struct Objective {
+pub struct Objective {
     phase: Phase,
     ir: Ir,
     views: usize,
@@ -26,7 +26,7 @@ pub(super) struct Objective {
 
 impl Objective {
     /// The objective of `epoch`.
-    pub(super) fn new(fit: &Fit, phase: Phase, epoch: usize) -> Self {
+    pub fn new(fit: &Fit, phase: Phase, epoch: usize) -> Self {
         let config = &fit.config;
         Self {
             phase,

@@ -9,6 +9,7 @@ use crate::{
     ops::replay::{Recording, Replay},
     Result,
 };
+use candle_core::Tensor;
 
 /// The step of the phase under way, where it was recorded.
 #[derive(Default)]
@@ -61,7 +62,7 @@ impl Replays {
                 self.seen = Seen::Once;
                 return Ok(None);
             }
-            Seen::Once => match record(objective, state, batch)? {
+            Seen::Once => match record(objective, state, &batch.images, &batch.indices)? {
                 Recording::Done(replay) => self.seen = Seen::Recorded(replay),
                 Recording::Refused(why) => (self.seen, self.refusal) = (Seen::Refused, Some(why)),
             },
@@ -73,10 +74,11 @@ impl Replays {
     }
 }
 
-fn record(objective: &Objective, state: &mut TrainState, batch: &Batch) -> Result<Recording> {
+/// Records a step on a GPU without doing it.
+pub fn record(objective: &Objective, state: &mut TrainState, images: &Tensor, indices: &[u32]) -> Result<Recording> {
     let device = state.bank.rows().device().clone();
-    let num_indices = batch.indices.len() * objective.views();
-    Replay::record(&device, &batch.images, num_indices, |images| match step(objective, state, images, &batch.indices, 0.0)? {
+    let num_indices = indices.len() * objective.views();
+    Replay::record(&device, images, num_indices, |images| match step(objective, state, images, indices, 0.0, &mut |_| ())? {
         Loss::Pending(loss) => Ok(loss.figures),
         Loss::Known(_) => bail!("a step on a GPU gave its loss at once"),
     })

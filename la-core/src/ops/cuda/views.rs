@@ -6,11 +6,12 @@ use super::{
     staging::send_words,
 };
 use crate::{
-    data::{Normalization, Picture},
+    data::Picture,
     ops::{
         color::{Adjust, ColorPlan},
         device::Precision,
     },
+    preprocess::Normalization,
     resize::CropBox,
     Result,
 };

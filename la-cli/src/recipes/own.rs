@@ -2,7 +2,7 @@
 //!
 //! The figures behind each rule stand in weights/README.md, with their commands.
 
-use super::{BankInit, ScheduleKind, TrainConfig};
+use la_core::config::{BankInit, ScheduleKind, TrainConfig};
 
 /// What training on one's own pictures begins from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,24 +39,22 @@ impl Beginning {
         };
         (presentations / num_images.max(1)).clamp(least, most)
     }
-}
 
-impl TrainConfig {
     /// Settings for `num_images` pictures of one's own, in `epochs` epochs where that is given.
     ///
     /// Two views of each image must agree; local aggregation takes the last quarter of the epochs, over neighbours on which 9 of 10
     /// clusterings agree. Weights that know photographs see the size that they were trained at, adapt at a low rate, and keep their
     /// running statistics; random ones are of half the width and see small images.
-    pub fn own(num_images: usize, beginning: Beginning, epochs: Option<usize>) -> Self {
-        let epochs = epochs.unwrap_or(beginning.epochs(num_images));
-        let (size, width, lr) = match beginning {
-            Beginning::Weights => (128, 64, 0.003),
-            Beginning::Scratch => (64, 32, 0.06),
+    pub fn settings(self, num_images: usize, epochs: Option<usize>) -> TrainConfig {
+        let epochs = epochs.unwrap_or(self.epochs(num_images));
+        let (size, width, lr) = match self {
+            Self::Weights => (128, 64, 0.003),
+            Self::Scratch => (64, 32, 0.06),
         };
-        Self {
+        TrainConfig {
             size,
             width,
-            keep_statistics: beginning == Beginning::Weights,
+            keep_statistics: self == Self::Weights,
             epochs,
             ir_epochs: epochs - (epochs / 4).max(1),
             batch_size: 64,
@@ -70,7 +68,7 @@ impl TrainConfig {
             num_clusterings: Some(10),
             min_agreement: 9,
             bank_init: BankInit::Forward,
-            ..Self::default()
+            ..TrainConfig::default()
         }
     }
 }

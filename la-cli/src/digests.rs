@@ -1,12 +1,11 @@
 //! `SHA256SUMS` of a folder of weights, as `sha256sum -c` reads it: what was published is what is loaded.
 
-use crate::{error::bail, files::write_atomically, Error, Result};
+use crate::error::{bail, Error, Result};
+use la_core::files::{hexadecimal, write_atomically};
 use sha2::{Digest, Sha256};
-use std::{
-    fs::{self, File},
-    io,
-    path::Path,
-};
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
 
 /// The file's name.
 pub const SUMS: &str = "SHA256SUMS";
@@ -17,16 +16,6 @@ pub fn sha256(path: &Path) -> Result<String> {
     let copied = File::open(path).and_then(|mut file| io::copy(&mut file, &mut hash));
     copied.map_err(Error::io(path))?;
     Ok(hexadecimal(&hash.finalize()))
-}
-
-/// SHA-256 of several pieces, one after the other, in lower-case hexadecimal.
-pub fn sha256_of(pieces: impl IntoIterator<Item = impl AsRef<[u8]>>) -> String {
-    let hash = pieces.into_iter().fold(Sha256::new(), |hash, piece| hash.chain_update(piece));
-    hexadecimal(&hash.finalize())
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Writes `SHA256SUMS` over every other file of `folder`, in the order of their names; folders inside it are left out.

@@ -1,7 +1,10 @@
 //! Named settings.
 
-use super::{BankInit, ScheduleKind, TrainConfig};
-use crate::{augment::AugmentConfig, error::bail, optim::SgdConfig, resnet::Stem, Result};
+use anyhow::bail;
+use la_core::augment::AugmentConfig;
+use la_core::config::{BankInit, ScheduleKind, TrainConfig};
+use la_core::optim::SgdConfig;
+use la_core::resnet::Stem;
 
 /// A named configuration.
 #[derive(Debug, Clone, Copy)]
@@ -16,7 +19,7 @@ pub struct Preset {
 
 impl Preset {
     /// The preset of this name, or an error that lists the names.
-    pub fn of_name(name: &str) -> Result<&'static Self> {
+    pub fn of_name(name: &str) -> anyhow::Result<&'static Self> {
         let Some(preset) = PRESETS.iter().find(|preset| preset.name == name) else {
             let names: Vec<_> = PRESETS.iter().map(|preset| preset.name).collect();
             bail!("preset must be one of {}, got {name}", names.join(", "));
