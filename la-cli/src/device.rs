@@ -7,10 +7,10 @@ use la_core::ops::device;
 /// Options that every subcommand takes.
 #[derive(clap::Args)]
 pub struct MachineArgs {
-    /// Where the network computes
+    /// Device to compute on
     #[arg(long, global = true, value_name = "cpu|cuda|cuda:I", default_value = "cpu")]
     pub device: String,
-    /// Threads that compute [default: one for each core]; no result depends on it
+    /// Number of threads; no result depends on it [default: one per core]
     #[arg(long, global = true, value_name = "T")]
     pub threads: Option<usize>,
 }

@@ -12,15 +12,15 @@ use std::path::PathBuf;
 /// Options of `la-cli embed`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  la-cli embed --data ~/photos --out photos.safetensors
-  la-cli embed runs/photos --data ~/photos --out photos.safetensors --force")]
+  la-cli embed --data ~/photos --out mine.safetensors
+  la-cli embed runs/mine --data ~/photos --out mine.safetensors --force")]
 pub struct EmbedArgs {
     #[command(flatten)]
     encoder: EncoderArgs,
     /// Images to embed
     #[arg(long, value_name = "SRC")]
     data: String,
-    /// Which of them
+    /// Which split
     #[arg(long, value_name = "train|test|all", default_value = "train")]
     split: Split,
     /// File to write: `embeddings` (N, D) f32, `labels` (N,) i64 where known (-1 where one is missing), and in the
@@ -44,7 +44,7 @@ pub fn run(args: &EmbedArgs, device: &Device) -> anyhow::Result<()> {
     let open = OpenArgs { data: &args.data, limit: args.encoder.limit, use_cache: args.cache.use_cache() };
     let images = Data::open(&open, &encoder)?.without_fitting().embed(args.split, &mut encoder)?;
     let (num_images, dim) = images.rows.dims2()?;
-    index::write(&args.out, &images, &encoder).context("the embeddings are lost")?;
+    index::write(&args.out, &images, &encoder).context("the embeddings could not be written")?;
     match args.json {
         true => say!("{}", json!({"out": args.out, "data": images.name, "num_images": num_images, "dim": dim})),
         false => say!("{}: {} of dimension {dim}", args.out.display(), counted(num_images, "embedding")),

@@ -21,13 +21,13 @@ use std::time::Instant;
 pub struct EvalArgs {
     #[command(flatten)]
     encoder: EncoderArgs,
-    /// Images whose embeddings vote, or a file that `la-cli embed` has written [default: what RUN was trained on]
+    /// Labelled reference images, or a file that `la-cli embed` has written [default: what RUN was trained on]
     #[arg(long, value_name = "SRC")]
     data: Option<String>,
     /// Images that are classified [default: the test split of the data]
     #[arg(long, value_name = "SRC")]
     test: Option<String>,
-    /// Classify each training image by the others and look at no test image: for folders without a split
+    /// Classify each training image by all others, without test images: for folders without a split
     #[arg(long, conflicts_with_all = ["test", "linear"])]
     leave_one_out: bool,
     /// Neighbours that vote [default: 200, or all training images where there are fewer]
@@ -86,7 +86,7 @@ impl Labelled {
     pub fn leaving_one_out(splits: Splits) -> anyhow::Result<Self> {
         if data::labels(splits.train.as_ref()).is_none() {
             let lack = lack_of_labels(&splits).unwrap_or_default();
-            bail!("{lack}; images need labels to be evaluated with: put each class into a sub-folder of its own");
+            bail!("{lack}; evaluation needs labels: put each class into a sub-folder of its own");
         }
         Ok(Self { splits, is_leaving_one_out: true })
     }

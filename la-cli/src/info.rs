@@ -21,7 +21,7 @@ use std::path::Path;
 #[command(after_help = "Examples:
   la-cli info sample
   la-cli info ~/photos
-  la-cli info runs/photos --json")]
+  la-cli info runs/mine --json")]
 pub struct InfoArgs {
     /// A run folder, weights, or a data source
     #[arg(value_name = "RUN|WEIGHTS|SRC")]
@@ -64,7 +64,7 @@ fn kind(what: &str) -> Kind {
     let is_weights = path.join("model.safetensors").is_file() || path.extension().is_some_and(|extension| extension == "safetensors");
     match () {
         () if !is_packed && path.join("metrics.jsonl").is_file() => Kind::Run,
-        () if is_packed || is_weights => Kind::Weights,
+        () if is_packed || is_weights || what == weights::PHOTOS => Kind::Weights,
         () if weights::is_run(path) => Kind::Run,
         () => Kind::Other,
     }

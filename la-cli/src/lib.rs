@@ -37,21 +37,21 @@ use std::process::ExitCode;
 /// Learn image embeddings without labels by Local Aggregation, evaluate them and search with them.
 ///
 /// SRC is `sample` (real images inside this program), `fashion-mnist`, `cifar10`, `cifar100`, the path of a folder or
-/// file, or `hf:owner/name[:split]`. WEIGHTS is `photos` (inside this program, used where none are named), a .safetensors
+/// file, or `hf:owner/name[:split]`. WEIGHTS is `photos` (inside this program, the default), a .safetensors
 /// file, a folder with model.safetensors and config.json, or `hf:owner/name`. RUN is a folder that `la-cli train` has written.
 #[derive(Parser)]
 #[command(name = "la-cli", version, arg_required_else_help = true)]
 #[command(after_help = "Examples:
   la-cli serve --data ~/photos --open               # search your pictures, in the browser
-  la-cli search --data ~/photos --query x.jpg       # or here
-  la-cli train --data ~/photos --out runs/photos    # let a network learn from them
-  la-cli train                                      # try that on the sample, in a few minutes")]
+  la-cli search --data ~/photos --query x.jpg       # the same in the terminal
+  la-cli train --data ~/photos --out runs/mine      # train a network on them
+  la-cli train                                      # try training on the sample, in a few minutes")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
     machine: device::MachineArgs,
-    /// Leave out remarks and progress; results, warnings and errors stay
+    /// Print only results, warnings and errors
     #[arg(long, global = true)]
     quiet: bool,
 }

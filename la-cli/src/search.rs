@@ -18,7 +18,7 @@ use std::sync::Arc;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   la-cli search --data ~/photos --query x.jpg
-  la-cli search runs/photos --data ~/photos --query x.jpg y.jpg --k 5 --panel found.png")]
+  la-cli search runs/mine --data ~/photos --query x.jpg y.jpg --k 5 --panel found.png")]
 pub struct SearchArgs {
     #[command(flatten)]
     encoder: EncoderArgs,

@@ -47,7 +47,7 @@ const HEADERS: [(HeaderName, &str); 5] = [
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   la-cli serve --data ~/photos --open    # your pictures, without any training
-  la-cli serve runs/photos --port 8080   # those that a run learned from
+  la-cli serve runs/mine --port 8080   # those that a run learned from
   la-cli serve site                      # a page that la-cli export has written")]
 pub struct ServeArgs {
     /// `photos` (weights inside this program), a run or other weights, whose page is made where it is missing or out of date;

@@ -15,7 +15,7 @@ use std::path::PathBuf;
   la-cli completions zsh > _la-cli           # into a folder of $fpath
   la-cli completions fish > la-cli.fish      # into ~/.config/fish/completions")]
 pub struct CompletionsArgs {
-    /// Shell that is to complete commands
+    /// Shell
     shell: Shell,
 }
 
@@ -32,7 +32,7 @@ pub fn completions(args: &CompletionsArgs, mut program: Command) -> anyhow::Resu
   la-cli man | man -l -      # read the first page
   la-cli man man1            # write all, to be moved to ~/.local/share/man")]
 pub struct ManArgs {
-    /// Folder to write a page a command into, made if missing [default: the first page on standard output]
+    /// Folder for one manual page per command [default: print the main page]
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
 }

@@ -275,7 +275,7 @@ fn finish(plan: &Plan, summary: &Summary, lines: Lines) -> anyhow::Result<()> {
         warning!("the pictures of the run are incomplete: {error:#}");
     }
     let used = as_used(plan).unwrap_or_else(|error| {
-        warning!("what search finds by these weights is not measured: {error:#}");
+        warning!("search accuracy could not be measured: {error:#}");
         None
     });
     result::say_json(run, (summary, used.as_ref()), lines)?;

@@ -37,13 +37,13 @@ pub struct EncoderArgs {
     /// `photos` (inside this program), a run folder, a .safetensors file, a folder with model.safetensors, or hf:owner/name
     #[arg(value_name = "RUN|WEIGHTS", default_value = PHOTOS)]
     pub weights: String,
-    /// Side of the square images that the network sees [default: as the weights say, or were trained]
+    /// Side of the square images that the network sees [default: from config.json]
     #[arg(long, value_name = "PX")]
     pub size: Option<usize>,
     /// Use this many images of the data, drawn at random
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// The embedding: the whitened read-out of the last two stages, or the output that training compares [default: readout
+    /// What to compare: readout, the whitened features of the last two stages, or output, the layer that the loss sees [default: readout
     /// where the weights have one]
     #[arg(long, value_name = "readout|output")]
     pub embedding: Option<Embedding>,
@@ -348,7 +348,7 @@ fn check_finite(tensors: &HashMap<String, Tensor>) -> anyhow::Result<()> {
     sorted.sort_by_key(|(name, _)| *name);
     if let Some(name) = not_finite(sorted)? {
         bail!(
-            "expected finite values, got NaN or infinity in tensor {name}; the run has diverged or the file is damaged, so take other weights"
+            "expected finite values, got NaN or infinity in tensor {name}; the run has diverged or the file is damaged, so use other weights"
         );
     }
     Ok(())

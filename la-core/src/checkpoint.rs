@@ -86,7 +86,7 @@ impl TrainImages {
             return Some(format!("{} training images there, {} here", position.num_images, self.count));
         }
         let is_other = position.image_names.as_ref().is_some_and(|names| *names != self.names);
-        is_other.then(|| format!("{} training images of other names or in another order there than here", self.count))
+        is_other.then(|| format!("the names or the order of the {} training images have changed since", self.count))
     }
 }
 
@@ -236,7 +236,7 @@ fn check_branch(path: &Path, position: &Position, config: &TrainConfig, images: 
     }
     if epoch >= config.epochs {
         let done = if epoch == 1 { "1 epoch is".to_string() } else { format!("{epoch} epochs are") };
-        bail!("{path}: {done} done there; epochs must be more, got {}", config.epochs);
+        bail!("{path}: {done} done; epochs must be more, got {}", config.epochs);
     }
     Ok(())
 }

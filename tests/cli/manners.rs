@@ -156,6 +156,7 @@ fn every_command_that_reports_can_do_so_as_one_object() {
     assert_eq!((&weights["kind"], &weights["arch"], &weights["embedding_dim"]), (&"weights".into(), &"resnet18".into(), &128.into()));
     let shapes = weights["tensors"].as_array().unwrap();
     assert!(shapes.iter().any(|tensor| tensor["name"] == "fc.weight" && tensor["shape"] == serde_json::json!([128, 64])));
+    assert_eq!(json(&["info", "photos"])["size"], 192);
     let data = json(&["info", "sample"]);
     assert_eq!((&data["kind"], &data["train"]["num_images"], &data["test"]["num_images"]), (&"data".into(), &9000.into(), &1000.into()));
     assert_eq!(data["train"]["classes"].as_array().unwrap().len(), 10);

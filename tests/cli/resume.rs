@@ -122,7 +122,7 @@ fn images_that_moved_are_found_again_and_others_are_refused() {
     la(folder, &["train", "--resume", "run"]).ok();
     std::fs::rename(folder.join("new/00.png"), folder.join("new/zero.png")).unwrap();
     let error = la(folder, &["train", "--resume", "run", "--data", "new"]).error();
-    assert_holds(&error, &["--resume run", "8 training images of other names or in another order", "--data"]);
+    assert_holds(&error, &["--resume run", "the order of the 8 training images have changed", "--data"]);
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn point(work: &str, n: usize, args: &GrowthArgs) -> anyhow::Result<Point> {
 /// Runs `la-cli bench` with `args` in a process of its own, because memory that was once used shows in later figures.
 fn measure(args: &[&str]) -> anyhow::Result<Value> {
     let threads = rayon::current_num_threads().to_string();
-    let mut command = Command::new(std::env::current_exe().context("this program does not find itself")?);
+    let mut command = Command::new(std::env::current_exe().context("the path of la-cli is unknown")?);
     let command = command.arg("bench").args(args).args(["--json", "--threads", &threads]).stderr(Stdio::inherit());
     let output = command.output().context("la-cli bench cannot be started")?;
     if !output.status.success() {

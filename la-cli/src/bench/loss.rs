@@ -23,7 +23,7 @@ pub struct LossArgs {
     /// Dimension of the embedding
     #[arg(long, value_name = "D", default_value_t = TrainConfig::default().embedding_dim, value_parser = count)]
     embedding_dim: usize,
-    /// Images a step
+    /// Images per step
     #[arg(long, value_name = "B", default_value_t = TrainConfig::default().batch_size, value_parser = count)]
     batch_size: usize,
     /// la: background neighbours of each image

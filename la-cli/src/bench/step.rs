@@ -25,7 +25,7 @@ const UNWATCHED: usize = 5;
 pub struct StepArgs {
     #[command(flatten)]
     network: NetworkArgs,
-    /// Images a step
+    /// Images per step
     #[arg(long, value_name = "B", default_value_t = TrainConfig::default().batch_size, value_parser = count)]
     batch_size: usize,
     /// Rows of the memory bank
@@ -40,7 +40,7 @@ pub struct StepArgs {
     /// Clusters of each
     #[arg(long, value_name = "M", default_value_t = 1000, value_parser = count)]
     num_clusters: usize,
-    /// What a GPU computes in; the CPU knows f32 alone
+    /// Precision on a GPU; the CPU supports only f32
     #[arg(long, value_name = "f32|tf32|bf16", default_value_t = Precision::F32)]
     precision: Precision,
     /// Steps that are measured

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   la-cli export --data ~/photos --out site    # a page for any web server
-  la-cli export runs/photos --format atlas --out photos.parquet")]
+  la-cli export runs/mine --format atlas --out mine.parquet")]
 pub struct ExportArgs {
     #[command(flatten)]
     encoder: EncoderArgs,
@@ -45,8 +45,8 @@ pub struct ExportArgs {
     /// A page with its bundle, TensorFlow's Embedding Projector, or Parquet for Embedding Atlas
     #[arg(long, value_name = "site|projector|atlas", default_value = "site")]
     format: Format,
-    /// Precision of the page's weights: f16 halves the download and keeps neighbours, i8 quarters it at some loss [default: f16, or i8 where the
-    /// weights are]
+    /// Precision of the page's weights: f16 halves the download with the same neighbours, i8 quarters it with small losses
+    /// [default: f16, or i8 where the weights are]
     #[arg(long = "weights", value_name = "f32|f16|i8")]
     weights_precision: Option<Precision>,
     /// Precision of the page's bank [default: f16]

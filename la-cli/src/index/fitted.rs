@@ -46,7 +46,7 @@ pub fn write(index: &IndexFile, made_of: String, (readout, rows): (&Whitening, &
         Ok(write_tensors(&path, &tensors, Some((KEY, header)))?)
     });
     if let Err(error) = written {
-        warning!("the next search starts more slowly: {error:#}");
+        warning!("the fitted read-out could not be cached, so the next search starts more slowly: {error:#}");
     }
 }
 

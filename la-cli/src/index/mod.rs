@@ -23,7 +23,7 @@ use std::sync::Arc;
 /// Whether embeddings are kept.
 #[derive(clap::Args)]
 pub struct CacheArgs {
-    /// Embed every picture anew, and keep no embeddings for the next command
+    /// Neither read nor write the cache of embeddings
     #[arg(long)]
     no_cache: bool,
 }

@@ -8,7 +8,7 @@ pub const BESIDE_METRICS: &str = "metrics-beside.jsonl";
 /// Options of `la-cli pack`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  la-cli pack runs/photos --out weights/photos
+  la-cli pack runs/mine --out packed/mine
   la-cli pack runs/sample-1 --out weights/clothes --linear --title 'Clothes, 28 px'")]
 pub struct PackArgs {
     /// Run whose weights are packed
@@ -17,7 +17,7 @@ pub struct PackArgs {
     /// Folder to write, such as weights/NAME; it must not exist
     #[arg(long, value_name = "FOLDER")]
     pub out: PathBuf,
-    /// A run on the same budget to compare with, such as one of instance recognition alone
+    /// A run of equal length to compare with, such as one of instance recognition alone
     #[arg(long, value_name = "RUN")]
     pub beside: Option<PathBuf>,
     /// Also measure a linear probe of everything that is compared

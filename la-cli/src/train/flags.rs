@@ -12,19 +12,19 @@ use std::path::PathBuf;
 
 const EXAMPLES: &str = "Examples:
   la-cli train                                      # on the sample, in a few minutes
-  la-cli train --data ~/photos --out runs/photos    # on your own pictures
-  la-cli train --resume runs/photos                 # resume after Ctrl-C
-  la-cli train --branch runs/photos --epochs 500    # more epochs, in a run of its own";
+  la-cli train --data ~/photos --out runs/mine      # on your own pictures
+  la-cli train --resume runs/mine                   # resume after Ctrl-C
+  la-cli train --branch runs/mine --epochs 500      # more epochs, as a new run";
 
 /// Options of `la-cli train`. Each flag that is left out takes its value from the preset; config.json in the run folder
 /// shows all of them.
 #[derive(clap::Args)]
 #[command(after_help = presets_and_examples())]
 pub struct TrainArgs {
-    /// Print one JSON object at the end instead of text; what would be text meanwhile goes to standard error
+    /// Print one JSON object at the end instead of text; progress goes to standard error
     #[arg(long)]
     pub json: bool,
-    /// Named settings [default: quick on the sample, one of the data's name where there is one, else chosen by the number of images]
+    /// Named settings [default: quick for the sample, the preset named like the data, else chosen by the number of images]
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
     /// Images to learn from
@@ -42,7 +42,7 @@ pub struct TrainArgs {
     /// Smallest share of a picture's area that a random crop keeps
     #[arg(long, value_name = "X", help_heading = "Data")]
     crop_min_area: Option<f32>,
-    /// Hues turn by up to ± this share of the colour circle, at most 0.5 [default: 0.4]
+    /// Largest random hue shift, as a share of the colour circle, at most 0.5 [default: 0.4]
     #[arg(long, value_name = "X", help_heading = "Data")]
     hue: Option<f32>,
     /// Share of the shorter side that evaluation's centre crop keeps [default: 1 below 96 px, else 0.875]
@@ -54,18 +54,18 @@ pub struct TrainArgs {
     /// Resume a stopped run bit-exactly; --data and --test say where its images are now, if elsewhere
     #[arg(long, value_name = "RUN", help_heading = "Run")]
     pub resume: Option<PathBuf>,
-    /// Begin a new run from the last checkpoint of this one, or from RUN/checkpoint/FILE: under its settings, but for the flags given
+    /// Begin a new run from the last checkpoint of this one, or from RUN/checkpoint/FILE, with its settings except for flags given
     #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["preset", "resume", "init"])]
     pub branch: Option<PathBuf>,
-    /// Begin a new run from these weights; with a last layer of its own where they have another --embedding-dim
-    /// [default: photos for one's own images without --preset, unless --arch, --stem or --width ask for another network]
+    /// Begin a new run from these weights; the last layer is random if --embedding-dim differs
+    /// [default: photos, for your own images without --preset, --arch, --stem or --width]
     #[arg(long, value_name = "WEIGHTS", help_heading = "Run")]
     init: Option<String>,
     /// Begin a new run from random weights
     #[arg(long, help_heading = "Run", conflicts_with_all = ["resume", "branch", "init"])]
     from_scratch: bool,
-    /// Leave the running statistics of batch norm as the weights have them [default: true for one's own images without --preset,
-    /// if they begin from weights]
+    /// Do not update the running statistics of batch norm [default: true for your own images without --preset, when training
+    /// begins from weights]
     #[arg(long, value_name = "true|false", help_heading = "Run")]
     keep_statistics: Option<bool>,
     /// Seed of every random number
@@ -74,7 +74,7 @@ pub struct TrainArgs {
     /// Minutes between checkpoints inside an epoch
     #[arg(long, value_name = "MIN", help_heading = "Run")]
     checkpoint_minutes: Option<f64>,
-    /// Epochs between checkpoints at the end of an epoch: more where epochs take a second; the last always leaves one
+    /// Save a checkpoint every E epochs, and after the last
     #[arg(long, value_name = "E", help_heading = "Run")]
     checkpoint_interval: Option<usize>,
     /// Network
@@ -89,7 +89,7 @@ pub struct TrainArgs {
     /// Dimension of the embedding
     #[arg(long, value_name = "D", help_heading = "Network")]
     embedding_dim: Option<usize>,
-    /// What a GPU computes in: f32, or faster in tf32 or bf16; the CPU knows f32 alone
+    /// Precision on a GPU: f32, or faster tf32 or bf16; the CPU supports only f32
     #[arg(long, value_name = "f32|tf32|bf16", help_heading = "Network")]
     precision: Option<Precision>,
     /// Epochs in all
@@ -98,10 +98,10 @@ pub struct TrainArgs {
     /// Epochs of instance recognition before local aggregation
     #[arg(long, value_name = "N", help_heading = "Optimisation")]
     ir_epochs: Option<usize>,
-    /// Images in a step
+    /// Images per step
     #[arg(long, value_name = "B", help_heading = "Optimisation")]
     batch_size: Option<usize>,
-    /// Augmented views of an image in a step: 1, judged by the memory bank, or 2 that must agree among the step's own
+    /// Augmented views of each image per step: 1, compared with the memory bank, or 2, contrasted within the batch (NT-Xent)
     #[arg(long, value_name = "V", help_heading = "Optimisation")]
     views: Option<usize>,
     /// Highest learning rate
@@ -113,7 +113,7 @@ pub struct TrainArgs {
     /// Epochs over which the learning rate rises from 0
     #[arg(long, value_name = "E", help_heading = "Optimisation")]
     lr_warmup_epochs: Option<f64>,
-    /// Weight decay, which spares batch norm and biases
+    /// Weight decay, not applied to batch norm and biases
     #[arg(long, value_name = "X", help_heading = "Optimisation")]
     weight_decay: Option<f64>,
     /// How instance recognition is computed
@@ -131,7 +131,7 @@ pub struct TrainArgs {
     /// k-means runs [default: fitted to the number of images]
     #[arg(long, value_name = "H", help_heading = "Objective")]
     num_clusterings: Option<usize>,
-    /// k-means runs that must put two images together for them to be close; 1 as published
+    /// Two images are close if at least Q k-means runs put them in one cluster; 1 in the paper
     #[arg(long, value_name = "Q", help_heading = "Objective")]
     min_agreement: Option<usize>,
     /// Epochs between clusterings
@@ -140,13 +140,13 @@ pub struct TrainArgs {
     /// Share of the old row that a bank update keeps
     #[arg(long, value_name = "X", help_heading = "Objective")]
     bank_momentum: Option<f64>,
-    /// What the bank holds at first
+    /// Start of the bank: random rows, or the network's embeddings
     #[arg(long, value_name = "random|forward", help_heading = "Objective", conflicts_with = "branch")]
     bank_init: Option<BankInit>,
     /// Noise samples of an image in noise-contrastive estimation
     #[arg(long, value_name = "N", help_heading = "Objective")]
     num_noise: Option<usize>,
-    /// What the kNN monitor embeds after each epoch
+    /// What kNN votes with after each epoch: re-embedded images, the running bank, or nothing
     #[arg(long, value_name = "auto|reembed|bank|none", help_heading = "Monitor")]
     monitor: Option<Monitor>,
     /// Epochs between evaluations of the kNN monitor; the last epoch is always evaluated

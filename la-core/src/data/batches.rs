@@ -158,7 +158,9 @@ impl Iterator for Batches {
         self.left -= 1;
         let start = Instant::now();
         let received = self.ready.as_ref()?.recv();
-        let batch = received.unwrap_or_else(|_| Err(Error::invalid("data threads ended early: could not be started, or a decoder failed")));
+        let batch = received.unwrap_or_else(|_| {
+            Err(Error::invalid("the threads that load images ended early: they could not be started, or a decoder failed"))
+        });
         if batch.is_err() {
             self.left = 0;
         }

@@ -95,7 +95,7 @@ fn initial_network(config: &TrainConfig, weights: Option<&ResNet>) -> Result<Res
     let mut net = ResNet::new(&config.network(), config.seed, &config.device)?;
     match (weights, &config.init) {
         (None, None) => return Ok(net),
-        (None, Some(init)) => bail!("the run begins from {}, expected its network, got none", init.display()),
+        (None, Some(init)) => bail!("the network of {} is missing, from which the run begins", init.display()),
         (Some(weights), _) => check_weights(config, weights)?,
     }
     let is_head = |name: &str| name.starts_with("fc.");

@@ -195,8 +195,7 @@ impl<'a> Trainer<'a> {
     /// Says, once, that the GPU does not record the steps under way.
     pub(super) fn note_refusal(&mut self) {
         if let Some(why) = self.replays.take_refusal() {
-            self.listener
-                .tell(Event::Note(format!("the GPU records none of these steps ({why}): they are queued kernel by kernel, slower")));
+            self.listener.tell(Event::Note(format!("the GPU does not record these steps ({why}), so they run slower")));
         }
     }
 
