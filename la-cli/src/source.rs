@@ -94,8 +94,9 @@ pub fn images(n: usize, kind: &str) -> String {
     counted(n, &format!("{kind}image"))
 }
 
-/// Lists the first few files that were left out.
+/// Says what was left aside, and lists the first few files that were left out.
 pub fn warn_unreadable(splits: &Splits) {
+    splits.notes.iter().for_each(|note| remark!("note: {note}"));
     warn_of_files(&splits.unreadable, "could not be read and had to be left out");
 }
 

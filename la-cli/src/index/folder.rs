@@ -5,6 +5,7 @@ use super::kept::{Entry, IndexFile, Known};
 use super::stamp::Stamp;
 use crate::data::files;
 use crate::data::folder::Listing;
+use crate::data::walk::slashed;
 use crate::interrupt;
 use crate::output::{counted, remark, thousands, warning};
 use crate::progress::Progress;
@@ -292,9 +293,7 @@ impl Source for NewPictures {
 
 /// The path below the folder, with slashes.
 fn name_below(folder: &Path, path: &Path) -> String {
-    let below = path.strip_prefix(folder).unwrap_or(path);
-    let parts: Vec<_> = below.components().map(|part| part.as_os_str().to_string_lossy()).collect();
-    parts.join("/")
+    slashed(path.strip_prefix(folder).unwrap_or(path))
 }
 
 fn pictures(count: usize) -> String {
