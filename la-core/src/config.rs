@@ -178,6 +178,9 @@ impl Default for TrainConfig {
     }
 }
 
+/// The most noise of an image: 16 times what is published.
+const MAX_NOISE: usize = 1 << 16;
+
 impl TrainConfig {
     /// The preset of this name, or an error that lists the names.
     pub fn preset(name: &str) -> Result<Self> {
@@ -219,7 +222,7 @@ impl TrainConfig {
             ("epochs", self.epochs, 1..=usize::MAX),
             ("batch-size", self.batch_size, 2..=usize::MAX),
             ("views", self.views, 1..=2),
-            ("num-noise", self.num_noise, 1..=usize::MAX),
+            ("num-noise", self.num_noise, 1..=MAX_NOISE),
             ("kmeans-iters", self.kmeans_iters, 1..=usize::MAX),
             ("cluster-interval", self.cluster_interval, 1..=usize::MAX),
             ("monitor-interval", self.monitor_interval, 1..=usize::MAX),

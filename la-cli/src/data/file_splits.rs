@@ -32,7 +32,8 @@ pub struct Wanted<'a> {
 pub fn divide(name: &str, paths: &[String], wanted: Wanted) -> Result<FileSplits> {
     let configs: BTreeSet<&str> = paths.iter().map(|path| config_of(path)).collect();
     let (config, split) = match wanted {
-        Wanted { config: None, split: Some(split) } if exactly(paths, split).is_empty() && configs.contains(split) => (Some(split), None),
+        // A configuration is often taken for a split.
+        Wanted { config: None, split: Some(split) } if parse(split).is_none() && configs.contains(split) => (Some(split), None),
         _ => (wanted.config, wanted.split),
     };
     let mut paths: Vec<String> = match config.map_or_else(|| only_config(name, &configs), |config| Ok(Some(config)))? {

@@ -164,7 +164,8 @@ impl Part {
     }
 
     fn shown(&self) -> String {
-        self.dir.join(&self.prefix).display().to_string()
+        let folder = if self.prefix.as_os_str().is_empty() { self.dir.clone() } else { self.dir.join(&self.prefix) };
+        folder.display().to_string()
     }
 
     fn check(&self) -> Result<()> {

@@ -15,6 +15,7 @@ mod named;
 pub mod parquet;
 pub mod probe;
 pub mod split_names;
+mod tags;
 pub mod walk;
 
 use crate::error::{bail, Error, Result};

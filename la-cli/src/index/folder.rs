@@ -10,7 +10,7 @@ use crate::interrupt;
 use crate::output::{counted, remark, thousands, warning};
 use crate::progress::Progress;
 use crate::source::{images, Embedded};
-use crate::weights::Encoder;
+use crate::weights::{finite, Encoder};
 use anyhow::Context;
 use candle_core::{Device, Tensor};
 use la_core::data::{none_readable, Picture, Source, Unreadable};
@@ -71,7 +71,7 @@ impl FolderIndex {
         }
         let (features, unreadable) = self.features(encoder, source)?;
         let Some(readout) = encoder.fit(&features.rows)? else { return Ok((features, unreadable)) };
-        let rows = readout.apply(&features.rows)?;
+        let rows = finite(readout.apply(&features.rows)?, &encoder.name)?;
         if let Some(file) = &self.file {
             fitted::write(file, self.made_of(encoder, &self.names_of(source.as_ref())), (&readout, &rows));
         }
