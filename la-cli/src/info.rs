@@ -2,7 +2,7 @@
 
 use crate::data::{self, OpenConfig};
 use crate::digests::SUMS;
-use crate::output::{command, counted, decimal, file_size, percent, say, shell_line, thousands};
+use crate::output::{command, counted, decimal, file_size, one_line, percent, say, shell_line, thousands};
 use crate::pack::{figure_lines, settings::Packed};
 use crate::progress::duration;
 use crate::run::{RunConfig, RunFolder};
@@ -317,9 +317,9 @@ impl Part {
 
     fn print(&self, kind: &str) -> anyhow::Result<()> {
         if let Some(First { name, width, height }) = &self.first {
-            say!("{kind:<10} first is {name}, {width}×{height} pixels as decoded")?;
+            say!("{kind:<10} first is {}, {width}×{height} pixels as decoded", one_line(name))?;
         }
-        self.classes.iter().try_for_each(|class| say!("  {:>9}  {}", thousands(class.num_images), class.name))
+        self.classes.iter().try_for_each(|class| say!("  {:>9}  {}", thousands(class.num_images), one_line(&class.name)))
     }
 }
 

@@ -22,7 +22,34 @@ impl std::error::Error for StdoutClosed {}
 
 /// Writes one line to standard output; fails with [`StdoutClosed`] where nobody reads any more.
 pub fn write_line(line: fmt::Arguments) -> anyhow::Result<()> {
-    write_bytes(format!("{line}\n").as_bytes())
+    write_bytes(format!("{}\n", plain(&line.to_string())).as_bytes())
+}
+
+/// The text without what a terminal takes for commands or shows in another order, as names of files may hold it: written as JSON does.
+pub fn plain(text: &str) -> String {
+    let is_plain = |c: char| c == '\n' || !(c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'));
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_plain(c) {
+            true => out.push(c),
+            false => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+        }
+    }
+    out
+}
+
+/// A name on one line.
+pub fn one_line(name: &str) -> String {
+    plain(&name.replace('\n', "\\n"))
+}
+
+/// A field of a tab-separated file: on one line, and no formula to a spreadsheet.
+pub fn tsv_field(text: &str) -> String {
+    let line = text.replace(char::is_control, " ");
+    match line.starts_with(['=', '+', '-', '@']) {
+        true => format!("'{line}"),
+        false => line,
+    }
 }
 
 /// Writes bytes to standard output; fails with [`StdoutClosed`] where nobody reads any more.
@@ -75,7 +102,7 @@ pub fn write_remark(line: fmt::Arguments) {
 /// Writes one line to standard error.
 pub fn write_error_line(line: fmt::Arguments) {
     // Nobody is left to tell when standard error is closed.
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{}", plain(&line.to_string()));
 }
 
 /// Prints an error and what it is due to, each once.
@@ -100,15 +127,17 @@ const GPU_MEMORY_WAY_OUT: &str =
 
 static PANIC: Mutex<Option<String>> = Mutex::new(None);
 
-/// Keeps what the last panic said instead of printing it; `RUST_BACKTRACE` brings the usual report back.
+/// Keeps what the last panic said instead of printing it; `RUST_BACKTRACE` brings the usual report back too.
 pub fn silence_panics() {
-    if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
-        return;
-    }
-    std::panic::set_hook(Box::new(|info| {
+    let is_traced = std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0");
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
         // An earlier one was caught: a decoder's on a broken file.
         if let Ok(mut last) = PANIC.lock() {
             *last = Some(info.to_string().replace('\n', " "));
+        }
+        if is_traced {
+            usual(info);
         }
     }));
 }
@@ -135,7 +164,7 @@ pub fn check_writable(flag: &str, path: &Path) -> anyhow::Result<()> {
         _ => {
             // As it is written later on: under another name, then renamed.
             let trial = la_core::files::temporary_path(path);
-            std::fs::File::create(&trial).and_then(|_| std::fs::remove_file(&trial)).with_context(|| format!("{flag} {}", path.display()))
+            std::fs::File::create_new(&trial).and_then(|_| std::fs::remove_file(&trial)).with_context(|| format!("{flag} {}", path.display()))
         }
     }
 }
@@ -243,6 +272,13 @@ mod tests {
     fn numbers_and_sizes_read_as_people_write_them() {
         assert_eq!([0.5, 1e-4, 1.0, f64::from(0.2f32), 1e-7].map(decimal), ["0.5", "0.0001", "1", "0.2", "0.0000001"]);
         assert_eq!([512, 9999, 11_250_000].map(file_size), ["0.5 kB", "10.0 kB", "11.2 MB"]);
+    }
+
+    #[test]
+    fn nothing_commands_the_terminal_or_a_spreadsheet() {
+        assert_eq!(plain("a\u{1b}[31mb\r\u{9b}\u{202e}é\n"), "a\\u001b[31mb\\u000d\\u009b\\u202eé\n");
+        assert_eq!(one_line("two\nlines\t"), "two\\nlines\\u0009");
+        assert_eq!(["=1+1", "-dash.png", "a\tb", "plain"].map(tsv_field), ["'=1+1", "'-dash.png", "a b", "plain"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Pictures named on the command line, as a data source.
 
-use crate::data::decode;
+use crate::data::{decode, files};
 use anyhow::{bail, Context};
 use la_core::data::{Picture, Source};
 use std::borrow::Cow;
@@ -25,7 +25,7 @@ fn read(path: &PathBuf, size: usize) -> anyhow::Result<Picture> {
     if path.is_dir() {
         bail!("--query {}: expected a picture, got a folder; to search in a folder, name it with --data", path.display());
     }
-    let bytes = std::fs::read(path).with_context(|| format!("--query {}", path.display()))?;
+    let bytes = files::read_regular(path).with_context(|| format!("--query {}", path.display()))?;
     decode::decode(&bytes, size).with_context(|| format!("--query {}", path.display()))
 }
 

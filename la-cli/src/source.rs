@@ -1,7 +1,7 @@
 //! Data sources on the command line.
 
 use crate::data::{self, OpenConfig};
-use crate::output::{counted, remark, thousands, warning};
+use crate::output::{counted, one_line, remark, thousands, warning};
 use crate::run::RunConfig;
 use candle_core::Tensor;
 use la_core::data::{Picture, Source, Splits, Subset, Unreadable};
@@ -94,8 +94,9 @@ pub fn images(n: usize, kind: &str) -> String {
     counted(n, &format!("{kind}image"))
 }
 
-/// Lists the first few files that were left out.
+/// Says what was left aside, and lists the first few files that were left out.
 pub fn warn_unreadable(splits: &Splits) {
+    splits.notes.iter().for_each(|note| remark!("note: {}", one_line(note)));
     warn_of_files(&splits.unreadable, "could not be read and had to be left out");
 }
 
@@ -106,7 +107,7 @@ pub fn warn_of_files(files: &[Unreadable], note: &str) {
         return;
     }
     let mut lines = vec![format!("{} {note}:", images(files.len(), ""))];
-    lines.extend(files.iter().take(SHOWN).map(|file| format!("  {}: {}", file.name, file.reason)));
+    lines.extend(files.iter().take(SHOWN).map(|file| format!("  {}: {}", one_line(&file.name), one_line(&file.reason))));
     if files.len() > SHOWN {
         lines.push(format!("  and {} more", thousands(files.len() - SHOWN)));
     }

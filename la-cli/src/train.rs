@@ -24,7 +24,7 @@ use candle_core::Device;
 use la_core::checkpoint::{self, Position, TrainImages};
 use la_core::config::{Monitor, TrainConfig};
 use la_core::data::Splits;
-use la_core::ops::device;
+use la_core::ops::{device, simd};
 use la_core::train::{check_start, Start, StoppedAt, Summary};
 use outcome::{knn_config, Used};
 use reporter::{unless_closed, Lines, Reporter};
@@ -153,7 +153,36 @@ fn reopen(args: &TrainArgs, path: &Path) -> anyhow::Result<(RunFolder, Option<Po
     // Taken for the run itself later on; here, so that no way out is told that is none.
     drop(run.lock().context("--resume")?);
     let position = last_position(&run)?;
+    if position.is_none() {
+        refuse_lost_checkpoint(&run)?;
+    }
+    note_other_instructions(&run)?;
     Ok((run, position))
+}
+
+/// Without its checkpoint, a run that has done something would begin anew, and replace what it has learned.
+fn refuse_lost_checkpoint(run: &RunFolder) -> anyhow::Result<()> {
+    let path = run.path();
+    let num_epochs = if run.file("metrics.jsonl").exists() { run.read_metrics()?.len() } else { 0 };
+    if num_epochs == 0 && !run.model_path().exists() {
+        return Ok(());
+    }
+    let beginning = command(&["train", "--init", &path.to_string_lossy()]);
+    bail!(
+        "--resume {}: its checkpoint {} is gone, and {} would be lost; `{beginning}` begins a new run from its weights",
+        path.display(),
+        run.checkpoint_path().display(),
+        if num_epochs == 0 { "its weights".into() } else { counted(num_epochs, "epoch") }
+    )
+}
+
+/// Says so where the last bits of results may differ from those of the machine where the run began.
+fn note_other_instructions(run: &RunFolder) -> anyhow::Result<()> {
+    let (before, now) = (run.read_config()?.simd, simd::level().name());
+    if let Some(before) = before.filter(|before| before != now) {
+        remark!("note: the run began with the processor's {before} instructions and goes on with {now}: the last bits of results will differ");
+    }
+    Ok(())
 }
 
 /// Whether nothing is left to do: every epoch is done, and the last thing that a run leaves is there.
@@ -251,8 +280,11 @@ fn with_way_out(error: la_core::Error, plan: &Plan) -> anyhow::Error {
     }
     let hint = if matches!(error, la_core::Error::Diverged(_)) {
         "the run has diverged, and would again with the same settings: begin a new one with a lower --lr".to_string()
+    } else if error.to_string().contains(&*run.checkpoint_path().to_string_lossy()) {
+        let beginning = command(&["train", "--init", &run.path().to_string_lossy()]);
+        format!("the run stopped at its last checkpoint: fix this and resume with `{resuming}`, or begin anew from its weights with `{beginning}`")
     } else if run.checkpoint_path().exists() {
-        format!("the run stopped; its last checkpoint is intact: fix this, then resume with `{resuming}`")
+        format!("the run stopped after its last checkpoint: fix this, then resume with `{resuming}`")
     } else {
         format!("the run stopped before its first checkpoint: fix this, then begin it again with `{resuming}`")
     };

@@ -115,7 +115,7 @@ impl Encoder {
         let files = WeightFiles::open(name)?;
         let digest = sha256_of([&files.model]);
         let mut tensors = decode(&files.model, device).with_context(|| files.shown.clone())?;
-        check_finite(&tensors).with_context(|| files.shown.clone())?;
+        check_values(&tensors).with_context(|| files.shown.clone())?;
         let (inside, tensors): (HashMap<_, _>, HashMap<_, _>) = tensors.drain().partition(|(name, _)| name.starts_with(readout::PREFIX));
         let net = ResNet::from_tensors(&tensors, device)
             .with_context(|| format!("{}: these weights are not of a network that la-cli knows", files.shown))?;
@@ -285,8 +285,8 @@ impl Encoder {
     /// Embeddings of images whose [`Encoder::features`] these are.
     pub fn embed_features(&self, features: &Tensor) -> anyhow::Result<Tensor> {
         match &self.readout {
-            Some(readout) => Ok(readout.apply(features)?),
-            None => Ok(features.clone()),
+            Some(readout) => finite(readout.apply(features)?, &self.name),
+            None => finite(features.clone(), &self.name),
         }
     }
 
@@ -342,16 +342,28 @@ fn in_full_batch(images: &Tensor, full: usize, f: impl Fn(&Tensor) -> la_core::R
     Ok(f(&Tensor::cat(&[images, &blank], 0)?)?.narrow(0, 0, count)?)
 }
 
-/// Fails with the first name whose tensor holds NaN or infinity: nothing that such a network says means anything.
-fn check_finite(tensors: &HashMap<String, Tensor>) -> anyhow::Result<()> {
+/// Fails with the first name whose tensor holds NaN or infinity, or a variance below 0: nothing that such a network says means anything.
+fn check_values(tensors: &HashMap<String, Tensor>) -> anyhow::Result<()> {
     let mut sorted: Vec<(&str, &Tensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     sorted.sort_by_key(|(name, _)| *name);
-    if let Some(name) = not_finite(sorted)? {
-        bail!(
-            "expected finite values, got NaN or infinity in tensor {name}; the run has diverged or the file is damaged, so use other weights"
-        );
+    let way_out = "the run has diverged or the file is damaged, so use other weights";
+    if let Some(name) = not_finite(sorted.iter().copied())? {
+        bail!("expected finite values, got NaN or infinity in tensor {name}; {way_out}");
+    }
+    for (name, tensor) in sorted.iter().filter(|(name, _)| name.ends_with("running_var")) {
+        if let Some(value) = tensor.flatten_all()?.to_vec1::<f32>()?.into_iter().find(|value| *value < 0.0) {
+            bail!("expected variances of at least 0, got {value} in tensor {name}; {way_out}");
+        }
     }
     Ok(())
+}
+
+/// The rows, none of which is NaN or infinite.
+pub fn finite(rows: Tensor, name: &str) -> anyhow::Result<Tensor> {
+    match not_finite([("rows", &rows)])? {
+        None => Ok(rows),
+        Some(_) => bail!("{name}: gives no embeddings of these images, but NaN or infinity; take other weights, or other images"),
+    }
 }
 
 /// A part of a `config.json`, if it is of that shape.

@@ -174,6 +174,9 @@ impl Default for TrainConfig {
     }
 }
 
+/// The most noise of an image: 16 times what is published.
+const MAX_NOISE: usize = 1 << 16;
+
 impl TrainConfig {
     /// The network's part of the settings.
     pub fn network(&self) -> ResNetConfig {
@@ -210,7 +213,7 @@ impl TrainConfig {
             ("epochs", self.epochs, 1..=usize::MAX),
             ("batch-size", self.batch_size, 2..=usize::MAX),
             ("views", self.views, 1..=2),
-            ("num-noise", self.num_noise, 1..=usize::MAX),
+            ("num-noise", self.num_noise, 1..=MAX_NOISE),
             ("kmeans-iters", self.kmeans_iters, 1..=usize::MAX),
             ("cluster-interval", self.cluster_interval, 1..=usize::MAX),
             ("monitor-interval", self.monitor_interval, 1..=usize::MAX),

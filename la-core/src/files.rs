@@ -10,9 +10,12 @@ use sha2::{Digest, Sha256};
 use std::{
     collections::HashMap,
     env,
-    fs::{self, File},
+    ffi::OsStr,
+    fs::{self, File, OpenOptions},
     io::{self, BufReader, BufWriter, Read, Write},
     path::{Path, PathBuf},
+    process,
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 /// The longest header that the format allows.
@@ -20,20 +23,66 @@ const MOST_HEADER_BYTES: u64 = 100_000_000;
 
 /// Replaces the file at `path` in one step: a temporary file in the same folder, fsync, rename, fsync of the folder.
 ///
-/// Fails with the path and the system's words, for example on a full disk; the former file is then unchanged.
+/// Others may write the same file meanwhile: the last one stays. Fails with the path and the system's words, for example on a full
+/// disk; the former file is then unchanged.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    let temporary = temporary_path(path);
-    fill(&temporary, write).and_then(|()| fs::rename(&temporary, path)).and_then(|()| sync_folder(path)).map_err(|source| {
+    let failed = |source: io::Error, note: &str| {
+        let source = io::Error::new(source.kind(), format!("cannot be written: {source}{note}"));
+        Error::Io { path: path.to_path_buf(), source }
+    };
+    let kept = if path.exists() { "; the former file is unchanged" } else { "" };
+    remove_abandoned(path, &|left| fs::remove_file(left));
+    let (temporary, file) = create_temporary(path, &|path| OpenOptions::new().write(true).create_new(true).open(path)).map_err(|error| failed(error, kept))?;
+    fill(file, write).and_then(|_file| fs::rename(&temporary, path)).map_err(|source| {
         // What is left of the attempt is useless; that it cannot be removed adds nothing to the error.
         let _ = fs::remove_file(&temporary);
-        Error::Io { path: path.to_path_buf(), source: explain(&source, path.exists()) }
-    })
+        failed(source, kept)
+    })?;
+    sync_folder(path).map_err(|source| failed(source, "; it is there, but may be lost if the machine stops now"))
 }
 
-/// The name that a file is written under, beside its own, before it takes that.
+/// A name beside that of `path` that nothing has yet; a file or a folder is written under it before it takes its own.
 pub fn temporary_path(path: &Path) -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.tmp"))
+    path.with_file_name(format!(".{name}.{}-{}.tmp", process::id(), COUNT.fetch_add(1, Ordering::Relaxed)))
+}
+
+/// Whether a file called `name` is one that [`temporary_path`] of `path` may have given, here or in an earlier version.
+pub fn is_temporary(name: &OsStr, path: &Path) -> bool {
+    let (name, own) = (name.to_string_lossy(), path.file_name().unwrap_or_default().to_string_lossy());
+    let between = name.strip_prefix(&format!(".{own}.")).and_then(|rest| rest.strip_suffix("tmp"));
+    between.is_some_and(|between| between.chars().all(|c| c.is_ascii_digit() || "-.".contains(c)))
+}
+
+/// Makes what `create` makes under a temporary name of `path`, and holds it: [`remove_abandoned`] leaves it alone while the file lives.
+pub fn create_temporary(path: &Path, create: &dyn Fn(&Path) -> io::Result<File>) -> io::Result<(PathBuf, File)> {
+    loop {
+        let temporary = temporary_path(path);
+        match create(&temporary) {
+            Ok(file) => {
+                // Where there are no locks, nobody removes anything.
+                let _ = file.try_lock();
+                // Another process may have taken it for abandoned before it was held.
+                if temporary.symlink_metadata().is_ok() {
+                    return Ok((temporary, file));
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Removes what was left under temporary names of `path` by processes that were killed.
+pub fn remove_abandoned(path: &Path, remove: &dyn Fn(&Path) -> io::Result<()>) {
+    let Ok(entries) = fs::read_dir(folder_of(path)) else { return };
+    let left = entries.flatten().filter(|entry| is_temporary(&entry.file_name(), path) && entry.file_type().is_ok_and(|kind| !kind.is_symlink()));
+    for entry in left {
+        let is_free = File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
+        // What cannot be removed is in nobody's way.
+        let _ = if is_free { remove(&entry.path()) } else { Ok(()) };
+    }
 }
 
 /// The program's folder among the user's caches: `$LA_CACHE`, or where the system has such folders; none where there is no home.
@@ -47,25 +96,24 @@ pub fn cache_folder() -> Option<PathBuf> {
     set("LA_CACHE").or_else(|| Some(caches()?.join("la-cli")))
 }
 
-fn fill(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+fn fill(file: File, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<File> {
+    let mut file = BufWriter::with_capacity(1 << 20, file);
     write(&mut file)?;
-    file.flush()?;
-    file.get_ref().sync_all()
+    let file = file.into_inner()?;
+    file.sync_all()?;
+    Ok(file)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Only Unix opens folders; elsewhere the rename alone has to do.
     if cfg!(unix) {
-        File::open(folder)?.sync_all()?;
+        File::open(folder_of(path))?.sync_all()?;
     }
     Ok(())
-}
-
-fn explain(source: &io::Error, is_kept: bool) -> io::Error {
-    let kept = if is_kept { "; the former file is unchanged" } else { "" };
-    io::Error::new(source.kind(), format!("cannot be written: {source}{kept}"))
 }
 
 /// Writes tensors (f32, f16, u32 or i64) as safetensors, atomically, in the order given: equal tensors give equal bytes.
@@ -171,6 +219,9 @@ pub fn hexadecimal(bytes: &[u8]) -> String {
 pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     if path.is_dir() {
         bail!("{}: expected a safetensors file, got a folder", path.display());
+    }
+    if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+        bail!("{}: expected a safetensors file, got a pipe, a socket or a device", path.display());
     }
     fs::read(path).map_err(Error::io(path))
 }

@@ -75,6 +75,7 @@ pub fn splits_of(train: Blobs, test: Option<Blobs>) -> Splits {
         train: Arc::new(train),
         test: test.map(|test| Arc::new(test) as Arc<dyn Source>),
         unreadable: Vec::new(),
+        notes: Vec::new(),
     }
 }
 

@@ -47,20 +47,47 @@ pub fn find_dir(dir: &Path) -> Option<PathBuf> {
     dirs.into_iter().find(|dir| dir.join("data_batch_1.bin").is_file() || dir.join("train.bin").is_file())
 }
 
+/// Fails where the files are not of CIFAR's length.
+pub fn check(dir: &Path) -> Result<()> {
+    let (kind, train, _) = parts(dir);
+    train.iter().try_for_each(|path| check_len(path, kind, std::fs::metadata(path).map_err(Error::io(path))?.len()))
+}
+
+fn check_len(path: &Path, kind: Kind, len: u64) -> Result<()> {
+    match len > 0 && len.is_multiple_of(kind.record() as u64) {
+        true => Ok(()),
+        false => bail!("{}: expected a multiple of {} bytes, got {len} (truncated, or no CIFAR file)", path.display(), kind.record()),
+    }
+}
+
+/// Whether the folder, or the one that the published archive unpacks in it, has the files of CIFAR's Python version.
+pub fn is_python(dir: &Path) -> bool {
+    let ten = [dir.to_path_buf(), dir.join("cifar-10-batches-py")].iter().any(|dir| dir.join("data_batch_1").is_file());
+    ten || [dir.to_path_buf(), dir.join("cifar-100-python")].iter().any(|dir| dir.join("train").is_file() && dir.join("meta").is_file())
+}
+
+/// Which set it is, its training files and where its test file would be.
+fn parts(dir: &Path) -> (Kind, Vec<PathBuf>, PathBuf) {
+    match dir.join("train.bin").is_file() {
+        true => (Kind::Hundred, vec![dir.join("train.bin")], dir.join("test.bin")),
+        false => {
+            let batches = (1..=5).map(|i| dir.join(format!("data_batch_{i}.bin"))).filter(|path| path.is_file());
+            (Kind::Ten, batches.collect(), dir.join("test_batch.bin"))
+        }
+    }
+}
+
 /// A folder of `data_batch_*.bin` and `test_batch.bin`, or of `train.bin` and `test.bin`.
 pub fn open_dir(dir: &Path) -> Result<Splits> {
-    let kind = if dir.join("train.bin").is_file() { Kind::Hundred } else { Kind::Ten };
-    let (train, test) = match kind {
-        Kind::Ten => ((1..=5).map(|i| dir.join(format!("data_batch_{i}.bin"))).filter(|path| path.is_file()).collect(), "test_batch.bin"),
-        Kind::Hundred => (vec![dir.join("train.bin")], "test.bin"),
-    };
-    let test = Some(dir.join(test)).filter(|path| path.is_file());
+    let (kind, train, test) = parts(dir);
+    let test = Some(test).filter(|path| path.is_file());
     let test = test.map(|path| read(&[path], kind)).transpose()?;
     Ok(Splits {
         name: dir.display().to_string(),
         train: Arc::new(read(&train, kind)?),
         test: test.map(|test| Arc::new(test) as Arc<_>),
         unreadable: vec![],
+        notes: vec![],
     })
 }
 
@@ -73,7 +100,7 @@ pub fn open_file(path: &Path) -> Result<Splits> {
         _ => bail!("{}: expected a CIFAR binary file of 3073 or 3074 bytes an image, got {len} bytes", path.display()),
     };
     let train = Arc::new(read(&[path.to_path_buf()], kind)?);
-    Ok(Splits { name: path.display().to_string(), train, test: None, unreadable: vec![] })
+    Ok(Splits { name: path.display().to_string(), train, test: None, unreadable: vec![], notes: vec![] })
 }
 
 fn read(paths: &[PathBuf], kind: Kind) -> Result<Array> {
@@ -81,9 +108,7 @@ fn read(paths: &[PathBuf], kind: Kind) -> Result<Array> {
         Array { width: SIDE, height: SIDE, channels: 3, pixels: vec![], labels: vec![], class_names: class_names(&paths[0], kind) };
     for path in paths {
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
-        if !bytes.len().is_multiple_of(kind.record()) {
-            bail!("{}: expected a multiple of {} bytes, got {} (truncated)", path.display(), kind.record(), bytes.len());
-        }
+        check_len(path, kind, bytes.len() as u64)?;
         for record in bytes.chunks_exact(kind.record()) {
             array.labels.push(u32::from(record[kind.label_bytes() - 1]));
             push_interleaved(&record[kind.label_bytes()..], &mut array.pixels);

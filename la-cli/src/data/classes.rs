@@ -63,6 +63,13 @@ fn number(field: &Field) -> Option<u64> {
         Field::UInt(x) => Some(u64::from(x)),
         Field::ULong(x) => Some(x),
         Field::Bool(x) => Some(u64::from(x)),
+        Field::Float(x) => whole(f64::from(x)),
+        Field::Double(x) => whole(x),
         _ => None,
     }
+}
+
+/// pandas writes whole numbers as fractions where one is missing.
+fn whole(x: f64) -> Option<u64> {
+    (x >= 0.0 && x.fract() == 0.0 && x < (1u64 << 53) as f64).then_some(x as u64)
 }

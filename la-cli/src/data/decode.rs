@@ -1,13 +1,15 @@
 //! Encoded bytes to [`Picture`]: JPEG, PNG, WebP, GIF (first frame), BMP, TIFF, upright and over white.
 
 use super::probe::{self, check_size};
+use super::tags::{self, Tags};
 use crate::error::{bail, Error, Result};
-use image::{metadata::Orientation, DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
+use image::{metadata::Orientation, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage, RgbaImage};
 use la_core::data::Picture;
 use la_core::preprocess::over_white;
 use la_core::resize::{reduced, reduction, View};
 use std::io::Cursor;
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use zune_jpeg::errors::DecodeErrors;
 use zune_jpeg::zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 
 /// The picture in `bytes`, reduced by a power of two where its shorter side stays at least 2.25 `size`.
@@ -43,20 +45,32 @@ fn decode_jpeg(bytes: &[u8], size: usize) -> Result<Picture> {
     if !bytes[head.scan_start.min(bytes.len())..].windows(2).rev().any(|pair| pair == [0xff, 0xd9]) {
         bail!("truncated: the end-of-image marker is missing");
     }
+    if let Some(refusal) = head.refusal() {
+        bail!("{refusal}");
+    }
+    let exif = head.exif.clone().and_then(|range| bytes.get(range));
+    let orientation = exif.and_then(|exif| Tags::of(exif)?.orientation()).unwrap_or(Orientation::NoTransforms);
     let factor = reduction(head.width, head.height, size);
-    if let Some(picture) = (factor > 1).then(|| decode_scaled(bytes, &head, factor)).flatten() {
-        return Ok(picture);
+    // One decoder reduces, and reads what the other would not: the other is faster and says what is wrong.
+    let is_odd = head.has_scans_of_components() || !head.agrees_with_adobe();
+    if let Some(picture) = (factor > 1 || is_odd).then(|| decode_scaled(bytes, &head, factor)).flatten() {
+        return upright(picture, orientation);
+    }
+    if is_odd {
+        bail!("not supported: a JPEG of this kind; save it again");
     }
     let options = DecoderOptions::default().set_strict_mode(false).set_max_width(usize::MAX).set_max_height(usize::MAX);
     let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    let damaged = |err| Error::invalid(format!("damaged: {err:?}"));
+    let damaged = |err| match err {
+        DecodeErrors::Unsupported(scheme) => Error::invalid(format!("not supported: {scheme:?}")),
+        err => Error::invalid(format!("damaged: {err:?}")),
+    };
     decoder.decode_headers().map_err(damaged)?;
     // Inks of CMYK files are taken as inverted, with or without Adobe's marker: Pillow does the same.
     decoder.set_options(options.jpeg_set_out_colorspace(ColorSpace::RGB));
-    let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
     let mut pixels = vec![0; head.width * head.height * 3];
     decoder.decode_into(&mut pixels).map_err(damaged)?;
-    upright(Picture::new(head.width, head.height, pixels)?, orientation.unwrap_or(Orientation::NoTransforms))
+    upright(Picture::new(head.width, head.height, pixels)?, orientation)
 }
 
 /// The JPEG at `1 / factor` (at most 1/8) of its sides, straight from the low frequencies of its blocks.
@@ -65,6 +79,9 @@ fn decode_jpeg(bytes: &[u8], size: usize) -> Result<Picture> {
 /// decoder cannot: the other one then says why.
 fn decode_scaled(bytes: &[u8], head: &probe::JpegHead, factor: usize) -> Option<Picture> {
     let mut decoder = jpeg_decoder::Decoder::new(bytes);
+    if head.is_rgb() || !head.agrees_with_adobe() {
+        decoder.set_color_transform(if head.is_rgb() { jpeg_decoder::ColorTransform::RGB } else { jpeg_decoder::ColorTransform::YCbCr });
+    }
     let scaled = |side: usize| side.div_ceil(factor.min(8)) as u16;
     let (width, height) = decoder.scale(scaled(head.width), scaled(head.height)).ok()?;
     let pixels = decoder.decode().ok()?;
@@ -73,33 +90,88 @@ fn decode_scaled(bytes: &[u8], head: &probe::JpegHead, factor: usize) -> Option<
         jpeg_decoder::PixelFormat::L8 => pixels.into_iter().flat_map(|gray| [gray; 3]).collect(),
         _ => return None,
     };
-    let orientation = decoder.exif_data().and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms);
-    upright(Picture::new(width.into(), height.into(), pixels).ok()?, orientation).ok()
+    Picture::new(width.into(), height.into(), pixels).ok()
 }
 
 fn decode_other(bytes: &[u8]) -> Result<Picture> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|err| Error::invalid(err.to_string()))?;
-    if reader.format().is_none() {
-        bail!("not an image of a known format");
-    }
-    let damaged = |err| Error::invalid(format!("damaged: {err}"));
+    let Some(format) = reader.format() else { bail!("not an image of a known format") };
+    let damaged = |err| said("damaged", &err);
     let mut decoder = reader.into_decoder().map_err(damaged)?;
     let (width, height) = decoder.dimensions();
     check_size(width as usize, height as usize)?;
     let mut limits = Limits::default();
     limits.max_alloc = Some(1 << 30);
     decoder.set_limits(limits).map_err(damaged)?;
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    let exif = decoder.exif_metadata().ok().flatten();
+    let tags = if format == ImageFormat::Tiff { Tags::of(bytes) } else { exif.as_deref().and_then(Tags::of) };
+    let orientation = tags.as_ref().and_then(Tags::orientation).unwrap_or(Orientation::NoTransforms);
+    let tags = tags.filter(|_| format == ImageFormat::Tiff);
+    if tags.as_ref().and_then(|tags| tags.get(tags::FILL_ORDER)) == Some(2) {
+        bail!("not supported: a TIFF whose bits are in reverse order (FillOrder 2); save it again");
+    }
+    let mut image = in_range(DynamicImage::from_decoder(decoder).map_err(damaged)?, tags.is_some())?;
     image.apply_orientation(orientation);
-    let rgb = if image.color().has_alpha() { without_alpha(image) } else { image.into_rgb8() };
+    let is_premultiplied = tags.is_some_and(|tags| tags.get(tags::EXTRA_SAMPLES) == Some(1));
+    let rgb = match image.color().has_alpha() {
+        true => without_alpha(image.into_rgba8(), is_premultiplied, format == ImageFormat::Bmp),
+        false => image.into_rgb8(),
+    };
     Picture::new(rgb.width() as usize, rgb.height() as usize, rgb.into_raw())
 }
 
-/// Transparent parts become white.
-fn without_alpha(image: DynamicImage) -> RgbImage {
-    let image = image.into_rgba8();
-    let pixels = image.as_raw().chunks_exact(4).flat_map(over_white).collect();
+/// What a decoder says: `damaged`, unless it is that it does not know the kind.
+pub(super) fn said(damaged: &str, err: &ImageError) -> Error {
+    match err {
+        ImageError::Unsupported(err) => Error::invalid(format!("not supported: {err}; save it again as JPEG or PNG")),
+        err => Error::invalid(format!("{damaged}: {err}")),
+    }
+}
+
+/// The image with its values in the range of their type: floats are in 0 to 1 or 0 to 255, or stretched to what they are in; 16 bits
+/// of a TIFF may hold the 10, 12 or 14 of a camera or a microscope.
+fn in_range(mut image: DynamicImage, is_tiff: bool) -> Result<DynamicImage> {
+    match &mut image {
+        DynamicImage::ImageRgb32F(image) => stretch(image)?,
+        DynamicImage::ImageRgba32F(image) => stretch(image)?,
+        DynamicImage::ImageLuma16(image) if is_tiff => widen(image),
+        DynamicImage::ImageRgb16(image) if is_tiff => widen(image),
+        _ => (),
+    }
+    Ok(image)
+}
+
+fn widen(values: &mut [u16]) {
+    let most = values.iter().copied().max().unwrap_or(0);
+    if let Some(bits) = [10, 12, 14].into_iter().find(|bits| most > 255 && most < 1 << bits) {
+        let full = (1u32 << bits) - 1;
+        values.iter_mut().for_each(|value| *value = (u32::from(*value) * 65535 / full) as u16);
+    }
+}
+
+fn stretch(values: &mut [f32]) -> Result<()> {
+    if values.iter().any(|value| !value.is_finite()) {
+        bail!("not supported: values that are NaN or infinite");
+    }
+    let (least, most) = values.iter().fold((f32::MAX, f32::MIN), |(least, most), &value| (least.min(value), most.max(value)));
+    let (from, to) = match () {
+        () if least >= 0.0 && most <= 1.0 => return Ok(()),
+        () if least >= 0.0 && most <= 255.0 => (0.0, 255.0),
+        () => (least, most),
+    };
+    values.iter_mut().for_each(|value| *value = (*value - from) / (to - from).max(f32::MIN_POSITIVE));
+    Ok(())
+}
+
+/// Transparent parts become white. Bitmaps that are transparent throughout are opaque: the byte is not used.
+fn without_alpha(image: RgbaImage, is_premultiplied: bool, is_bitmap: bool) -> RgbImage {
+    let is_unused = is_bitmap && image.pixels().all(|pixel| pixel[3] == 0);
+    let over = |pixel: &[u8]| match () {
+        () if is_unused => [pixel[0], pixel[1], pixel[2]],
+        () if is_premultiplied => std::array::from_fn(|c| pixel[c].saturating_add(255 - pixel[3])),
+        () => over_white(pixel),
+    };
+    let pixels = image.as_raw().chunks_exact(4).flat_map(over).collect();
     RgbImage::from_raw(image.width(), image.height(), pixels).expect("three values for each pixel of the same image")
 }
 

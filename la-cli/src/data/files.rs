@@ -10,16 +10,19 @@ use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Endings of the names of images, in lower case.
-pub(super) const EXTENSIONS: [&str; 12] = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "dib", "tif", "tiff", "apng"];
+/// Endings of the names of images, in lower case. An MPO is a JPEG with more of them behind it.
+pub(super) const EXTENSIONS: [&str; 13] =
+    ["jpg", "jpeg", "jpe", "jfif", "mpo", "png", "webp", "gif", "bmp", "dib", "tif", "tiff", "apng"];
 
 /// Endings of pictures that are not read: each is told, so that nobody misses it without a word.
-const FOREIGN: [&str; 9] = ["heic", "heif", "avif", "jxl", "dng", "cr2", "cr3", "nef", "arw"];
+const FOREIGN: &str = " heic heif hif avif jxl jp2 j2k j2c jpf jpx jpc jxr wdp hdp ppm pgm pbm pnm pam pfm tga psd psb xcf ico cur icns \
+    dng cr2 cr3 crw nef nrw arw srf sr2 raf orf rw2 rwl pef srw 3fr fff iiq x3f mrw kdc dcr erf mef mos raw \
+    exr hdr svg eps pcx sgi dds qoi dcm nii ";
 
 /// Why the picture of this name is not read, where its format is one of those that never are.
 pub(super) fn foreign_format(path: &Path) -> Option<String> {
     let extension = path.extension()?.to_string_lossy().to_lowercase();
-    FOREIGN.contains(&extension.as_str()).then(|| format!("{} is not read; convert it to JPEG or PNG", extension.to_uppercase()))
+    FOREIGN.contains(&format!(" {extension} ")).then(|| format!("{} is not read; convert it to JPEG or PNG", extension.to_uppercase()))
 }
 
 /// Whether the file's name says that it is an image of a format that can be read.
@@ -54,7 +57,7 @@ pub enum Store {
 impl Origin {
     fn bytes(&self) -> Result<Cow<'_, [u8]>> {
         match self {
-            Self::File(path) => std::fs::read(path).map(Cow::Owned).map_err(|err| Error::invalid(err.to_string())),
+            Self::File(path) => read_regular(path).map(Cow::Owned),
             Self::Slice { store, start, len } => store.bytes(*start, *len),
         }
     }
@@ -67,8 +70,15 @@ impl Origin {
     }
 }
 
+/// The bytes of a file that is one: a pipe or a device may never end.
+pub fn read_regular(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = vec![];
+    open_regular(path)?.read_to_end(&mut bytes).map_err(|err| Error::invalid(err.to_string()))?;
+    Ok(bytes)
+}
+
 /// Opening a pipe would wait for a writer for ever.
-fn open_regular(path: &Path) -> Result<File> {
+pub fn open_regular(path: &Path) -> Result<File> {
     let said = |err: std::io::Error| Error::invalid(err.to_string());
     if !std::fs::metadata(path).map_err(said)?.is_file() {
         bail!("not a regular file");

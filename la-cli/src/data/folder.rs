@@ -1,29 +1,31 @@
-//! A folder of images: every file below it, its sub-folders as classes, `train` and `test` or `val` as splits.
+//! A folder of images: every file below it, its sub-folders as classes, those named so as splits.
 
 use super::{
     files::{foreign_format, has_image_extension, Files, Item, Origin},
+    folder_splits::{classes, divide, Place},
+    split_names::Kind,
+    walk::{slashed, Walk},
     OpenConfig,
 };
 use crate::error::{bail, Error, Result};
 use la_core::data::{Source, Splits, Unreadable};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fs::DirEntry;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const TEST_DIRS: [&str; 4] = ["test", "val", "validation", "valid"];
-
 /// The images of a folder by their names: no file has been opened.
 ///
-/// With a `train` folder in it, that is what is learned from, and the first of `test`, `val`, `validation` and `valid`
-/// that has classes (or else that exists) is the test split; without one, every image below it is for training. The
-/// folders right below a split are its classes where there are at least two; an image beside them has no label.
-/// Files are taken in the order of their paths. Links are followed, each folder once.
+/// Folders whose names say so are splits, as [`super::split_names`] reads them: that for training is learned from, one for tests or, where
+/// that has no classes, for validation is the test split, and what lies beside them is left aside. Without such folders every
+/// image is for training. The folders right below a split are its classes where there are at least two; an image beside them
+/// has no label. Files are taken in the order of their paths. Links are followed, each folder once.
 pub struct Listing {
     name: String,
     class_names: Vec<String>,
-    train: Below,
-    test: Option<Below>,
+    train: Part,
+    test: Option<Part>,
+    note: Option<String>,
 }
 
 /// How the images of a split are opened: [`Files::open`] or [`Files::lazy`].
@@ -32,25 +34,39 @@ type Open = fn(Vec<Item>, Vec<String>, &OpenConfig, Option<usize>) -> Result<(Fi
 impl Listing {
     /// Lists the folder; fails where a split of it cannot be listed or holds no image.
     pub fn of(dir: &Path) -> Result<Self> {
-        let train_dir = dir.join("train");
-        let (train_dir, test) = match train_dir.is_dir() {
-            true => (train_dir, find_test(dir)?),
-            false => (dir.to_path_buf(), None),
+        Self::of_walk(dir, Walk::of(dir).map_err(Error::io(dir))?)
+    }
+
+    /// The same of a folder that was walked through.
+    pub fn of_walk(dir: &Path, mut walk: Walk) -> Result<Self> {
+        walk.files.retain(|path| has_image_extension(path) || foreign_format(path).is_some());
+        let divided = divide(&walk.files);
+        let part = |kind| Part::new(dir, &walk, &divided.places, kind);
+        let train = part(Kind::Train);
+        let test = [Kind::Test, Kind::Validation].map(part);
+        let [test, spare] = match test {
+            [test, validation] if test.paths.is_empty() || (!test.has_classes() && validation.has_classes()) => [validation, test],
+            in_order => in_order,
         };
-        let train = Below::of(&train_dir)?;
-        let mut class_names = train.classes();
-        if let Some(test) = &test {
-            let extra: Vec<String> = test.classes().into_iter().filter(|name| !class_names.contains(name)).collect();
-            class_names.extend(extra);
-        }
-        let listing = Self { name: dir.display().to_string(), class_names, train, test };
-        listing.splits().try_for_each(Below::check)?;
+        let test = Some(test).filter(|test| !test.is_empty());
+        let spare_name = if spare.prefix.as_os_str().is_empty() { "a second split of held-out images".into() } else { slashed(&spare.prefix) };
+        let note = divided.note(&[(spare_name, spare.paths.len())]);
+        let (class_names, [train, test]) = named([Some(train), test]);
+        let train = train.unwrap_or_default();
+        let listing = Self { name: dir.display().to_string(), class_names, train, test, note };
+        listing.splits().try_for_each(Part::check)?;
         Ok(listing)
     }
 
     /// Where each image is, those of the training split first.
     pub fn paths(&self) -> impl Iterator<Item = PathBuf> + '_ {
         self.splits().flat_map(|split| split.paths.iter().map(|path| split.dir.join(path)))
+    }
+
+    /// How many images there are: not one listing is empty.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.splits().map(|split| split.paths.len()).sum()
     }
 
     /// Looks at every file and keeps those that can be read, as [`Files::open`] does.
@@ -63,7 +79,13 @@ impl Listing {
         self.into_splits(config, Files::lazy)
     }
 
-    fn splits(&self) -> impl Iterator<Item = &Below> {
+    /// The same with one more note.
+    pub fn noting(mut self, note: Option<String>) -> Self {
+        self.note = note.into_iter().chain(self.note).reduce(|all, note| format!("{all}; {note}"));
+        self
+    }
+
+    fn splits(&self) -> impl Iterator<Item = &Part> {
         std::iter::once(&self.train).chain(&self.test)
     }
 
@@ -74,86 +96,76 @@ impl Listing {
             unreadable.extend(left_out);
             source
         });
-        Ok(Splits { name: self.name, train, test, unreadable })
+        let notes = self.note.map(|note| format!("{}: {note}", self.name)).into_iter().collect();
+        Ok(Splits { name: self.name, train, test, unreadable, notes })
     }
 }
 
-/// Opens the folder that [`Listing`] describes.
-pub fn open(dir: &Path, config: &OpenConfig) -> Result<Splits> {
-    Listing::of(dir)?.open(config)
-}
-
-fn find_test(dir: &Path) -> Result<Option<Below>> {
-    let mut first = None;
-    for name in TEST_DIRS.iter().map(|name| dir.join(name)).filter(|path| path.is_dir()) {
-        let below = Below::of(&name)?;
-        if !below.classes().is_empty() {
-            return Ok(Some(below));
+/// The names of the classes of all parts, those of the first one first, and the parts with the places of their classes among them.
+///
+/// Classes are told apart by the bytes of their folders' names.
+fn named(parts: [Option<Part>; 2]) -> (Vec<String>, [Option<Part>; 2]) {
+    let (mut places, mut names) = (BTreeMap::<OsString, u32>::new(), vec![]);
+    for class in parts.iter().flatten().flat_map(|part| part.classes.iter().flatten().collect::<std::collections::BTreeSet<_>>()) {
+        if !places.contains_key(class) {
+            places.insert(class.clone(), names.len() as u32);
+            names.push(slashed(Path::new(class)));
         }
-        first = first.or(Some(below).filter(|below| !below.paths.is_empty()));
     }
-    Ok(first)
+    let labelled = |part: Part| {
+        let labels = part.classes.iter().map(|class| places.get(class.as_ref()?).copied()).collect();
+        Part { labels, ..part }
+    };
+    (names, parts.map(|part| part.map(labelled)))
 }
 
-/// The images below one folder.
-struct Below {
+/// The images of one split.
+#[derive(Default)]
+struct Part {
     dir: PathBuf,
+    /// The folder of the split below `dir`, where it has one of its own.
+    prefix: PathBuf,
     /// Relative to `dir`, sorted.
     paths: Vec<PathBuf>,
+    /// The class of each.
+    classes: Vec<Option<OsString>>,
+    labels: Vec<Option<u32>>,
     /// Folders that could not be listed, and pictures of formats that are not read.
     unreadable: Vec<Unreadable>,
 }
 
-impl Below {
-    fn of(dir: &Path) -> Result<Self> {
-        let mut below = Self { dir: dir.to_path_buf(), paths: vec![], unreadable: vec![] };
-        std::fs::read_dir(dir).map_err(Error::io(dir))?;
-        let mut seen = HashSet::from([dir.canonicalize().map_err(Error::io(dir))?]);
-        let mut waiting = vec![PathBuf::new()];
-        while let Some(folder) = waiting.pop() {
-            match below.add_folder(&folder, &mut seen) {
-                Ok(inside) => waiting.extend(inside),
-                Err(err) => below.unreadable.push(Unreadable { name: slashed(&folder), reason: err.to_string() }),
-            }
-        }
-        below.paths.sort();
-        below.unreadable.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(below)
+impl Part {
+    fn new(dir: &Path, walk: &Walk, places: &[Option<Place>], kind: Kind) -> Self {
+        let of_kind = |(path, place): (&PathBuf, &Option<Place>)| Some((path.clone(), place.as_ref().filter(|place| place.kind == kind)?.at));
+        let all: Vec<(PathBuf, Option<usize>)> = walk.files.iter().zip(places).filter_map(of_kind).collect();
+        let prefix = common_prefix(&all);
+        let name = |path: &Path| slashed(path.strip_prefix(&prefix).unwrap_or(path));
+        let (pictures, foreign): (Vec<_>, Vec<_>) = all.into_iter().partition(|(path, _)| has_image_extension(path));
+        let mut unreadable: Vec<Unreadable> = foreign
+            .iter()
+            .filter_map(|(path, _)| Some(Unreadable { name: name(path), reason: foreign_format(path)? }))
+            .chain(walk.unlisted.iter().filter(|_| kind == Kind::Train).map(|(path, error)| Unreadable {
+                name: name(path),
+                reason: error.to_string(),
+            }))
+            .collect();
+        unreadable.sort_by(|a, b| a.name.cmp(&b.name));
+        let classes = classes(&pictures);
+        let paths = pictures.into_iter().map(|(path, _)| path).collect();
+        Self { dir: dir.to_path_buf(), prefix, paths, classes, labels: vec![], unreadable }
     }
 
-    /// Adds the images right in `folder`; returns the folders in it that were not seen before, the last first.
-    fn add_folder(&mut self, folder: &Path, seen: &mut HashSet<PathBuf>) -> std::io::Result<Vec<PathBuf>> {
-        let mut entries: Vec<DirEntry> = std::fs::read_dir(self.dir.join(folder))?.collect::<std::io::Result<_>>()?;
-        // Real folders before links, so that what a link leads to has its own name.
-        entries.sort_by_key(|entry| (entry.file_type().is_ok_and(|kind| kind.is_symlink()), entry.file_name()));
-        let mut below = vec![];
-        for entry in entries {
-            let path = folder.join(entry.file_name());
-            if is_hidden(&path) {
-                continue;
-            }
-            if is_folder(&entry) {
-                match entry.path().canonicalize() {
-                    Ok(real) => below.extend(seen.insert(real).then_some(path)),
-                    Err(err) => self.unreadable.push(Unreadable { name: slashed(&path), reason: err.to_string() }),
-                }
-            } else if has_image_extension(&path) {
-                self.paths.push(path);
-            } else if let Some(reason) = foreign_format(&path) {
-                self.unreadable.push(Unreadable { name: slashed(&path), reason });
-            }
-        }
-        below.reverse();
-        Ok(below)
+    fn is_empty(&self) -> bool {
+        self.paths.is_empty() && self.unreadable.is_empty()
     }
 
-    /// Names of the folders right below that hold images, where there are at least two.
-    fn classes(&self) -> Vec<String> {
-        let names: BTreeSet<String> = self.paths.iter().filter_map(|path| class_of(path)).collect();
-        match names.len() {
-            0 | 1 => vec![],
-            _ => names.into_iter().collect(),
-        }
+    fn has_classes(&self) -> bool {
+        self.classes.iter().any(Option::is_some)
+    }
+
+    fn shown(&self) -> String {
+        let folder = if self.prefix.as_os_str().is_empty() { self.dir.clone() } else { self.dir.join(&self.prefix) };
+        folder.display().to_string()
     }
 
     fn check(&self) -> Result<()> {
@@ -164,7 +176,7 @@ impl Below {
             None => String::new(),
             Some(Unreadable { name, reason }) => format!(" but {} that cannot be read, such as {name}: {reason}", self.unreadable.len()),
         };
-        bail!("{}: expected images (JPEG, PNG, WebP, GIF, BMP or TIFF) in it or below, found none{others}", self.dir.display());
+        bail!("{}: expected images (JPEG, PNG, WebP, GIF, BMP or TIFF) in it or below, found none{others}", self.shown());
     }
 
     fn into_source(
@@ -173,40 +185,29 @@ impl Below {
         config: &OpenConfig,
         (limit, open): (Option<usize>, Open),
     ) -> Result<(Arc<dyn Source>, Vec<Unreadable>)> {
-        let index: BTreeMap<&str, u32> = class_names.iter().enumerate().map(|(i, name)| (name.as_str(), i as u32)).collect();
-        let item = |path: &PathBuf| Item {
-            name: slashed(path),
+        let item = |(path, label): (&PathBuf, &Option<u32>)| Item {
+            name: slashed(path.strip_prefix(&self.prefix).unwrap_or(path)),
             origin: Origin::File(self.dir.join(path)),
-            label: class_of(path).and_then(|name| index.get(name.as_str()).copied()),
+            label: *label,
         };
-        let items = self.paths.iter().map(item).collect();
+        let items = self.paths.iter().zip(&self.labels).map(item).collect();
         let opened = open(items, class_names.to_vec(), config, limit);
-        let (files, left_out) = opened.map_err(|err| Error::invalid(format!("{}: {err}", self.dir.display())))?;
+        let (files, left_out) = opened.map_err(|err| Error::invalid(format!("{}: {err}", self.shown())))?;
         Ok((Arc::new(files), self.unreadable.into_iter().chain(left_out).collect()))
     }
 }
 
-/// Whether the entry is a folder or a link to one.
-fn is_folder(entry: &DirEntry) -> bool {
-    match entry.file_type() {
-        Ok(kind) if kind.is_symlink() => entry.path().is_dir(),
-        Ok(kind) => kind.is_dir(),
-        Err(_) => false,
+/// The folder of the split that all of these lie in; empty where they lie in several or in none.
+fn common_prefix(pictures: &[(PathBuf, Option<usize>)]) -> PathBuf {
+    let prefix = |(path, at): &(PathBuf, Option<usize>)| Some(path.components().take(at.as_ref()? + 1).collect::<PathBuf>());
+    let first = pictures.first().and_then(prefix).unwrap_or_default();
+    match pictures.iter().all(|picture| prefix(picture).as_ref() == Some(&first)) {
+        true => first,
+        false => PathBuf::new(),
     }
 }
 
-fn is_hidden(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
-}
-
-/// The first folder of a relative path; none for a file that lies in no folder.
-fn class_of(path: &Path) -> Option<String> {
-    let mut parts = path.components();
-    let first = parts.next()?;
-    parts.next().map(|_| first.as_os_str().to_string_lossy().into_owned())
-}
-
-fn slashed(path: &Path) -> String {
-    let parts: Vec<String> = path.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
-    parts.join("/")
+/// Opens the folder that [`Listing`] describes.
+pub fn open(dir: &Path, config: &OpenConfig) -> Result<Splits> {
+    Listing::of(dir)?.open(config)
 }

@@ -2,15 +2,15 @@
 //!
 //! candle-datasets reads them too, but only unpacked and into `f32`, four times the memory.
 
+use super::files::read_regular;
+use super::split_names::{parse as parse_name, Kind};
 use crate::error::{bail, Error, Result};
 use la_core::data::{array::Array, Splits};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-const TRAIN: &str = "train-images-idx3-ubyte";
-const TEST: &str = "t10k-images-idx3-ubyte";
 
 /// Whether the file starts as an idx file of bytes, or is a gzipped file with `idx` in its name.
 pub fn is_idx(path: &Path) -> bool {
@@ -20,42 +20,95 @@ pub fn is_idx(path: &Path) -> bool {
     read.is_ok() && (gzipped || (magic[..3] == [0, 0, 8] && matches!(magic[3], 1 | 3 | 4)))
 }
 
-/// Whether the folder holds training images under the MNIST family's file name.
-pub fn is_idx_dir(dir: &Path) -> bool {
-    existing(&dir.join(TRAIN)).is_some()
+/// The files of images of one set of the MNIST family.
+pub struct Set {
+    train: PathBuf,
+    test: Option<PathBuf>,
 }
 
-/// The MNIST family's folder: `train-*` and, where present, `t10k-*`.
-pub fn open_dir(dir: &Path) -> Result<Splits> {
-    let (train, test) = read_dir(dir)?;
+/// The set of the MNIST family in a folder, or where torchvision puts it below (`MNIST/raw`); none where there is none.
+///
+/// Names are those of the first set, `train-images-idx3-ubyte`, with what others put before them, and dots for dashes. Fails where
+/// several sets are there.
+pub fn find(dir: &Path) -> Result<Option<Set>> {
+    let below = entries(dir).into_iter().filter(|path| path.is_dir()).map(|path| path.join("raw"));
+    for dir in [dir.to_path_buf(), dir.join("raw")].into_iter().chain(below) {
+        if let Some(set) = find_in(&dir)? {
+            return Ok(Some(set));
+        }
+    }
+    Ok(None)
+}
+
+fn find_in(dir: &Path) -> Result<Option<Set>> {
+    // By split and the rest of the name, the unpacked file before the gzipped one.
+    let mut sets = BTreeMap::<(Kind, String), PathBuf>::new();
+    for path in entries(dir) {
+        let Some(key) = set_of(&path.file_name().unwrap_or_default().to_string_lossy()) else { continue };
+        sets.entry(key).or_insert(path);
+    }
+    let mut train = sets.iter().filter(|((kind, _), _)| *kind == Kind::Train);
+    let Some(((_, rest), path)) = train.next() else { return Ok(None) };
+    if let Some((_, other)) = train.next() {
+        bail!("{}: holds several sets; name a file of one, such as {} or {}", dir.display(), path.display(), other.display());
+    }
+    let test = sets.get(&(Kind::Test, rest.clone())).cloned();
+    Ok(Some(Set { train: path.clone(), test }))
+}
+
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(dir).map(|entries| entries.flatten().map(|entry| entry.path()).collect()).unwrap_or_default();
+    entries.sort();
+    entries
+}
+
+/// The split and the rest of the name of a file of images.
+fn set_of(name: &str) -> Option<(Kind, String)> {
+    let name = name.to_lowercase().replace('.', "-");
+    let before = name.strip_suffix("-gz").unwrap_or(&name).strip_suffix("images-idx3-ubyte")?;
+    match before {
+        "t10k-" => Some((Kind::Test, String::new())),
+        _ => parse_name(before).map(|named| (named.kind, named.rest)),
+    }
+}
+
+impl Set {
+    /// The training images and, where present, the test images.
+    pub fn read(&self) -> Result<(Array, Option<Array>)> {
+        Ok((read(&self.train)?, self.test.as_deref().map(read).transpose()?))
+    }
+}
+
+/// The splits of a set that was found in the folder `dir`.
+pub fn open_set(dir: &Path, set: &Set) -> Result<Splits> {
+    let (train, test) = set.read()?;
     Ok(Splits {
         name: dir.display().to_string(),
         train: Arc::new(train),
         test: test.map(|test| Arc::new(test) as Arc<_>),
         unreadable: vec![],
+        notes: vec![],
     })
-}
-
-/// The training images of the MNIST family's folder and, where present, the test images.
-pub fn read_dir(dir: &Path) -> Result<(Array, Option<Array>)> {
-    let Some(train) = existing(&dir.join(TRAIN)) else { bail!("{}: expected {TRAIN}[.gz] in it, found none", dir.display()) };
-    let test = existing(&dir.join(TEST)).map(|path| read(&path)).transpose()?;
-    Ok((read(&train)?, test))
 }
 
 /// One idx file of images, its labels from the file beside it where there is one.
 pub fn open_file(path: &Path) -> Result<Splits> {
     let train = Arc::new(read(path)?);
-    Ok(Splits { name: path.display().to_string(), train, test: None, unreadable: vec![] })
+    Ok(Splits { name: path.display().to_string(), train, test: None, unreadable: vec![], notes: vec![] })
 }
 
 fn read(images: &Path) -> Result<Array> {
-    let beside = images.to_string_lossy().replace("images-idx3", "labels-idx1");
-    let beside = beside.strip_suffix(".gz").unwrap_or(&beside);
-    let labels = existing(Path::new(beside)).filter(|labels| labels != images);
-    let labels = labels.map(|path| Ok::<_, Error>((unpacked(&path)?, path))).transpose()?;
-    let labels = labels.as_ref().map(|(bytes, path)| parse_labels(bytes, &path.display().to_string())).transpose()?;
+    let labels = labels_beside(images).map(|path| parse_labels(&unpacked(&path)?, &path.display().to_string())).transpose()?;
     parse(&unpacked(images)?, labels.unwrap_or_default(), &images.display().to_string())
+}
+
+/// The file of labels that belongs to a file of images, gzipped or not.
+fn labels_beside(images: &Path) -> Option<PathBuf> {
+    let name = images.file_name()?.to_str()?;
+    let beside = name.replace("images-idx3", "labels-idx1").replace("images.idx3", "labels.idx1");
+    let unpacked = beside.strip_suffix(".gz").unwrap_or(&beside);
+    let names = [unpacked.to_string(), format!("{unpacked}.gz")].into_iter().filter(|_| beside != name);
+    names.map(|name| images.with_file_name(name)).find(|path| path.is_file())
 }
 
 /// Images out of an unpacked idx file, `labels` one each or empty; `name` stands in errors.
@@ -92,24 +145,31 @@ fn header<'a>(bytes: &'a [u8], name: &str) -> Result<(Vec<usize>, &'a [u8])> {
     Ok((shape, &bytes[end..]))
 }
 
-/// The file's bytes, unpacked where they are gzipped.
+/// The file's bytes, unpacked where they are gzipped: no more than its header speaks of, and one.
 fn unpacked(path: &Path) -> Result<Vec<u8>> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    gunzip(bytes).map_err(Error::io(path))
-}
-
-/// `bytes`, unpacked where they are gzipped.
-pub fn gunzip(bytes: Vec<u8>) -> std::io::Result<Vec<u8>> {
-    if !bytes.starts_with(&[0x1f, 0x8b]) {
-        return Ok(bytes);
+    let packed = read_regular(path).map_err(|error| Error::invalid(format!("{}: {error}", path.display())))?;
+    if !packed.starts_with(&[0x1f, 0x8b]) {
+        return Ok(packed);
     }
-    let mut out = Vec::new();
-    flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_end(&mut out)?;
-    Ok(out)
+    let (mut rest, mut bytes) = (&packed[..], vec![]);
+    // What stands behind the last member, gzip itself passes over too.
+    while rest.starts_with(&[0x1f, 0x8b]) {
+        let mut member = flate2::bufread::GzDecoder::new(rest);
+        for _ in ["the header", "what it speaks of"] {
+            let most = num_bytes(&bytes).map_or(LONGEST_HEADER, |expected| expected + 1);
+            member.by_ref().take(most.saturating_sub(bytes.len() as u64)).read_to_end(&mut bytes).map_err(Error::io(path))?;
+        }
+        rest = member.into_inner();
+    }
+    Ok(bytes)
 }
 
-/// `path` or `path.gz`, whichever is there.
-fn existing(path: &Path) -> Option<PathBuf> {
-    let gz = PathBuf::from(format!("{}.gz", path.display()));
-    [path.to_path_buf(), gz].into_iter().find(|path| path.is_file())
+/// Bytes of the header with four dimensions.
+const LONGEST_HEADER: u64 = 20;
+
+/// How many bytes an unpacked file has, as its header says.
+fn num_bytes(start: &[u8]) -> Option<u64> {
+    let num_dims = usize::from(*start.get(3)?);
+    let sizes = start.get(4..4 + 4 * num_dims)?.chunks_exact(4).map(|b| u64::from(u32::from_be_bytes([b[0], b[1], b[2], b[3]])));
+    sizes.fold(Some(1u64), |all, size| all?.checked_mul(size))?.checked_add(4 + 4 * num_dims as u64)
 }

@@ -5,17 +5,25 @@
 pub mod cifar;
 mod classes;
 pub mod decode;
+pub mod file_splits;
 pub mod files;
 pub mod folder;
+pub mod folder_splits;
 pub mod hub;
 pub mod idx;
 mod named;
 pub mod parquet;
 pub mod probe;
+pub mod split_names;
+mod tags;
+pub mod walk;
 
-use crate::error::{bail, Result};
+use crate::error::{bail, Error, Result};
+use crate::output::counted;
+use file_splits::Wanted;
+use folder::Listing;
 use la_core::data::{sample, Splits};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How a source is opened.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +56,7 @@ impl OpenConfig {
     }
 }
 
-/// Opens `sample`, `fashion-mnist`, `cifar10`, `cifar100`, `hf:owner/name[:split]` or a path.
+/// Opens `sample`, `fashion-mnist`, `cifar10`, `cifar100`, `hf:owner/name[/config][:split]` or a path.
 ///
 /// A path is a folder of images, of idx, CIFAR or Parquet files, or one such file. Fails, with a way out, where the
 /// source does not exist, holds no image, or holds none that can be read.
@@ -68,46 +76,91 @@ pub fn open(src: &str, config: &OpenConfig) -> Result<Splits> {
 }
 
 /// The images of `src` by their names, without a look at any, where `src` is a folder of pictures; none for every other source.
-pub fn list(src: &str, config: &OpenConfig) -> Result<Option<folder::Listing>> {
+pub fn list(src: &str, config: &OpenConfig) -> Result<Option<Listing>> {
     let dir = Path::new(src);
     let is_named = matches!(src, "sample" | "fashion-mnist" | "cifar10" | "cifar100") || src.starts_with("hf:");
-    if is_named || !dir.is_dir() || idx::is_idx_dir(dir) || cifar::find_dir(dir).is_some() || parquet::holds_parquet(dir) {
+    if is_named || !dir.is_dir() {
         return Ok(None);
     }
     config.check()?;
-    folder::Listing::of(dir).map(Some)
+    match Folder::look(dir)? {
+        Folder::Pictures(listing) => Ok(Some(listing)),
+        _ => Ok(None),
+    }
 }
 
 fn open_path(path: &Path, config: &OpenConfig) -> Result<Splits> {
+    let shown = path.display();
     let meta = match std::fs::metadata(path) {
         Ok(meta) => meta,
-        Err(err) => bail!(
-            "{}: {err}; expected sample, fashion-mnist, cifar10, cifar100, hf:owner/name, or the path of a folder or file that exists",
-            path.display()
-        ),
+        Err(err) => {
+            bail!("{shown}: {err}; expected sample, fashion-mnist, cifar10, cifar100, hf:owner/name, or the path of a folder or file that exists")
+        }
     };
-    if meta.is_dir() {
-        return open_dir(path, config);
-    }
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     match () {
-        _ if name.ends_with(".parquet") => parquet::open(path, None, config),
+        _ if meta.is_dir() => open_dir(path, Wanted::default(), config),
+        _ if !meta.is_file() => bail!("{shown}: expected a folder or a file, got a pipe, a socket or a device"),
+        _ if name.ends_with(".parquet") => parquet::open_files(&shown.to_string(), &[path.to_path_buf()], &[], config),
         _ if name.ends_with(".bin") => cifar::open_file(path),
         _ if idx::is_idx(path) => idx::open_file(path),
-        _ if files::has_image_extension(path) => bail!("{}: is one image, expected a folder of images", path.display()),
-        _ => bail!("{}: expected a folder, or an idx, CIFAR .bin or .parquet file, got something else", path.display()),
+        _ if files::has_image_extension(path) => bail!("{shown}: is one image, expected a folder of images"),
+        _ => bail!("{shown}: expected a folder, or an idx, CIFAR .bin or .parquet file, got something else"),
     }
 }
 
-fn open_dir(path: &Path, config: &OpenConfig) -> Result<Splits> {
-    if idx::is_idx_dir(path) {
-        return idx::open_dir(path);
+fn open_dir(dir: &Path, wanted: Wanted, config: &OpenConfig) -> Result<Splits> {
+    match Folder::look(dir)? {
+        Folder::Idx(set) => idx::open_set(dir, &set),
+        Folder::Cifar(dir) => cifar::open_dir(&dir),
+        Folder::Parquet(paths, note) => {
+            let mut splits = parquet::open(&dir.display().to_string(), (dir, &paths), wanted, config)?;
+            splits.notes.extend(note);
+            Ok(splits)
+        }
+        Folder::Pictures(listing) => listing.open(config),
     }
-    if let Some(dir) = cifar::find_dir(path) {
-        return cifar::open_dir(&dir);
+}
+
+/// What a folder is read as.
+enum Folder {
+    Idx(idx::Set),
+    Cifar(PathBuf),
+    /// Files of many images by their paths below the folder, with a note.
+    Parquet(Vec<PathBuf>, Option<String>),
+    Pictures(Listing),
+}
+
+impl Folder {
+    /// Files of many images decide only where they are that; otherwise the pictures of the folder are taken, with a note.
+    fn look(dir: &Path) -> Result<Self> {
+        if let Some(set) = idx::find(dir)? {
+            return Ok(Self::Idx(set));
+        }
+        let cifar = cifar::find_dir(dir).map(|dir| cifar::check(&dir).map(|()| dir));
+        if let Some(Ok(dir)) = cifar {
+            return Ok(Self::Cifar(dir));
+        }
+        let walk = walk::Walk::of(dir).map_err(Error::io(dir))?;
+        let tables: Vec<PathBuf> = walk.files.iter().filter(|path| parquet::is_parquet(path)).cloned().collect();
+        let no_images = parquet::lack_of_images(dir, &tables);
+        if !tables.is_empty() && no_images.is_none() {
+            let num_pictures = walk.files.iter().filter(|path| files::has_image_extension(path)).count();
+            let note = || format!("{}: the images are those in Parquet files; {num_pictures} files of pictures are left aside", dir.display());
+            return Ok(Self::Parquet(tables, (num_pictures > 0).then(note)));
+        }
+        let stray = cifar.and_then(Result::err).or(no_images);
+        match (Listing::of_walk(dir, walk), stray) {
+            (Ok(listing), stray) => {
+                let note = stray.map(|stray| format!("its {} are taken, as this is no set of images: {stray}", counted(listing.len(), "picture")));
+                Ok(Self::Pictures(listing.noting(note)))
+            }
+            (Err(_), Some(stray)) => Err(stray),
+            (Err(_), None) if cifar::is_python(dir) => bail!(
+                "{}: holds CIFAR's Python version; expected the binary version, of which cifar-10-binary.tar.gz has the files",
+                dir.display()
+            ),
+            (Err(error), None) => Err(error),
+        }
     }
-    if parquet::holds_parquet(path) {
-        return parquet::open(path, None, config);
-    }
-    folder::open(path, config)
 }

@@ -1,6 +1,6 @@
 //! Sources known by name: Fashion-MNIST, CIFAR.
 
-use super::{hub, idx, open_dir, OpenConfig};
+use super::{file_splits::Wanted, hub, idx, open_dir, OpenConfig};
 use crate::error::{bail, Result};
 use la_core::data::{array::Array, garments, Splits};
 use std::path::PathBuf;
@@ -12,12 +12,12 @@ const DEBIAN_DIR: &str = "/usr/share/datasets/fashion-mnist";
 /// Fashion-MNIST from Debian's package, `$LA_DATA/fashion-mnist`, or the Hub.
 pub fn fashion_mnist() -> Result<Splits> {
     let dirs: Vec<PathBuf> = [Some(PathBuf::from(DEBIAN_DIR)), data_dir("fashion-mnist")].into_iter().flatten().collect();
-    let (train, test) = match dirs.iter().find(|dir| idx::is_idx_dir(dir)) {
-        Some(dir) => idx::read_dir(dir)?,
+    let (train, test) = match dirs.iter().find_map(|dir| idx::find(dir).transpose()) {
+        Some(set) => set?.read()?,
         None => downloaded_fashion_mnist(&dirs)?,
     };
     let named = |array: Array| Arc::new(Array { class_names: garments(), ..array });
-    Ok(Splits { name: "fashion-mnist".into(), train: named(train), test: test.map(|test| named(test) as Arc<_>), unreadable: vec![] })
+    Ok(Splits { name: "fashion-mnist".into(), train: named(train), test: test.map(|test| named(test) as Arc<_>), unreadable: vec![], notes: vec![] })
 }
 
 fn downloaded_fashion_mnist(dirs: &[PathBuf]) -> Result<(Array, Option<Array>)> {
@@ -40,7 +40,7 @@ fn from_tensors(images: &candle_core::Tensor, labels: &candle_core::Tensor) -> R
 pub fn cifar(name: &str, config: &OpenConfig) -> Result<Splits> {
     let dir = data_dir(name);
     let splits = match dir.as_ref().filter(|dir| dir.is_dir()) {
-        Some(dir) => open_dir(dir, config)?,
+        Some(dir) => open_dir(dir, Wanted::default(), config)?,
         None => match hub::open(&format!("uoft-cs/{name}"), config) {
             Ok(splits) => splits,
             Err(err) => bail!(

@@ -1,8 +1,10 @@
 //! A look at a file's header and end, without decoding it.
 
+use super::decode::said;
 use crate::error::{bail, Error, Result};
 use image::ImageReader;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::ops::Range;
 
 /// Images of more pixels are refused by their header, before any memory is taken for them.
 pub const MAX_PIXELS: usize = 64 << 20;
@@ -54,7 +56,7 @@ fn other_size<R: BufRead + Seek>(reader: &mut R) -> Result<(usize, usize)> {
     if reader.format().is_none() {
         bail!("not an image of a known format");
     }
-    let (width, height) = reader.into_dimensions().map_err(|err| Error::invalid(format!("damaged header: {err}")))?;
+    let (width, height) = reader.into_dimensions().map_err(|err| said("damaged header", &err))?;
     Ok((width as usize, height as usize))
 }
 
@@ -74,7 +76,7 @@ fn ends_well<R: Read + Seek>(magic: &[u8; 12], reader: &mut R) -> std::io::Resul
 }
 
 /// What stands before a JPEG's first scan.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub struct JpegHead {
     /// Pixels a row.
     pub width: usize,
@@ -82,6 +84,40 @@ pub struct JpegHead {
     pub height: usize,
     /// Where the first scan starts.
     pub scan_start: usize,
+    /// Identifier of each component, with its samples across and down.
+    components: Vec<(u8, u8, u8)>,
+    is_jfif: bool,
+    /// The transform of Adobe's segment.
+    adobe: Option<u8>,
+    is_sequential: bool,
+    components_of_scan: usize,
+    /// Where the first EXIF data are.
+    pub exif: Option<Range<usize>>,
+}
+
+impl JpegHead {
+    /// Whether three components are red, green and blue, as libjpeg decides: by JFIF's segment, by Adobe's, then by their names.
+    pub fn is_rgb(&self) -> bool {
+        let ids: Vec<u8> = self.components.iter().map(|component| component.0).collect();
+        ids.len() == 3 && !self.is_jfif && self.adobe.map_or(ids == *b"RGB", |transform| transform == 0)
+    }
+
+    /// Whether a decoder that looks at Adobe's segment alone takes three components for what they are.
+    pub fn agrees_with_adobe(&self) -> bool {
+        self.components.len() != 3 || self.is_rgb() == (self.adobe == Some(0))
+    }
+
+    /// Whether brightness and colours, each in a whole scan of its own, follow one after the other.
+    pub fn has_scans_of_components(&self) -> bool {
+        self.is_sequential && self.components_of_scan < self.components.len()
+    }
+
+    /// Why this kind is not decoded.
+    pub fn refusal(&self) -> Option<&'static str> {
+        let (_, across, down) = *self.components.first()?;
+        let is_finer = self.components.iter().any(|component| component.1 > across || component.2 > down);
+        is_finer.then_some("not supported: a JPEG with more samples of colour than of brightness; save it again")
+    }
 }
 
 /// Walks the markers of a JPEG from its first byte to the first scan (ITU-T T.81, annex B).
@@ -93,7 +129,7 @@ pub fn jpeg_head<R: Read + Seek>(reader: &mut R) -> Result<JpegHead> {
 }
 
 fn walk_markers<R: Read + Seek>(reader: &mut R) -> std::io::Result<JpegHead> {
-    let mut head = JpegHead { width: 0, height: 0, scan_start: 0 };
+    let mut head = JpegHead::default();
     reader.seek(SeekFrom::Start(2))?;
     loop {
         let marker = next_marker(reader)?;
@@ -101,22 +137,45 @@ fn walk_markers<R: Read + Seek>(reader: &mut R) -> std::io::Result<JpegHead> {
             continue; // these stand alone
         }
         let len = i64::from(read_u16(reader)?).max(2) - 2;
-        let next = reader.stream_position()? as i64 + len;
+        let start = reader.stream_position()?;
         match marker {
-            0xc0..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => {
-                let _precision = read_u8(reader)?;
-                head.height = usize::from(read_u16(reader)?);
-                head.width = usize::from(read_u16(reader)?);
-            }
+            0xc0..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => read_frame(reader, marker, &mut head)?,
             0xda => {
-                head.scan_start = reader.stream_position()? as usize;
+                head.components_of_scan = usize::from(read_u8(reader)?);
+                head.scan_start = start as usize;
                 return Ok(head);
             }
             0xd9 => return Err(std::io::Error::other("damaged: it ends before any pixels")),
+            0xe0 | 0xe1 | 0xee if len >= 6 => {
+                let mut name = [0; 6];
+                reader.read_exact(&mut name)?;
+                match (marker, &name) {
+                    (0xe0, b"JFIF\0\x01" | b"JFIF\0\x02") => head.is_jfif = true,
+                    (0xe1, b"Exif\0\0") if head.exif.is_none() => head.exif = Some(start as usize..start as usize + len as usize),
+                    (0xee, [b'A', b'd', b'o', b'b', b'e', _]) if len >= 12 => {
+                        reader.seek(SeekFrom::Current(5))?;
+                        head.adobe = Some(read_u8(reader)?);
+                    }
+                    _ => (),
+                }
+            }
             _ => (),
         }
-        reader.seek(SeekFrom::Start(next as u64))?;
+        reader.seek(SeekFrom::Start(start + len as u64))?;
     }
+}
+
+fn read_frame<R: Read>(reader: &mut R, marker: u8, head: &mut JpegHead) -> std::io::Result<()> {
+    let _precision = read_u8(reader)?;
+    head.height = usize::from(read_u16(reader)?);
+    head.width = usize::from(read_u16(reader)?);
+    head.is_sequential = matches!(marker, 0xc0 | 0xc1);
+    head.components.clear();
+    for _ in 0..read_u8(reader)? {
+        let (id, samples, _table) = (read_u8(reader)?, read_u8(reader)?, read_u8(reader)?);
+        head.components.push((id, samples >> 4, samples & 15));
+    }
+    Ok(())
 }
 
 /// The byte after the next run of 0xff; whatever stands before is skipped, as decoders do.

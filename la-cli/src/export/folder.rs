@@ -2,7 +2,9 @@
 
 use super::{bundle, page, projector};
 use anyhow::{bail, Context};
+use la_core::files::{create_temporary, remove_abandoned, temporary_path};
 use std::fs::{self, DirEntry, File};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// What an export of any kind holds, by which `--force` knows that it may be replaced.
@@ -61,21 +63,27 @@ fn is_ours(name: &str) -> bool {
     page::writes(name) || name.strip_prefix("bundle/").is_some_and(bundle::writes) || projector::writes(name)
 }
 
-/// A folder under a temporary name beside the wanted one.
+/// A folder under a temporary name beside the wanted one, which no other process has.
 pub struct NewFolder {
     out: PathBuf,
+    force: bool,
     temporary: PathBuf,
+    /// Held as long as it is written to.
+    _lock: File,
 }
 
 impl NewFolder {
     /// Begins a folder that [`NewFolder::finish`] puts at `out`.
     pub fn create(out: &Path, force: bool) -> anyhow::Result<Self> {
         check(out, force)?;
-        let this = Self { out: out.to_path_buf(), temporary: beside(out, "tmp") };
-        // What an interrupted export has left.
-        let _ = fs::remove_dir_all(&this.temporary);
-        fs::create_dir_all(&this.temporary).with_context(|| format!("--out {}", out.display()))?;
-        Ok(this)
+        // What an interrupted export has left, and nothing else.
+        remove_abandoned(out, &|left| match foreign(left, "") {
+            Ok(None) => fs::remove_dir_all(left),
+            _ => Ok(()),
+        });
+        let make = |path: &Path| fs::create_dir(path).and_then(|()| open_folder(path));
+        let (temporary, lock) = create_temporary(out, &make).with_context(|| format!("--out {}", out.display()))?;
+        Ok(Self { out: out.to_path_buf(), force, temporary, _lock: lock })
     }
 
     /// Where to write.
@@ -83,39 +91,76 @@ impl NewFolder {
         &self.temporary
     }
 
-    /// Syncs everything and renames.
+    /// Syncs everything, then puts the folder in its place in one step.
     pub fn finish(self) -> anyhow::Result<()> {
         sync(&self.temporary)?;
-        let old = beside(&self.out, "old");
-        let has_old = self.out.exists();
-        if has_old {
-            refuse_foreign(&self.out)?;
-            let _ = fs::remove_dir_all(&old);
-            fs::rename(&self.out, &old).with_context(|| self.out.display().to_string())?;
-        }
-        if let Err(error) = fs::rename(&self.temporary, &self.out) {
-            if has_old {
-                fs::rename(&old, &self.out).with_context(|| format!("{error}; what was there is now in {}", old.display()))?;
+        self.put().with_context(|| self.out.display().to_string())?;
+        sync_entries(self.out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+    }
+
+    /// Others may put theirs in the same place meanwhile: the last one stays, and each is whole.
+    fn put(&self) -> anyhow::Result<()> {
+        loop {
+            check(&self.out, self.force)?;
+            let is_new = fs::read_dir(&self.out).map_or(true, |mut entries| entries.next().is_none());
+            let put = if is_new { fs::rename(&self.temporary, &self.out) } else { exchange(&self.temporary, &self.out) };
+            match put.map_err(|error| (error.kind(), error)) {
+                Ok(()) if is_new => return Ok(()),
+                Ok(()) => return self.remove_former(),
+                // Something came or went since it was looked at.
+                Err((ErrorKind::NotFound, _)) if !is_new && !self.out.exists() => (),
+                Err((ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists, _)) if is_new => (),
+                Err((_, error)) => return Err(error.into()),
             }
-            return Err(error).with_context(|| self.out.display().to_string());
         }
-        sync_entries(self.out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
-        if has_old {
-            fs::remove_dir_all(&old).with_context(|| old.display().to_string())?;
+    }
+
+    /// What was in the place lies under the temporary name now. It goes, unless something else came into it meanwhile.
+    fn remove_former(&self) -> anyhow::Result<()> {
+        match foreign(&self.temporary, "")? {
+            None => fs::remove_dir_all(&self.temporary).with_context(|| self.temporary.display().to_string()),
+            Some(name) => {
+                exchange(&self.temporary, &self.out)?;
+                bail!("{name} was put there meanwhile, which no export has written; move it away, or name another folder")
+            }
         }
-        Ok(())
     }
 }
 
 impl Drop for NewFolder {
     fn drop(&mut self) {
-        // Gone already where the folder was finished.
-        let _ = fs::remove_dir_all(&self.temporary);
+        // Gone already where the folder was finished; what it was exchanged for is removed there, after a look.
+        if foreign(&self.temporary, "").is_ok_and(|found| found.is_none()) {
+            let _ = fs::remove_dir_all(&self.temporary);
+        }
     }
 }
 
-fn beside(out: &Path, ending: &str) -> PathBuf {
-    out.with_file_name(format!(".{}.{ending}", out.file_name().unwrap_or_default().to_string_lossy()))
+/// Gives two folders each other's name in one step, or in three where the system has no such step.
+fn exchange(a: &Path, b: &Path) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+    {
+        use rustix::fs::{renameat_with, RenameFlags, CWD};
+        match renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE) {
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => (),
+            outcome => return outcome.map_err(Into::into),
+        }
+    }
+    let aside = temporary_path(b);
+    fs::rename(b, &aside)?;
+    if let Err(error) = fs::rename(a, b) {
+        fs::rename(&aside, b)?;
+        return Err(error);
+    }
+    fs::rename(&aside, a)
+}
+
+/// Only Unix opens folders; where there are no locks, nobody removes what is left.
+fn open_folder(path: &Path) -> io::Result<File> {
+    if cfg!(unix) {
+        return File::open(path);
+    }
+    tempfile::tempfile()
 }
 
 fn sync(path: &Path) -> anyhow::Result<()> {

@@ -1,6 +1,6 @@
 //! The page that `la-cli serve` makes of weights and images, and makes again when either has changed.
 
-use super::folder;
+use super::folder::{self, NewFolder};
 use super::rows::Rows;
 use super::site::{page_precision, write_site, PRECISION};
 use crate::digests::sha256;
@@ -17,6 +17,9 @@ use la_core::search::{FileEntry, Manifest};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+
+/// Where a page has the list of its files.
+const MANIFEST: &str = "bundle/manifest.json";
 
 /// What a page was made of: `site.json` next to its folder, so that publishing the page does not publish this.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -156,7 +159,7 @@ impl Place {
     }
 
     fn manifest(&self) -> PathBuf {
-        self.site.join("bundle/manifest.json")
+        self.site.join(MANIFEST)
     }
 
     /// What the page here was made of; nothing where there is none, or another than the note is of.
@@ -165,15 +168,21 @@ impl Place {
         (sha256(&self.manifest()).ok()? == note.manifest).then_some(note.origin)
     }
 
+    /// The note is there before the page: a page without one would never be made again.
     fn make(&self, rows: &Rows, origin: Origin) -> anyhow::Result<()> {
-        let sizes = write_site(rows, (page_precision(rows), PRECISION), &self.site, true).with_context(|| {
-            let export = output::command(&["export", &rows.encoder.name, "--data", &origin.data, "--out", "FOLDER"]);
+        let data = origin.data.clone();
+        let note = |page: &Path| {
+            let note = serde_json::to_vec_pretty(&Note { origin, manifest: sha256(&page.join(MANIFEST))? })?;
+            Ok(write_atomically(&self.note, |file| file.write_all(&note))?)
+        };
+        let write = NewFolder::create(&self.site, true).and_then(|folder| write_site(rows, (page_precision(rows), PRECISION), folder, note));
+        let sizes = write.with_context(|| {
+            let export = output::command(&["export", &rows.encoder.name, "--data", &data, "--out", "FOLDER"]);
             format!("{}: the page is not written; `{export}` writes one elsewhere", self.site.display())
         })?;
         let bytes: usize = sizes.iter().map(|(_, bytes)| bytes).sum();
         remark!("page of {}: {}, {:.1} MB", images(rows.len(), ""), self.site.display(), bytes as f64 / 1e6);
-        let note = serde_json::to_vec_pretty(&Note { origin, manifest: sha256(&self.manifest())? })?;
-        Ok(write_atomically(&self.note, |file| file.write_all(&note))?)
+        Ok(())
     }
 }
 

@@ -97,7 +97,8 @@ pub fn run(args: &ExportArgs, device: &Device) -> anyhow::Result<()> {
     match args.format {
         Format::Site => {
             let weights = args.weights_precision.unwrap_or_else(|| page_precision(&rows));
-            sizes = write_site(&rows, (weights, args.bank_precision.unwrap_or(PRECISION)), &args.out, args.force)?;
+            let folder = NewFolder::create(&args.out, args.force)?;
+            sizes = write_site(&rows, (weights, args.bank_precision.unwrap_or(PRECISION)), folder, |_| Ok(()))?;
         }
         Format::Projector => {
             let folder = NewFolder::create(&args.out, args.force)?;

@@ -1,7 +1,8 @@
 //! The files of TensorFlow's Embedding Projector: tab-separated vectors and metadata, and one sprite of all thumbnails.
 
-use super::rows::{one_line, Rows};
+use super::rows::Rows;
 use super::thumbnails::sheets;
+use crate::output::tsv_field;
 use anyhow::{bail, Context};
 use std::fmt::Write;
 use std::fs;
@@ -56,10 +57,10 @@ fn tensors(rows: &Rows) -> String {
 
 /// One column has no header, several have one: the projector's own rule.
 fn metadata(rows: &Rows) -> String {
-    let names = rows.names();
+    let names: Vec<String> = rows.names().iter().map(|name| tsv_field(name)).collect();
     let Some(labels) = rows.labels() else { return names.join("\n") + "\n" };
     let class = |label: Option<u32>| {
-        label.and_then(|label| rows.images.class_names().get(label as usize)).map_or(String::new(), |name| one_line(name))
+        label.and_then(|label| rows.images.class_names().get(label as usize)).map_or(String::new(), |name| tsv_field(name))
     };
     let lines = names.iter().zip(labels).map(|(name, label)| format!("{name}\t{}\n", class(label)));
     "name\tlabel\n".to_string() + &lines.collect::<String>()

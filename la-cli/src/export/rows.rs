@@ -82,6 +82,6 @@ fn title(name: &str) -> String {
 }
 
 /// The name without what begins a line or a column.
-pub fn one_line(name: &str) -> String {
+fn one_line(name: &str) -> String {
     name.replace(char::is_control, " ")
 }

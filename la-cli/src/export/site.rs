@@ -21,11 +21,17 @@ pub fn page_precision(rows: &Rows) -> Precision {
     }
 }
 
-/// Writes page and bundle into the folder `out`; gives the size of each part.
-pub fn write_site(rows: &Rows, (weights, bank): (Precision, Precision), out: &Path, force: bool) -> anyhow::Result<Vec<Size>> {
-    let folder = NewFolder::create(out, force)?;
+/// Writes page and bundle into `folder`; gives the size of each part. `before` is told where all of it lies before it is seen
+/// there.
+pub fn write_site(
+    rows: &Rows,
+    (weights, bank): (Precision, Precision),
+    folder: NewFolder,
+    before: impl FnOnce(&Path) -> anyhow::Result<()>,
+) -> anyhow::Result<Vec<Size>> {
     page::write(folder.path())?;
     let sizes = bundle::write(rows, (weights, bank), &folder.path().join("bundle")).context("the export is not written")?;
+    before(folder.path())?;
     folder.finish()?;
     Ok([("page", page::num_bytes())].into_iter().chain(sizes).collect())
 }

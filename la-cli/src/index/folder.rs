@@ -5,12 +5,13 @@ use super::kept::{Entry, IndexFile, Known};
 use super::stamp::Stamp;
 use crate::data::files;
 use crate::data::folder::Listing;
+use crate::data::walk::slashed;
 use crate::digests::sha256;
 use crate::interrupt;
 use crate::output::{counted, remark, thousands, warning};
 use crate::progress::Progress;
 use crate::source::{images, Embedded};
-use crate::weights::Encoder;
+use crate::weights::{finite, Encoder};
 use anyhow::Context;
 use candle_core::{Device, Tensor};
 use la_core::data::{none_readable, Picture, Source, Unreadable};
@@ -71,7 +72,7 @@ impl FolderIndex {
         }
         let (features, unreadable) = self.features(encoder, source)?;
         let Some(readout) = encoder.fit(&features.rows)? else { return Ok((features, unreadable)) };
-        let rows = readout.apply(&features.rows)?;
+        let rows = finite(readout.apply(&features.rows)?, &encoder.name)?;
         if let Some(file) = &self.file {
             fitted::write(file, self.made_of(encoder, &self.names_of(source.as_ref())), (&readout, &rows));
         }
@@ -293,9 +294,7 @@ impl Source for NewPictures {
 
 /// The path below the folder, with slashes.
 fn name_below(folder: &Path, path: &Path) -> String {
-    let below = path.strip_prefix(folder).unwrap_or(path);
-    let parts: Vec<_> = below.components().map(|part| part.as_os_str().to_string_lossy()).collect();
-    parts.join("/")
+    slashed(path.strip_prefix(folder).unwrap_or(path))
 }
 
 fn pictures(count: usize) -> String {

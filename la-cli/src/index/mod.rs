@@ -137,8 +137,9 @@ impl Data {
             Split::All => (),
         }
         source::warn_unreadable(&self.splits);
-        // Each is listed once, whatever is embedded after this.
+        // Each is told once, whatever is embedded after this.
         self.splits.unreadable.clear();
+        self.splits.notes.clear();
         Ok(Indexed { name: self.splits.name.clone(), images, rows })
     }
 }

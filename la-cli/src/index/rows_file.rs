@@ -79,7 +79,7 @@ pub fn open(path: &Path, encoder: &Encoder, config: &OpenConfig) -> anyhow::Resu
     let labels = labels.unwrap_or_default().into_iter().map(is_known).collect();
     let images: Arc<dyn Source> = Arc::new(Names { file: shown.to_string(), names: header.names, labels, class_names });
     let (images, rows) = limited(images, rows, config)?;
-    Ok((Splits { name: shown.to_string(), train: images, test: None, unreadable: vec![] }, rows))
+    Ok((Splits { name: shown.to_string(), train: images, test: None, unreadable: vec![], notes: vec![] }, rows))
 }
 
 fn header(metadata: &HashMap<String, String>) -> Option<Header> {

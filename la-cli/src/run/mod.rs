@@ -7,12 +7,13 @@ pub use keeper::{train, Progress};
 
 use crate::digests::{check_beside, SUMS};
 use crate::error::{bail, Error, Result};
+use crate::output::tsv_field;
 use candle_core::{DType, Tensor};
 use la_core::{
     checkpoint::TrainState,
     config::TrainConfig,
     data::Unreadable,
-    files::{write_atomically, write_tensors},
+    files::{is_temporary, write_atomically, write_tensors},
     train::{unix_time, Baseline, EpochMetrics},
 };
 use serde::{Deserialize, Serialize};
@@ -73,6 +74,9 @@ pub struct RunConfig {
     /// Side of the images that the network is used with, where that is not the side of training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<usize>,
+    /// The vector instructions that computed: the last bits of results depend on them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub simd: Option<String>,
 }
 
 impl RunConfig {
@@ -186,7 +190,7 @@ impl RunFolder {
 
     /// Writes `unreadable.tsv`: a name and a reason a line, under a heading.
     pub fn write_unreadable(&self, unreadable: &[Unreadable]) -> Result<()> {
-        let rows = unreadable.iter().map(|file| format!("{}\t{}\n", one_field(&file.name), one_field(&file.reason)));
+        let rows = unreadable.iter().map(|file| format!("{}\t{}\n", tsv_field(&file.name), tsv_field(&file.reason)));
         let text: String = std::iter::once("name\treason\n".to_string()).chain(rows).collect();
         write_atomically(&self.file("unreadable.tsv"), |file| file.write_all(text.as_bytes()))
     }
@@ -195,7 +199,7 @@ impl RunFolder {
     pub fn unreadable_beside(&self, known: &[Unreadable]) -> Vec<Unreadable> {
         let text = fs::read_to_string(self.file("unreadable.tsv")).unwrap_or_default();
         let listed = text.lines().skip(1).filter_map(|line| line.split_once('\t'));
-        let others = listed.filter(|(name, _)| !known.iter().any(|file| one_field(&file.name) == *name));
+        let others = listed.filter(|(name, _)| !known.iter().any(|file| tsv_field(&file.name) == *name));
         others.map(|(name, reason)| Unreadable { name: name.into(), reason: reason.into() }).collect()
     }
 
@@ -303,15 +307,11 @@ fn is_empty_folder(path: &Path) -> bool {
     let holds_only = |path: &Path, is_remnant: &dyn Fn(&fs::DirEntry) -> bool| {
         fs::read_dir(path).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| is_remnant(&entry))))
     };
-    let of_checkpoint = ["latest.safetensors", ".latest.safetensors.tmp"];
-    holds_only(path, &|entry| match entry.file_name().to_str() {
-        Some("checkpoint") => holds_only(&entry.path(), &|file| of_checkpoint.iter().any(|name| file.file_name() == *name)),
-        name => name == Some(".config.json.tmp"),
+    let is_file = |entry: &fs::DirEntry, name: &str| entry.file_name() == *name || is_temporary(&entry.file_name(), Path::new(name));
+    holds_only(path, &|entry| match entry.file_name() == *"checkpoint" {
+        true => holds_only(&entry.path(), &|file| is_file(file, "latest.safetensors")),
+        false => is_temporary(&entry.file_name(), Path::new("config.json")),
     })
-}
-
-fn one_field(text: &str) -> String {
-    text.replace(['\t', '\n', '\r'], " ")
 }
 
 fn event(epoch: &EpochMetrics) -> Vec<u8> {

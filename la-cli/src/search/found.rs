@@ -1,6 +1,6 @@
 //! What a search has found, and how it is printed and drawn.
 
-use crate::output::{self, say};
+use crate::output::{self, one_line, say};
 use crate::query::Queries;
 use crate::report::{draw_neighbors, neighbor_panel, NeighborPanel, PanelConfig};
 use crate::source;
@@ -47,11 +47,11 @@ impl Found {
     /// Prints each query with its neighbours, a line each.
     pub fn print(&self) -> anyhow::Result<()> {
         for (i, of_query) in self.of_queries.iter().enumerate() {
-            say!("{}{}", self.queries.name(i), self.vote_in_words(of_query).map_or(String::new(), |vote| format!("   {vote}")))?;
+            say!("{}{}", one_line(&self.queries.name(i)), self.vote_in_words(of_query).map_or(String::new(), |vote| format!("   {vote}")))?;
             for (place, (index, score)) in of_query.neighbors().enumerate() {
                 let class = source::class_name(self.bank.as_ref(), index).map_or(String::new(), |class| format!("   {class}"));
                 let shown = self.bank.path(index).map_or_else(|| self.bank.name(index), |path| path.display().to_string());
-                say!("{:>5}  {score:.4}  {shown}{class}", place + 1)?;
+                say!("{:>5}  {score:.4}  {}", place + 1, one_line(&(shown + &class)))?;
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 use super::readout;
 use crate::run::weights_path;
 use anyhow::{bail, Context};
+use la_core::files::read_bytes;
 use la_core::search::Precision;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -34,10 +35,7 @@ impl WeightFiles {
             return Ok(Self { shown: name.into(), model: Cow::Borrowed(PHOTOS_MODEL), config: Some(config), readout_path: None });
         }
         let path = weights_path(&local_path(name)?)?;
-        if path.is_dir() {
-            bail!("{}: expected a safetensors file, got a folder", path.display());
-        }
-        let model = std::fs::read(&path).with_context(|| path.display().to_string())?;
+        let model = read_bytes(&path)?;
         let config = read_config(&path.with_file_name("config.json"))?;
         let readout_path = Some(path.with_file_name(readout::FILE));
         Ok(Self { shown: path.display().to_string(), model: Cow::Owned(model), config, readout_path })

@@ -21,6 +21,8 @@ pub struct Splits {
     pub test: Option<Arc<dyn Source>>,
     /// Files that were left out, training ones first.
     pub unreadable: Vec<Unreadable>,
+    /// What was left aside or read in an unusual way, and why: a line each.
+    pub notes: Vec<String>,
 }
 
 impl Splits {
@@ -36,6 +38,7 @@ impl Splits {
         let class_names = ours.to_vec();
         self.test = Some(Arc::new(Relabeled { source: other.train, map, class_names }));
         self.unreadable.extend(other.unreadable);
+        self.notes.extend(other.notes);
         Ok(self)
     }
 

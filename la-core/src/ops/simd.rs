@@ -47,6 +47,17 @@ pub enum Level {
     Portable,
 }
 
+impl Level {
+    /// Its name, as `LA_SIMD` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
+            Self::Portable => "portable",
+        }
+    }
+}
+
 /// The widest level that this processor runs; the environment variable `LA_SIMD` (`avx2`, `portable`) lowers it.
 pub fn level() -> Level {
     static LEVEL: std::sync::OnceLock<Level> = std::sync::OnceLock::new();

@@ -3,6 +3,9 @@
 use crate::{choices::choices, error::bail, Result};
 use serde::{Deserialize, Serialize};
 
+/// The longest embedding.
+const MAX_EMBEDDING_DIM: usize = 1 << 16;
+
 choices! {
     /// Depth of the network.
     Arch, "arch" {
@@ -59,13 +62,13 @@ impl ResNetConfig {
         (!other.is_empty()).then(|| format!("{}; {} asks for that one", words.join(", "), settings.join(" and ")))
     }
 
-    /// Refuses an empty network.
+    /// Refuses an empty network, and one that nothing fits.
     pub fn validate(&self) -> Result<()> {
         if self.width == 0 || self.width > 1024 {
             bail!("width must be between 1 and 1024, got {}", self.width);
         }
-        if self.embedding_dim == 0 {
-            bail!("embedding dim must be at least 1, got 0");
+        if !(1..=MAX_EMBEDDING_DIM).contains(&self.embedding_dim) {
+            bail!("embedding dim must be between 1 and {MAX_EMBEDDING_DIM}, got {}", self.embedding_dim);
         }
         Ok(())
     }

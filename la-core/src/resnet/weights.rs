@@ -26,6 +26,7 @@ impl ResNet {
     /// Fails with the first tensor that is missing, misshapen or unknown.
     pub fn from_tensors(tensors: &HashMap<String, Tensor>, device: &Device) -> Result<Self> {
         let config = infer_config(tensors)?;
+        check_shapes(&config, tensors)?;
         let mut net = ResNet::build(&config, &mut |shape, _| Ok(Tensor::zeros(shape, DType::F32, device)?))?;
         net.load_tensors(tensors)?;
         Ok(net)
@@ -60,6 +61,35 @@ impl ResNet {
         let mut entries: Vec<Entry> = std::iter::once(&self.stem).chain(blocks).flat_map(unit_entries).collect();
         entries.extend(self.fc.parameters().map(parameter_entry));
         entries
+    }
+}
+
+/// Fails with the first tensor that is missing or misshapen, before memory is taken for a network of that size.
+fn check_shapes(config: &ResNetConfig, tensors: &HashMap<String, Tensor>) -> Result<()> {
+    let mut shapes = vec![];
+    // One value stands for a whole tensor.
+    let outline = ResNet::build(config, &mut |shape, kind| {
+        shapes.push(file_shape(shape, kind));
+        Ok(Tensor::zeros(1, DType::F32, &Device::Cpu)?)
+    })?;
+    for (entry, expected) in outline.entries().iter().zip(shapes) {
+        match tensors.get(entry.name) {
+            None => bail!("weights: tensor {} is missing", entry.name),
+            Some(tensor) if tensor.dims() != expected => {
+                bail!("weights: tensor {} has shape {:?}, expected {expected:?}", entry.name, tensor.dims())
+            }
+            Some(_) => (),
+        }
+    }
+    Ok(())
+}
+
+/// A shape of this crate's layout as the file has it.
+fn file_shape(shape: &[usize], kind: Kind) -> Vec<usize> {
+    match (kind, shape) {
+        (Kind::Conv, &[height, width, channels, out]) => vec![out, channels, height, width],
+        (Kind::Linear, &[_, _, channels, out]) => vec![out, channels],
+        _ => shape.to_vec(),
     }
 }
 
