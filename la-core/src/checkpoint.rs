@@ -181,7 +181,7 @@ pub fn position(path: &Path) -> Result<Position> {
 }
 
 /// Fails where [`TrainState::branch`] would.
-pub fn check_trunk(path: &Path, config: &TrainConfig, images: &TrainImages) -> Result<()> {
+pub(crate) fn check_trunk(path: &Path, config: &TrainConfig, images: &TrainImages) -> Result<()> {
     check_branch(path, &read(path)?.1, config, images)
 }
 

@@ -44,6 +44,8 @@
 //! crate's own [`resnet::ResNet`], whose passes in both directions are explicit functions, several times as fast on a CPU; it is
 //! also a candle `Module`. Every other operation computes outside candle's graph, and fails on a tensor that tracks gradients.
 //!
+//! What is hidden in this documentation is for la-cli alone, and may change.
+//!
 //! # Features
 //!
 //! - `train` (default): threads, batches of images, training, checkpoints, evaluation and the sample; also what needs
@@ -64,20 +66,21 @@ pub mod data;
 mod error;
 pub mod eval;
 #[cfg(feature = "train")]
-#[doc(hidden)] // For la-cli, not for others.
+#[doc(hidden)]
 pub mod files;
 pub mod kmeans;
 pub mod loss;
 pub mod memory_bank;
-#[doc(hidden)] // For la-cli and tests, not for others.
+#[doc(hidden)]
 pub mod ops;
 pub mod optim;
 #[cfg(feature = "train")]
 pub mod pca;
 pub mod preprocess;
-#[doc(hidden)] // For la-cli and tests, not for others.
+#[doc(hidden)]
 pub mod resize;
 pub mod resnet;
+#[doc(hidden)]
 pub mod rng;
 pub mod search;
 #[cfg(feature = "train")]
@@ -86,4 +89,5 @@ pub mod train;
 pub use error::{Error, Result};
 
 /// This crate's version.
+#[doc(hidden)]
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

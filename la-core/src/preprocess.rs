@@ -9,7 +9,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 
 /// Largest side of the network's input, in pixels.
-pub const MAX_SIZE: usize = 4096;
+pub(crate) const MAX_SIZE: usize = 4096;
 
 /// The evaluation view: the shorter side is resized to `size / crop_fraction`, the middle cropped, each channel normalised.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -93,6 +93,7 @@ pub(crate) fn middle(picture: View, how: &Preprocessing, out: &mut [f32]) -> Res
 }
 
 /// `value * alpha + 255 (1 - alpha)`, rounded.
+#[doc(hidden)]
 pub fn over_white(pixel: &[u8]) -> [u8; 3] {
     let alpha = u32::from(pixel[3]);
     std::array::from_fn(|c| ((u32::from(pixel[c]) * alpha + 255 * (255 - alpha) + 127) / 255) as u8)

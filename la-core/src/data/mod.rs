@@ -4,6 +4,7 @@ pub mod array;
 pub mod batches;
 mod normalization;
 #[cfg(feature = "cuda")]
+#[doc(hidden)]
 pub mod resident;
 mod sample;
 mod splits;
@@ -74,6 +75,7 @@ pub struct Unreadable {
 }
 
 /// The error of `num_items` images of which not one can be read.
+#[doc(hidden)]
 pub fn none_readable(num_items: usize, unreadable: &[Unreadable]) -> Error {
     let (name, reason) = unreadable.first().map_or(("", "no images"), |u| (&u.name, &u.reason));
     Error::invalid(match num_items {

@@ -15,6 +15,7 @@ const SIDE: usize = 28;
 const GARMENTS: [&str; 10] = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot"];
 
 /// The names of Fashion-MNIST's classes.
+#[doc(hidden)]
 pub fn garments() -> Vec<String> {
     GARMENTS.map(String::from).to_vec()
 }
@@ -30,7 +31,13 @@ pub fn sample() -> Result<Splits> {
         *count += 1;
         *count % 10 == 0
     });
-    Ok(Splits { name: "sample".into(), train: Arc::new(all.take(&train)), test: Some(Arc::new(all.take(&test))), unreadable: vec![], notes: vec![] })
+    Ok(Splits {
+        name: "sample".into(),
+        train: Arc::new(all.take(&train)),
+        test: Some(Arc::new(all.take(&test))),
+        unreadable: vec![],
+        notes: vec![],
+    })
 }
 
 fn unpacked(file: &[u8], header: usize) -> Result<Vec<u8>> {

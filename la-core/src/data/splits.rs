@@ -76,6 +76,7 @@ impl Subset {
 }
 
 /// The numbers `0..n` in the order in which `seed` draws them.
+#[doc(hidden)]
 pub fn random_order(n: usize, seed: u64) -> Vec<u32> {
     Rng::new(Stream::Subset, &[seed]).permutation(n)
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 const BATCH_PIXELS: usize = 128 * 32 * 32;
 
 /// Images of a batch where they are `size` pixels wide.
+#[doc(hidden)]
 pub fn batch_size(size: usize) -> usize {
     (BATCH_PIXELS / (size * size).max(1)).clamp(16, 256)
 }
@@ -31,6 +32,7 @@ pub struct Rows {
 
 /// What one batch of a source was turned into.
 #[derive(Debug)]
+#[doc(hidden)]
 pub struct Part {
     /// A row for each image that could be read, one after the other.
     pub values: Vec<f32>,
@@ -103,6 +105,7 @@ pub fn collect(
 /// Calls `take` with the rows that `f` makes of each batch of images, in order, until it breaks.
 ///
 /// Fails where there is no image.
+#[doc(hidden)]
 pub fn for_each_part(
     source: &Arc<dyn Source>,
     config: &BatchConfig,

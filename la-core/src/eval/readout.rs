@@ -16,15 +16,16 @@ use candle_core::Tensor;
 use std::sync::Arc;
 
 /// Dimensions of a read-out that is kept with weights.
-pub const DIM: usize = 256;
+const DIM: usize = 256;
 /// Dimensions of one that is fitted to the pictures it is used on: 1 to 3 points better than 256, and 512 is hardly better.
-pub const FITTED_DIM: usize = 384;
+const FITTED_DIM: usize = 384;
 /// The most images that it is learned from.
 const MOST_IMAGES: usize = 10_000;
 /// Images for each dimension: a component that is seen in fewer is mostly chance.
 const IMAGES_PER_DIM: usize = 4;
 
 /// How many images [`learn`] looks at.
+#[doc(hidden)]
 pub fn num_images(source: &dyn Source) -> usize {
     source.len().min(MOST_IMAGES)
 }

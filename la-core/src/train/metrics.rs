@@ -97,6 +97,7 @@ pub struct StoppedAt {
 
 /// Running sums of an epoch; kept in checkpoints, so that a resumed epoch reports all of its steps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[doc(hidden)]
 pub struct Totals {
     /// Sum of the loss over images.
     pub loss: f64,
@@ -122,11 +123,13 @@ impl Totals {
 }
 
 /// Seconds since 1970.
+#[doc(hidden)]
 pub fn unix_time() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
 }
 
 /// Largest resident memory of this process in MiB, where the system tells (Linux).
+#[doc(hidden)]
 pub fn peak_rss_mb() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
