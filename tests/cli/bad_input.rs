@@ -267,7 +267,7 @@ fn weights_of_another_architecture_are_refused() {
     let folder = folder();
     let args = ["train", "--limit", "40", "--width", "16", "--size", "16", "--epochs", "1", "--out", "run", "--init", text(shared_run())];
     let error = la(folder.path(), &args).error();
-    assert_holds(&error, &[text(shared_run()), "width 8, expected 16", "--width 8"]);
+    assert_holds(&error, &[text(shared_run()), "width 8, expected 16", "width 8 asks for that one"]);
     assert!(!error.contains("--resume") && !folder.path().join("run").exists(), "{error}");
 }
 

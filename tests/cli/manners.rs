@@ -232,7 +232,7 @@ fn home() -> tempfile::TempDir {
         write_picture(&home.path().join(name), 3);
     }
     std::fs::create_dir(home.path().join("runs")).unwrap();
-    for (run, data) in [("sample-1", "sample"), ("photos", "photos")] {
+    for (run, data) in [("sample-1", "sample"), ("mine", "photos")] {
         let out = format!("runs/{run}");
         la(home.path(), &[&["train", "--data", data, "--out", &out], &TINY[..]].concat()).ok();
     }
