@@ -63,9 +63,10 @@ fn open_la(name: &str) -> La {
 }
 
 #[track_caller]
+/// A loss near 0 is a difference of numbers near 1: f32 leaves it no more than that.
 fn assert_loss(loss: f32, golden: &Golden) {
     let expected = golden.scalar("loss");
-    assert!((loss - expected).abs() <= 1e-5 * expected.abs(), "loss {loss} for {expected}");
+    assert!((loss - expected).abs() <= 1e-5 * expected.abs() + 2e-6, "loss {loss} for {expected}");
 }
 
 #[test]
@@ -112,21 +113,20 @@ fn golden_tiny_k_holds_with_the_published_mean_over_pairs() {
 }
 
 #[test]
-fn golden_tiny_k_has_empty_close_sets_that_cost_minus_log_epsilon_without_gradient() {
-    let la = open_la("la_tiny_k");
-    let rows: Vec<LossOutput> = (0..la.indices.len())
-        .map(|b| local_aggregation(&la.unit.narrow(0, b, 1).unwrap(), &la.bank, &la.indices[b..=b], &la.clusters, &la.config).unwrap())
-        .collect();
-    let empty: Vec<&LossOutput> = rows.iter().filter(|row| row.num_empty_close == 1).collect();
-    assert!(!empty.is_empty() && empty.len() < rows.len());
-    for row in empty {
-        assert!((f64::from(row.loss) + 1e-7f64.ln()).abs() < 1e-5, "{}", row.loss);
-        assert!(values(&row.grad_embeddings).iter().all(|&g| g == 0.0));
-    }
-    let all = local_aggregation(&la.unit, &la.bank, &la.indices, &la.clusters, &la.config).unwrap();
-    assert_eq!(all.num_empty_close, rows.iter().map(|row| row.num_empty_close).sum::<usize>());
-    let mean = rows.iter().map(|row| row.loss).sum::<f32>() / rows.len() as f32;
-    assert!((all.loss - mean).abs() < 1e-5);
+fn an_empty_close_set_costs_minus_log_epsilon_without_gradient() {
+    // Image 0 has its one background neighbour in a cluster of its own, image 1 in the same.
+    let bank = bank_of(&[1.0, 0.0, 0.0, 1.0, 0.8, 0.6, 0.6, 0.8], 2);
+    let unit = tensor(vec![0.8, 0.6, 0.6, 0.8], 2);
+    let clusters = ClusterLabels::new(vec![0, 1, 2, 1], 1).unwrap();
+    let config = LaConfig { num_background: 1, temperature: 0.07 };
+    let of = |rows: &Tensor, indices: &[u32]| local_aggregation(rows, &bank, indices, &clusters, &config).unwrap();
+    let rows: Vec<LossOutput> = (0..2).map(|b| of(&unit.narrow(0, b, 1).unwrap(), &[b as u32])).collect();
+    assert_eq!(rows.iter().map(|row| row.num_empty_close).collect::<Vec<_>>(), [1, 0]);
+    assert!((f64::from(rows[0].loss) + 1e-7f64.ln()).abs() < 1e-5, "{}", rows[0].loss);
+    assert!(values(&rows[0].grad_embeddings).iter().all(|&g| g == 0.0));
+    let all = of(&unit, &[0, 1]);
+    assert_eq!(all.num_empty_close, 1);
+    assert!((all.loss - (rows[0].loss + rows[1].loss) / 2.0).abs() < 1e-5);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `la-cli serve`: a search page on this machine, for this machine alone unless told otherwise.
 
+mod compressed;
 mod originals;
 
 use crate::export::{are_weights, made_site, MadeSite};
@@ -10,10 +11,14 @@ use anyhow::{bail, Context};
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
 use axum::http::{header, HeaderName, HeaderValue, StatusCode};
-use axum::middleware::{from_fn, from_fn_with_state, Next};
+use axum::middleware::{from_fn_with_state, Next};
 use axum::response::{IntoResponse, Response};
 use axum::Router;
 use candle_core::Device;
+use compressed::Kept;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use originals::Originals;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
@@ -21,8 +26,6 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
-use tower_http::compression::CompressionLayer;
 use tower_http::services::ServeDir;
 use tower_http::set_header::SetResponseHeaderLayer;
 
@@ -34,14 +37,20 @@ const NUM_PORTS: u16 = 50;
 /// How often it is asked whether to end.
 const POLL: Duration = Duration::from_millis(100);
 
+/// How long the headers of a request may take, and a connection be idle.
+const HEADERS_WITHIN: Duration = Duration::from_secs(15);
+
 /// What every answer says. The first two allow threads that share memory; the last lets edited files show at once.
-const HEADERS: [(HeaderName, &str); 5] = [
+const HEADERS: [(HeaderName, &str); 4] = [
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     (HeaderName::from_static("cross-origin-embedder-policy"), "require-corp"),
-    (HeaderName::from_static("cross-origin-resource-policy"), "cross-origin"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::CACHE_CONTROL, "no-cache"),
 ];
+/// What keeps the pages of others from showing this one or its files, and what allows it.
+const FOR_ITSELF: [(HeaderName, &str); 2] = [(RESOURCE_POLICY, "same-origin"), (header::CONTENT_SECURITY_POLICY, "frame-ancestors 'none'")];
+const FOR_OTHERS: [(HeaderName, &str); 1] = [(RESOURCE_POLICY, "cross-origin")];
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// Options of `la-cli serve`.
 #[derive(clap::Args)]
@@ -63,6 +72,9 @@ pub struct ServeArgs {
     /// Address to listen on; 0.0.0.0 shows the page to the whole network
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     host: IpAddr,
+    /// Let pages of others show this one in a frame
+    #[arg(long)]
+    embed: bool,
     /// Open the page in the browser
     #[arg(long)]
     open: bool,
@@ -76,7 +88,7 @@ pub fn run(args: &ServeArgs, device: &Device) -> anyhow::Result<()> {
     }
     let made = match !is_page && are_weights(&args.what) {
         true => made_site(&args.what, args.data.as_deref(), device)?,
-        false => MadeSite { folder: (&args.what).into(), originals: vec![] },
+        false => MadeSite { folder: (&args.what).into(), originals: vec![], _temporary: None },
     };
     let root = root(&made.folder, args.data.as_deref())?;
     // The pictures are for this machine alone.
@@ -96,16 +108,26 @@ pub fn run(args: &ServeArgs, device: &Device) -> anyhow::Result<()> {
                 warning!("no browser could be opened ({error}); open {address} by hand");
             }
         }
-        axum::serve(listener, router(root, originals, args.host.is_loopback()))
-            .with_graceful_shutdown(interrupted())
-            .await
-            .context("the server stopped")
+        answer_all(listener, router(root, originals, args)).await;
+        Ok(())
     })
 }
 
-async fn interrupted() {
+/// Answers until the command is interrupted.
+async fn answer_all(listener: TcpListener, router: Router) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN);
     while interrupt::requested().is_none() {
-        tokio::time::sleep(POLL).await;
+        match tokio::time::timeout(POLL, listener.accept()).await {
+            Ok(Ok((stream, _))) => {
+                let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
+                // One that breaks off is the other side's business.
+                tokio::spawn(async move { drop(connection.await) });
+            }
+            // No file handles are left: some are freed as connections end.
+            Ok(Err(_)) => tokio::time::sleep(POLL).await,
+            Err(_) => (),
+        }
     }
 }
 
@@ -139,40 +161,44 @@ async fn listen(host: IpAddr, port: Option<u16>) -> anyhow::Result<TcpListener> 
     })
 }
 
-fn router(root: PathBuf, originals: Originals, is_local: bool) -> Router {
-    // Weights and banks are noise to a compressor; pictures are compressed already.
-    let compressible = DefaultPredicate::new().and(NotForContentType::const_new("application/octet-stream"));
+fn router(root: PathBuf, originals: Originals, args: &ServeArgs) -> Router {
     let mut router = Router::new().fallback_service(ServeDir::new(&root)).layer(from_fn_with_state(Arc::new(root), only_inside));
     if !originals.is_empty() {
         let offered = SetResponseHeaderLayer::overriding(originals::HEADER, HeaderValue::from_static("yes"));
         router = router.merge(originals::router(originals)).layer(offered);
     }
-    router = router.layer(CompressionLayer::new().compress_when(compressible));
-    if is_local {
-        router = router.layer(from_fn(only_as_this_machine));
-    }
-    for (name, value) in HEADERS {
-        router = router.layer(SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value)));
+    router = router.layer(from_fn_with_state(Arc::new(Kept::default()), compressed::answer));
+    router = router.layer(from_fn_with_state(args.host.is_loopback(), only_as_this_machine));
+    let about_others = if args.embed { &FOR_OTHERS[..] } else { &FOR_ITSELF };
+    for (name, value) in HEADERS.iter().chain(about_others) {
+        router = router.layer(SetResponseHeaderLayer::overriding(name.clone(), HeaderValue::from_static(value)));
     }
     router
 }
 
 /// Refuses what asks under a name of elsewhere: a page of elsewhere whose name was made to lead here could read everything.
-async fn only_as_this_machine(request: Request, next: Next) -> Response {
+async fn only_as_this_machine(State(is_local): State<bool>, request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if names_this_machine(host) {
+    if names_this_machine(host, is_local) {
         return next.run(request).await;
     }
-    let refusal = format!(
-        "expected a request to localhost, 127.0.0.1 or [::1], got one to {host:?}: `la-cli serve --host ADDRESS` also answers others\n"
-    );
+    let expected = if is_local { "localhost, 127.0.0.1 or [::1]" } else { "an address, or a name without a domain or in .local" };
+    let refusal =
+        format!("expected a request to {expected}, got one to {host:?}: `la-cli serve --host ADDRESS` answers to addresses of others\n");
     (StatusCode::FORBIDDEN, refusal).into_response()
 }
 
-fn names_this_machine(host: &str) -> bool {
-    let Ok(host) = host.parse::<Authority>() else { return false };
-    let name = host.host().trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+/// Addresses and names that nobody elsewhere can make lead here; where only this machine is answered, its own.
+fn names_this_machine(host: &str, is_local: bool) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    if authority.as_str().contains('@') {
+        return false;
+    }
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+    match name.parse::<IpAddr>() {
+        Ok(address) => address.is_loopback() || !is_local,
+        Err(_) => name == "localhost" || (!is_local && !name.is_empty() && !name.strip_suffix(".local").unwrap_or(&name).contains('.')),
+    }
 }
 
 /// Refuses hidden files, and links that lead out of the folder.
@@ -187,5 +213,8 @@ fn is_inside(root: &Path, path: &str) -> bool {
     let Ok(path) = percent_encoding::percent_decode_str(path).decode_utf8() else { return false };
     let relative = Path::new(path.trim_start_matches('/'));
     let is_plain = |part: Component| matches!(part, Component::Normal(name) if !name.to_string_lossy().starts_with('.'));
-    relative.components().all(is_plain) && root.join(relative).canonicalize().is_ok_and(|real| real.starts_with(root))
+    // Something else than a file may never end.
+    let is_file = |path: PathBuf| path.metadata().is_ok_and(|meta| meta.is_file());
+    let is_served = |real: PathBuf| real.starts_with(root) && is_file(if real.is_dir() { real.join("index.html") } else { real });
+    relative.components().all(is_plain) && root.join(relative).canonicalize().is_ok_and(is_served)
 }

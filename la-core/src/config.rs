@@ -174,6 +174,8 @@ impl Default for TrainConfig {
     }
 }
 
+/// The most clusterings: each keeps a number for every image.
+const MAX_CLUSTERINGS: usize = 1000;
 /// The most noise of an image: 16 times what is published.
 const MAX_NOISE: usize = 1 << 16;
 
@@ -214,6 +216,7 @@ impl TrainConfig {
             ("batch-size", self.batch_size, 2..=usize::MAX),
             ("views", self.views, 1..=2),
             ("num-noise", self.num_noise, 1..=MAX_NOISE),
+            ("num-clusterings", self.num_clusterings.unwrap_or(1), 1..=MAX_CLUSTERINGS),
             ("kmeans-iters", self.kmeans_iters, 1..=usize::MAX),
             ("cluster-interval", self.cluster_interval, 1..=usize::MAX),
             ("monitor-interval", self.monitor_interval, 1..=usize::MAX),

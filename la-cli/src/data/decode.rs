@@ -9,8 +9,41 @@ use la_core::preprocess::over_white;
 use la_core::resize::{reduced, reduction, View};
 use std::io::Cursor;
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::{Condvar, Mutex, PoisonError};
 use zune_jpeg::errors::DecodeErrors;
 use zune_jpeg::zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
+
+/// libjpeg writes 10; each is a pass over the whole picture.
+const MOST_SCANS: usize = 200;
+/// The most pixels that are decoded at the same time, whatever the number of threads.
+const MOST_PIXELS: usize = probe::MAX_PIXELS;
+/// Pictures of fewer pixels take too little memory to be counted.
+const COUNTED: usize = 1 << 20;
+
+static PIXELS: Mutex<usize> = Mutex::new(0);
+static FREED: Condvar = Condvar::new();
+
+/// The right to decode so many pixels, for as long as it lives.
+struct Share(usize);
+
+fn share(num_pixels: usize) -> Option<Share> {
+    if num_pixels < COUNTED {
+        return None;
+    }
+    let mut taken = PIXELS.lock().unwrap_or_else(PoisonError::into_inner);
+    while *taken + num_pixels > MOST_PIXELS {
+        taken = FREED.wait(taken).unwrap_or_else(PoisonError::into_inner);
+    }
+    *taken += num_pixels;
+    Some(Share(num_pixels))
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        *PIXELS.lock().unwrap_or_else(PoisonError::into_inner) -= self.0;
+        FREED.notify_all();
+    }
+}
 
 /// The picture in `bytes`, reduced by a power of two where its shorter side stays at least 2.25 `size`.
 ///
@@ -41,12 +74,17 @@ fn decode_any(bytes: &[u8], size: usize) -> Result<Picture> {
 fn decode_jpeg(bytes: &[u8], size: usize) -> Result<Picture> {
     let head = probe::jpeg_head(&mut Cursor::new(bytes))?;
     check_size(head.width, head.height)?;
+    let _share = share(head.width * head.height);
     // The decoder fills what is missing with gray, as browsers do: nothing to learn from.
     if !bytes[head.scan_start.min(bytes.len())..].windows(2).rev().any(|pair| pair == [0xff, 0xd9]) {
         bail!("truncated: the end-of-image marker is missing");
     }
     if let Some(refusal) = head.refusal() {
         bail!("{refusal}");
+    }
+    let num_scans = bytes[head.scan_start.min(bytes.len())..].windows(2).filter(|pair| *pair == [0xff, 0xda]).count();
+    if num_scans > MOST_SCANS {
+        bail!("not supported: a JPEG of {num_scans} scans, which would take too long; save it again");
     }
     let exif = head.exif.clone().and_then(|range| bytes.get(range));
     let orientation = exif.and_then(|exif| Tags::of(exif)?.orientation()).unwrap_or(Orientation::NoTransforms);
@@ -100,6 +138,7 @@ fn decode_other(bytes: &[u8]) -> Result<Picture> {
     let mut decoder = reader.into_decoder().map_err(damaged)?;
     let (width, height) = decoder.dimensions();
     check_size(width as usize, height as usize)?;
+    let _share = share(width as usize * height as usize);
     let mut limits = Limits::default();
     limits.max_alloc = Some(1 << 30);
     decoder.set_limits(limits).map_err(damaged)?;

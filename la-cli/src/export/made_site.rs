@@ -5,18 +5,18 @@ use super::rows::Rows;
 use super::site::{page_precision, write_site, PRECISION};
 use crate::digests::sha256;
 use crate::index::{Data, OpenArgs};
-use crate::output::{self, remark};
+use crate::output::{self, remark, warning};
 use crate::source::{images, not_where_recorded, Split};
 use crate::weights::{self, Encoder, EncoderArgs, PHOTOS};
 use anyhow::{bail, Context};
 use candle_core::Device;
 use la_core::data::Source;
-use la_core::files::sha256_of;
-use la_core::files::{cache_folder, write_atomically};
+use la_core::files::{cache_folder, sha256_of, temporary_path, write_atomically};
 use la_core::search::{FileEntry, Manifest};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use tempfile::TempDir;
 
 /// Where a page has the list of its files.
 const MANIFEST: &str = "bundle/manifest.json";
@@ -56,6 +56,8 @@ pub struct MadeSite {
     pub folder: PathBuf,
     /// The file of each row; none where the pictures are not files of a folder.
     pub originals: Vec<PathBuf>,
+    /// Where the page cannot be kept, it goes with this.
+    pub _temporary: Option<TempDir>,
 }
 
 /// The page of a run or of weights: with the images that a run records or with `data`, made where none of them is there yet.
@@ -66,11 +68,11 @@ pub fn made_site(name: &str, data: Option<&str>, device: &Device) -> anyhow::Res
             "note: nothing says what {0} was made of, so it is shown as it is; to make it again, remove it or name --data",
             place.site.display()
         );
-        return Ok(MadeSite { folder: place.site.clone(), originals: vec![] });
+        return Ok(MadeSite { folder: place.site.clone(), originals: vec![], _temporary: None });
     }
     let mut encoder = EncoderArgs { weights: name.to_string(), size: None, limit: None, embedding: None }.load(device)?;
     let (src, limit) = chosen_images(&encoder, data)?;
-    let place = beside.map_or_else(|| Place::in_cache(&src), Ok)?;
+    let (place, temporary) = beside.map_or_else(|| Place::kept_or_not(&src), |place| Ok((place, None)))?;
     let recorded = |error| if data.is_some() { error } else { not_where_recorded(error, name, &src) };
     let mut images = Data::open(&OpenArgs { data: &src, limit, use_cache: true }, &encoder).map_err(recorded)?;
     let split = if data.is_some() { Split::All } else { Split::Train };
@@ -81,19 +83,19 @@ pub fn made_site(name: &str, data: Option<&str>, device: &Device) -> anyhow::Res
     let originals = known.as_ref().map_or(vec![], |indexed| files_of(indexed.images.as_ref()));
     let origin = Origin { weights, data: src, limit, pictures };
     match place.read().filter(|_| place.has_page()) {
-        Some(earlier) if earlier == origin => return Ok(MadeSite { folder: place.site, originals }),
+        Some(earlier) if earlier == origin => return Ok(MadeSite { folder: place.site, originals, _temporary: temporary }),
         Some(earlier) => remark!("note: {} is made again: {}", place.site.display(), difference(&earlier, &origin)),
         None => {}
     }
     // One process at a time makes it: another may have made the very page meanwhile.
     let _lock = place.lock();
     if place.read().filter(|_| place.has_page()).as_ref() == Some(&origin) {
-        return Ok(MadeSite { folder: place.site, originals });
+        return Ok(MadeSite { folder: place.site, originals, _temporary: temporary });
     }
     folder::check(&place.site, true)?;
     let indexed = known.map_or_else(|| images.embed(split, &mut encoder), Ok)?;
     place.make(&Rows::new(encoder, indexed, None)?, origin)?;
-    Ok(MadeSite { folder: place.site, originals })
+    Ok(MadeSite { folder: place.site, originals, _temporary: temporary })
 }
 
 /// The file of each image, where all have one.
@@ -132,13 +134,27 @@ impl Place {
         (name != PHOTOS && folder.join("config.json").is_file()).then(|| Self { site: folder.join("site"), note: folder.join("site.json") })
     }
 
+    /// Among the user's caches, or where nothing can be kept there, in a folder that goes with this command.
+    fn kept_or_not(src: &str) -> anyhow::Result<(Self, Option<TempDir>)> {
+        let error = match Self::in_cache(src) {
+            Ok(place) => return Ok((place, None)),
+            Err(error) => error,
+        };
+        warning!("the page is not kept for the next time: {error:#}");
+        let folder = tempfile::tempdir().context("there is no place for the page")?;
+        Ok((Self { site: folder.path().join("site"), note: folder.path().join("site.json") }, Some(folder)))
+    }
+
     /// Among the user's caches, for the images at `src`.
     fn in_cache(src: &str) -> anyhow::Result<Self> {
         let real = Path::new(src).canonicalize().map_or_else(|_| src.to_string(), |path| path.to_string_lossy().into_owned());
         let caches = cache_folder().context("there is no folder for the page: set LA_CACHE to one, or HOME")?;
         let folder = caches.join("pages").join(&sha256_of([real])[..16]);
+        let trial = temporary_path(&folder.join("site"));
         fs::create_dir_all(&folder)
-            .with_context(|| format!("the page cannot be kept in {}; set LA_CACHE to another folder", folder.display()))?;
+            .and_then(|()| fs::create_dir(&trial))
+            .and_then(|()| fs::remove_dir(&trial))
+            .with_context(|| format!("{} cannot be written to; LA_CACHE names another folder", folder.display()))?;
         Ok(Self { site: folder.join("site"), note: folder.join("site.json") })
     }
 

@@ -89,23 +89,23 @@ pub fn run(args: &ExportArgs, device: &Device) -> anyhow::Result<()> {
     }
     let limit = args.encoder.limit.or(if args.data.is_none() { encoder.recorded_limit() } else { None });
     let open = OpenArgs { data: &data, limit, use_cache: args.cache.use_cache() };
-    let rows = Rows::embed(encoder, (&open, args.split), args.thumb).map_err(|error| match args.data {
+    // Made before the work, so that it is not in vain.
+    let folder = if args.format == Format::Atlas { None } else { Some(NewFolder::create(&args.out, args.force)?) };
+    let rows = Rows::embed(encoder, (&open, args.split), args).map_err(|error| match args.data {
         Some(_) => error,
         None => source::not_where_recorded(error, &name, &data),
     })?;
     let mut sizes = Vec::new();
-    match args.format {
-        Format::Site => {
+    match (args.format, folder) {
+        (Format::Site, Some(folder)) => {
             let weights = args.weights_precision.unwrap_or_else(|| page_precision(&rows));
-            let folder = NewFolder::create(&args.out, args.force)?;
             sizes = write_site(&rows, (weights, args.bank_precision.unwrap_or(PRECISION)), folder, |_| Ok(()))?;
         }
-        Format::Projector => {
-            let folder = NewFolder::create(&args.out, args.force)?;
+        (_, Some(folder)) => {
             projector::write(&rows, folder.path())?;
             folder.finish()?;
         }
-        Format::Atlas => atlas::write(&rows, &args.out)?,
+        (_, None) => atlas::write(&rows, &args.out)?,
     }
     match args.json {
         true => say_json(args, &rows, &sizes),

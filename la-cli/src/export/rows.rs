@@ -1,10 +1,14 @@
 //! What every format is made of: images, their embeddings, names and classes.
 
-use crate::index::{self, Indexed, OpenArgs};
+use super::{ExportArgs, Format};
+use crate::index::{Data, Indexed, OpenArgs};
+use crate::output::{counted, file_size};
 use crate::pack::names::end_of;
 use crate::source::{self, Split};
 use crate::weights::Encoder;
+use anyhow::bail;
 use la_core::data::Source;
+use la_core::search::MAX_BYTES;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
@@ -29,12 +33,16 @@ pub struct Rows {
 
 impl Rows {
     /// Opens and embeds a data source.
-    pub fn embed(mut encoder: Encoder, (open, split): (&OpenArgs, Split), thumb: Option<usize>) -> anyhow::Result<Self> {
-        let indexed = index::open(open, split, &mut encoder)?;
+    pub fn embed(mut encoder: Encoder, (open, split): (&OpenArgs, Split), args: &ExportArgs) -> anyhow::Result<Self> {
+        let mut data = Data::open(open, &encoder)?;
+        if args.format == Format::Site {
+            check_classes(data.splits.train.class_names())?;
+        }
+        let indexed = data.embed(split, &mut encoder)?;
         if split == Split::Train && (encoder.recorded_data().0, encoder.recorded_limit()) == (Some(open.data), open.limit) {
             source::note_other_number(indexed.images.len(), &encoder.name, encoder.run.as_ref());
         }
-        Self::new(encoder, indexed, thumb)
+        Self::new(encoder, indexed, args.thumb)
     }
 
     /// Images that are embedded already.
@@ -71,6 +79,21 @@ impl Rows {
             self.encoder.describe_to_others(),
             env!("CARGO_PKG_VERSION")
         )
+    }
+}
+
+/// Fails where a page would not read the list of its classes.
+fn check_classes(names: &[String]) -> anyhow::Result<()> {
+    // In quotes, on a line of its own; half is left for the rest.
+    let num_bytes: usize = names.iter().map(|name| name.len() + 16).sum();
+    match num_bytes <= MAX_BYTES / 2 {
+        true => Ok(()),
+        false => bail!(
+            "a page lists up to {} of names of classes, got {} with {}; export a part of them, or with --format atlas",
+            file_size(MAX_BYTES as u64 / 2),
+            counted(names.len(), "class"),
+            file_size(num_bytes as u64)
+        ),
     }
 }
 

@@ -9,9 +9,12 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Files of another version are made anew.
 const VERSION: u32 = 2;
+/// A file that was not used for half a year goes.
+const UNUSED: Duration = Duration::from_secs(182 * 24 * 60 * 60);
 /// The file's one tensor, `(N, F)`: the features of the pictures that have one, in the order of the entries.
 const ROWS: &str = "features";
 /// The key of its metadata.
@@ -182,7 +185,23 @@ impl IndexFile {
         let meta = fs::metadata(&self.path).map_err(la_core::Error::io(&self.path))?;
         self.stamp = Stamp::of(&self.path).ok();
         drop(lock);
+        if let Some(caches) = self.path.parent() {
+            remove_unused(caches);
+        }
         Ok((count, meta.len()))
+    }
+}
+
+/// Removes what was neither read nor written for long: of a folder that is gone, or of weights that are used no more.
+fn remove_unused(caches: &Path) {
+    let Ok(entries) = fs::read_dir(caches) else { return };
+    let is_ours = |name: &str| (name.starts_with("index-") || name.starts_with("fitted-")) && name.ends_with(".safetensors");
+    for entry in entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_ours)) {
+        let used = entry.metadata().and_then(|meta| Ok(meta.modified()?.max(meta.accessed()?)));
+        if used.is_ok_and(|used| used.elapsed().is_ok_and(|ago| ago > UNUSED)) {
+            // What cannot be removed is in nobody's way.
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 

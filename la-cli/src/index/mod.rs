@@ -46,11 +46,6 @@ pub struct OpenArgs<'a> {
     pub use_cache: bool,
 }
 
-/// Opens a data source and embeds a split of it, as [`Data::embed`] does.
-pub fn open(args: &OpenArgs, split: Split, encoder: &mut Encoder) -> anyhow::Result<Indexed> {
-    Data::open(args, encoder)?.embed(split, encoder)
-}
-
 /// A data source of which nothing is embedded yet.
 pub struct Data {
     /// Its images. Some of a folder may turn out to be unreadable: a split that is embedded is left with the others.

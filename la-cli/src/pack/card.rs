@@ -76,7 +76,8 @@ impl Card<'_> {
 
     fn title(&self) -> String {
         let train = &self.packed.run.train;
-        self.args.title.clone().unwrap_or_else(|| format!("{} by Local Aggregation on {}, {} px", train.arch, train.data, train.size))
+        let usual = || format!("{} by Local Aggregation on {}, {} px", train.arch, train.data, train.size);
+        escaped(&self.args.title.clone().unwrap_or_else(usual))
     }
 
     fn name(&self) -> String {
@@ -147,7 +148,7 @@ impl Card<'_> {
             self.packed.size(),
             self.readout_dim.unwrap_or(net.embedding_dim),
             counted(self.packed.run.num_images, "image"),
-            train.data,
+            escaped(&train.data),
             self.packed.size.map_or(String::new(), |_| format!(" at {} × {}", train.size, train.size)),
             counted(self.packed.epochs, "epoch"),
             train.ir_epochs.min(self.packed.epochs),
@@ -181,7 +182,7 @@ impl Card<'_> {
 
     fn row(&self, line: &FigureLine) -> String {
         let linear = if self.args.linear { format!(" {} |", line.linear.as_deref().unwrap_or("–")) } else { String::new() };
-        format!("| {} | {} |{linear}\n", line.name, line.knn)
+        format!("| {} | {} |{linear}\n", escaped(&line.name), line.knn)
     }
 
     fn origin(&self) -> String {
@@ -205,7 +206,7 @@ impl Card<'_> {
             ("images", thousands(run.num_images)),
             ("versions", format!("la-core {}, candle {}", run.versions.la_core, run.versions.candle_core)),
         ];
-        let rows: String = rows.iter().map(|(name, value)| format!("| {name} | {} |\n", value.replace('|', "\\|"))).collect();
+        let rows: String = rows.iter().map(|(name, value)| format!("| {name} | {} |\n", escaped(value))).collect();
         let check = sample.map_or(String::new(), |sample| {
             format!(
                 "\nOne figure that needs no data of yours, on images inside the program (K = {}, τ = {}): `la-cli eval {} --data sample --limit {}` \
@@ -310,6 +311,20 @@ impl Card<'_> {
             OUR_KEY
         )
     }
+}
+
+/// Text in Markdown that stays text.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '<' => out.push_str("&lt;"),
+            '\\' | '`' | '*' | '[' | ']' | '|' => out.extend(['\\', c]),
+            c if c.is_control() => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 /// What a run went on from.

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub const FORMAT: &str = "la-bundle";
 /// The version that this code writes and reads.
 pub const VERSION: u32 = 1;
+/// The longest manifest that a page reads.
+pub const MAX_BYTES: usize = 1 << 20;
 /// The most rows of a bank: row numbers are 32 bits wide, and a browser's memory is 4 GiB.
 const MAX_ROWS: usize = 1 << 28;
 /// The widest embedding.

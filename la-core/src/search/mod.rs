@@ -8,6 +8,8 @@ mod manifest;
 mod vote;
 
 pub use bank::{Neighbor, SearchBank};
-pub use manifest::{BankEntry, FileEntry, LabelsEntry, Manifest, MapEntry, ModelEntry, Precision, ThumbnailsEntry, FORMAT, VERSION};
+pub use manifest::{
+    BankEntry, FileEntry, LabelsEntry, Manifest, MapEntry, ModelEntry, Precision, ThumbnailsEntry, FORMAT, MAX_BYTES, VERSION,
+};
 pub(crate) use vote::add_votes;
 pub use vote::vote;
