@@ -12,6 +12,8 @@ mod hub;
 mod index;
 #[path = "cli/manners.rs"]
 mod manners;
+#[path = "cli/outside.rs"]
+mod outside;
 #[path = "cli/pack.rs"]
 mod pack;
 #[path = "cli/resume.rs"]

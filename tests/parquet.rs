@@ -2,7 +2,7 @@
 
 use la_cli::data::{open, OpenConfig};
 use la_core::data::{Source, Splits};
-use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int64Type};
+use parquet::data_type::{ByteArray, ByteArrayType, DataType, DoubleType, Int64Type};
 use parquet::file::{properties::WriterProperties, writer::SerializedFileWriter};
 use parquet::schema::parser::parse_message_type;
 use std::fs::{self, File};
@@ -64,18 +64,68 @@ fn a_damaged_parquet_file_is_named() {
 }
 
 #[test]
-fn split_names_are_found_in_the_usual_layouts() {
-    use la_cli::data::parquet::by_split;
-    let paths = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
-    let hub = paths(&["data/test-00000-of-00001.parquet", "data/train-00001-of-00002.parquet", "data/train-00000-of-00002.parquet"]);
-    let (train, test) = by_split(&hub, None);
-    assert_eq!(train, ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"]);
-    assert_eq!(test, ["data/test-00000-of-00001.parquet"]);
-    let converted = paths(&["a/train/0000.parquet", "b/train/0000.parquet", "a/validation/0000.parquet", "b/validation/0000.parquet"]);
-    assert_eq!(by_split(&converted, None), (paths(&["a/train/0000.parquet"]), paths(&["a/validation/0000.parquet"])));
-    assert_eq!(by_split(&converted, Some("validation")), (paths(&["a/validation/0000.parquet"]), vec![]));
-    assert_eq!(by_split(&converted, Some("nothing")), (vec![], vec![]));
-    assert_eq!(by_split(&paths(&["images.parquet"]), None), (paths(&["images.parquet"]), vec![]));
+fn a_column_of_images_is_the_one_that_says_so() {
+    let dir = tempdir().unwrap();
+    // Bytes that are no picture stand before those of the picture.
+    let write = |name: &str, before: &str| {
+        let schema = Arc::new(parse_message_type(&format!("message rows {{ required binary {before}; required binary image; }}")).unwrap());
+        let path = dir.path().join(name);
+        let mut file = SerializedFileWriter::new(File::create(&path).unwrap(), schema, Arc::new(WriterProperties::builder().build())).unwrap();
+        let mut group = file.next_row_group().unwrap();
+        for bytes in [b"no picture".to_vec(), fs::read(fixtures().join("images/rgb.png")).unwrap()] {
+            let mut column = group.next_column().unwrap().unwrap();
+            column.typed::<ByteArrayType>().write_batch(&[ByteArray::from(bytes)], None, None).unwrap();
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+        file.close().unwrap();
+        path
+    };
+    assert_eq!(opened(&write("md5.parquet", "md5")).train.len(), 1);
+    assert_eq!(opened(&write("json.parquet", "meta (JSON)")).train.len(), 1);
+}
+
+#[test]
+fn labels_that_pandas_made_fractions_are_classes() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("train.parquet");
+    write_file::<DoubleType>(&path, "double label", &[0.0, f64::NAN, 1.0, 1.0]);
+    let splits = opened(&path);
+    assert_eq!((splits.train.class_names(), labels(&*splits.train)), (&["0".to_string(), "1".into()][..], vec![Some(0), None, Some(1), Some(1)]));
+    write_file::<DoubleType>(&path, "double label", &[0.25, 0.5]);
+    let splits = opened(&path);
+    assert!(splits.train.class_names().is_empty() && splits.notes[0].contains("neither words nor whole numbers"), "{:?}", splits.notes);
+}
+
+#[test]
+fn links_to_files_that_are_there_add_no_rows() {
+    let dir = tempdir().unwrap();
+    write_file::<Int64Type>(&dir.path().join("train-0.parquet"), "int64 label", &[0, 1]);
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(".", dir.path().join("latest")).unwrap();
+        std::os::unix::fs::symlink("train-0.parquet", dir.path().join("train-1.parquet")).unwrap();
+    }
+    assert_eq!(opened(dir.path()).train.len(), 2);
+}
+
+#[test]
+fn a_small_file_that_unpacks_to_more_than_pictures_do_is_refused() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("train.parquet");
+    let schema = Arc::new(parse_message_type("message rows { required binary image; }").unwrap());
+    // One dictionary entry of a megabyte, two hundred times.
+    let mut file = SerializedFileWriter::new(File::create(&path).unwrap(), schema, Arc::new(WriterProperties::builder().build())).unwrap();
+    let mut group = file.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<ByteArrayType>().write_batch(&vec![ByteArray::from(vec![7; 1 << 20]); 200], None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    file.close().unwrap();
+    let len = fs::metadata(&path).unwrap().len();
+    assert!(len < 2 << 20, "{len}");
+    let err = open(path.to_str().unwrap(), &OpenConfig::default()).err().unwrap().to_string();
+    assert!(err.contains("unpack to images of 2097") && err.contains("train.parquet"), "{err}");
 }
 
 #[test]

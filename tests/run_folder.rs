@@ -152,6 +152,23 @@ fn a_failed_write_keeps_the_former_file_and_leaves_no_other() {
 }
 
 #[test]
+fn what_a_killed_writer_left_goes_and_what_is_written_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    for name in [".file.17-0.tmp", ".file.mine.tmp", ".other.17-0.tmp"] {
+        fs::write(folder.path().join(name), "left").unwrap();
+    }
+    write_atomically(&path, |file| {
+        // Another writer, while this one is at work.
+        write_atomically(&path, |file| file.write_all(b"first")).unwrap();
+        file.write_all(b"last")
+    })
+    .unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "last");
+    assert_eq!(names_in(folder.path()), [".file.mine.tmp", ".other.17-0.tmp", "file"]);
+}
+
+#[test]
 fn a_reader_that_has_a_file_open_sees_the_former_content_whole() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");

@@ -97,10 +97,62 @@ fn a_range_and_a_compressed_answer_are_given_where_asked_for() {
     assert!(!server.get("/bank.bin", "Accept-Encoding: br, gzip\r\n").0.contains("content-encoding"));
 }
 
+/// Memory of a process in kB.
+#[cfg(target_os = "linux")]
+fn memory(child: &Child) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_thousand_compressed_answers_take_no_more_memory_than_one() {
+    let folder = site();
+    let script: String = (0..60_000u32).map(|i| format!("{:08x}\n", i.wrapping_mul(0x9e37_79b9))).collect();
+    fs::write(folder.path().join("site/large.js"), &script).unwrap();
+    let server = Server::start(folder.path(), &["site"]);
+    let ask = || server.get("/large.js", "Accept-Encoding: gzip;q=0.5, br;q=0\r\n");
+    let (head, first) = ask();
+    assert_holds(&head, &["content-encoding: gzip", "vary: accept-encoding"]);
+    let before = memory(&server.child);
+    assert!((0..1000).all(|_| ask().1 == first));
+    assert!(memory(&server.child) < before + 8_000, "{} kB, then {}", before, memory(&server.child));
+    // Another file under the same name is another answer.
+    fs::write(folder.path().join("site/large.js"), script.repeat(2)).unwrap();
+    assert_ne!(ask().1, first);
+}
+
+#[test]
+fn headers_that_do_not_come_end_the_connection() {
+    let folder = site();
+    let server = Server::start(folder.path(), &["site"]);
+    let mut streams = [TcpStream::connect(&server.address).unwrap(), TcpStream::connect(&server.address).unwrap()];
+    write!(streams[0], "GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ").unwrap();
+    for stream in &mut streams {
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(25))).unwrap();
+        // What it says, if anything, is that the request is none; then it is closed.
+        assert!(stream.read_to_end(&mut Vec::new()).is_ok(), "still open after 25 s");
+    }
+}
+
+#[test]
+fn pages_of_others_show_it_only_where_that_is_allowed() {
+    let folder = site();
+    let own = Server::start(folder.path(), &["site"]).get("/", "").0;
+    assert_holds(&own, &["cross-origin-resource-policy: same-origin", "content-security-policy: frame-ancestors 'none'"]);
+    let embedded = Server::start(folder.path(), &["site", "--embed"]).get("/", "").0;
+    assert_holds(&embedded, &["cross-origin-resource-policy: cross-origin"]);
+    assert!(!embedded.contains("frame-ancestors"));
+}
+
 #[test]
 fn nothing_outside_the_folder_and_nothing_hidden_is_served() {
     let folder = site();
     let server = Server::start(folder.path(), &["site"]);
+    let made = std::process::Command::new("mkfifo").arg(folder.path().join("site/pipe.js")).status();
+    assert!(made.unwrap().success());
+    assert_holds(&server.get("/pipe.js", "").0, &["404"]);
     for path in ["/../secret.txt", "/%2e%2e/secret.txt", "/pkg/..%2f..%2fsecret.txt", "/link.txt", "/.hidden", "/%2ehidden", "//secret.txt"]
     {
         let (head, body) = server.get(path, "");
@@ -123,7 +175,10 @@ fn a_server_on_loopback_answers_to_this_machines_names_alone() {
     }
     assert_holds(&String::from_utf8(server.get_as("evil.example", "/", "").1).unwrap(), &["evil.example", "localhost", "--host"]);
     let open = Server::start(folder.path(), &["site", "--host", "0.0.0.0"]);
-    assert_holds(&open.get_as("anything.example", "/", "").0, &["200 ok"]);
+    for host in ["192.168.0.2:8000", "[fe80::1]", "box", "box.local:8000", "localhost"] {
+        assert_holds(&open.get_as(host, "/", "").0, &["200 ok"]);
+    }
+    assert_holds(&open.get_as("anything.example", "/", "").0, &[" 403 "]);
 }
 
 #[test]

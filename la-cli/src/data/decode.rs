@@ -117,7 +117,7 @@ fn decode_jpeg(bytes: &[u8], size: usize) -> Result<Picture> {
 /// decoder cannot: the other one then says why.
 fn decode_scaled(bytes: &[u8], head: &probe::JpegHead, factor: usize) -> Option<Picture> {
     let mut decoder = jpeg_decoder::Decoder::new(bytes);
-    if head.is_rgb() || !head.agrees_with_adobe() {
+    if head.has_three_components() {
         decoder.set_color_transform(if head.is_rgb() { jpeg_decoder::ColorTransform::RGB } else { jpeg_decoder::ColorTransform::YCbCr });
     }
     let scaled = |side: usize| side.div_ceil(factor.min(8)) as u16;

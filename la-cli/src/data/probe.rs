@@ -102,9 +102,14 @@ impl JpegHead {
         ids.len() == 3 && !self.is_jfif && self.adobe.map_or(ids == *b"RGB", |transform| transform == 0)
     }
 
+    /// Whether it is neither gray nor of four inks.
+    pub fn has_three_components(&self) -> bool {
+        self.components.len() == 3
+    }
+
     /// Whether a decoder that looks at Adobe's segment alone takes three components for what they are.
     pub fn agrees_with_adobe(&self) -> bool {
-        self.components.len() != 3 || self.is_rgb() == (self.adobe == Some(0))
+        !self.has_three_components() || self.is_rgb() == (self.adobe == Some(0))
     }
 
     /// Whether brightness and colours, each in a whole scan of its own, follow one after the other.

@@ -3,6 +3,7 @@
 use super::{bundle, page, projector};
 use anyhow::{bail, Context};
 use la_core::files::{create_temporary, remove_abandoned, temporary_path};
+use std::cell::Cell;
 use std::fs::{self, DirEntry, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -68,6 +69,8 @@ pub struct NewFolder {
     out: PathBuf,
     force: bool,
     temporary: PathBuf,
+    /// Whether what lies under the temporary name is this export still.
+    is_ours: Cell<bool>,
     /// Held as long as it is written to.
     _lock: File,
 }
@@ -83,7 +86,7 @@ impl NewFolder {
         });
         let make = |path: &Path| fs::create_dir(path).and_then(|()| open_folder(path));
         let (temporary, lock) = create_temporary(out, &make).with_context(|| format!("--out {}", out.display()))?;
-        Ok(Self { out: out.to_path_buf(), force, temporary, _lock: lock })
+        Ok(Self { out: out.to_path_buf(), force, temporary, is_ours: Cell::new(true), _lock: lock })
     }
 
     /// Where to write.
@@ -105,8 +108,10 @@ impl NewFolder {
             let is_new = fs::read_dir(&self.out).map_or(true, |mut entries| entries.next().is_none());
             let put = if is_new { fs::rename(&self.temporary, &self.out) } else { exchange(&self.temporary, &self.out) };
             match put.map_err(|error| (error.kind(), error)) {
-                Ok(()) if is_new => return Ok(()),
-                Ok(()) => return self.remove_former(),
+                Ok(()) => {
+                    self.is_ours.set(false);
+                    return if is_new { Ok(()) } else { self.remove_former() };
+                }
                 // Something came or went since it was looked at.
                 Err((ErrorKind::NotFound, _)) if !is_new && !self.out.exists() => (),
                 Err((ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists, _)) if is_new => (),
@@ -121,6 +126,7 @@ impl NewFolder {
             None => fs::remove_dir_all(&self.temporary).with_context(|| self.temporary.display().to_string()),
             Some(name) => {
                 exchange(&self.temporary, &self.out)?;
+                self.is_ours.set(true);
                 bail!("{name} was put there meanwhile, which no export has written; move it away, or name another folder")
             }
         }
@@ -129,8 +135,8 @@ impl NewFolder {
 
 impl Drop for NewFolder {
     fn drop(&mut self) {
-        // Gone already where the folder was finished; what it was exchanged for is removed there, after a look.
-        if foreign(&self.temporary, "").is_ok_and(|found| found.is_none()) {
+        if self.is_ours.get() {
+            // What cannot be removed is in nobody's way.
             let _ = fs::remove_dir_all(&self.temporary);
         }
     }
