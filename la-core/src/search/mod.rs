@@ -4,11 +4,14 @@
 
 mod bank;
 mod bounds;
+mod coded;
 mod manifest;
+mod reader;
 mod vote;
 
 pub use bank::{Neighbor, SearchBank};
 pub use manifest::{
     BankEntry, FileEntry, LabelsEntry, Manifest, MapEntry, ModelEntry, Precision, Preprocessing, ThumbnailsEntry, FORMAT, VERSION,
 };
+pub use reader::BankReader;
 pub use vote::vote;
