@@ -1,6 +1,6 @@
 //! Pictures named on the command line, as a data source.
 
-use crate::data::decode;
+use crate::data::{decode, files::foreign_format};
 use anyhow::{bail, Context};
 use la_core::data::{Picture, Source};
 use std::borrow::Cow;
@@ -26,7 +26,9 @@ fn read(path: &PathBuf, size: usize) -> anyhow::Result<Picture> {
         bail!("--query {}: expected a picture, got a folder; to search in a folder, name it with --data", path.display());
     }
     let bytes = std::fs::read(path).with_context(|| format!("--query {}", path.display()))?;
-    decode::decode(&bytes, size).with_context(|| format!("--query {}", path.display()))
+    decode::decode(&bytes, size)
+        .map_err(|error| foreign_format(path).map_or(anyhow::Error::new(error), anyhow::Error::msg))
+        .with_context(|| format!("--query {}", path.display()))
 }
 
 impl Source for Queries {

@@ -17,7 +17,7 @@ pub(super) const EXTENSIONS: [&str; 12] = ["jpg", "jpeg", "jpe", "jfif", "png", 
 const FOREIGN: [&str; 9] = ["heic", "heif", "avif", "jxl", "dng", "cr2", "cr3", "nef", "arw"];
 
 /// Why the picture of this name is not read, where its format is one of those that never are.
-pub(super) fn foreign_format(path: &Path) -> Option<String> {
+pub fn foreign_format(path: &Path) -> Option<String> {
     let extension = path.extension()?.to_string_lossy().to_lowercase();
     FOREIGN.contains(&extension.as_str()).then(|| format!("{} is not read; convert it to JPEG or PNG", extension.to_uppercase()))
 }
