@@ -64,6 +64,7 @@ export async function the_original_is_shown_where_the_server_has_it(browser, sit
       if (!await hasPictures(page)) return context.close();
       await page.click('#neighbours .look');
       if (has) await settle(page, () => document.querySelector('#view-original').naturalWidth === 40 && document.querySelector('#view-thumb').hidden);
+      if (has) assert.equal((await page.locator('#view-original').boundingBox()).width, 120, 'a small picture is not enlarged');
       else assert.equal(await page.locator('#view-thumb').isVisible(), true);
       await context.close();
     });
