@@ -17,6 +17,7 @@ import { createPage, draw, paintOf, showAbout, showPoint, showProgress, sourceOf
 import { createThumbnails, filesOf } from './pictures.js';
 import { choose, follow, go, goToRow, seek, weigh } from './search.js';
 import { $, classes, fail, guarded, itemOf, nameOf, onRender, render, rowAt, state, total } from './state.js';
+import { createTwins } from './twins.js';
 import { showCards } from './view.js';
 import { createViewer } from './viewer.js';
 import { slashFocuses, walkCards } from './walk.js';
@@ -39,7 +40,12 @@ const shelf = createShelf(elements({
   list: 'shelf', where: 'shelf-where', find: 'find', back: 'shelf-back', on: 'shelf-on', random: 'shelf-random',
 }), { rowAt, matching: rowsWith, show: showShelf });
 function showShelf(list, rows) {
-  showCards(list, rows.map((row) => itemOf(row)), (row) => paintOf(row), actionsOn(list), () => $('find'));
+  showCards(list, rows.map(shelfItem), (row) => paintOf(row), actionsOn(list), () => $('find'));
+}
+const twins = createTwins(elements({ button: 'twins', minimum: 'twins-min' }), shelf);
+function shelfItem(row) {
+  const group = twins.groupOf(row), item = itemOf(row);
+  return group === undefined ? item : { ...item, label: `group ${group + 1}` };
 }
 const legend = createLegend($('legend'), guarded((chosen) => go({ class: chosen.join(',') })));
 const viewer = createViewer(elements({
@@ -109,6 +115,10 @@ function listenToSettings() {
   });
   $('named').oninput = guarded(({ target }) => { state.named = target.value.trim(); return seek(); });
   $('named').onchange = guarded(({ target }) => go({ named: target.value.trim() }, true));
+  $('twins').onclick = guarded(() => twins.toggle());
+  $('twins-min').onchange = guarded(() => twins.again());
+  $('find').addEventListener('input', twins.leave);
+  $('shelf-random').addEventListener('click', twins.leave);
   $('zoom-in').onclick = () => map.zoom(1.5);
   $('zoom-out').onclick = () => map.zoom(1 / 1.5);
   $('zoom-all').onclick = () => map.all();
@@ -165,6 +175,8 @@ async function start() {
   try { await load(); } catch (error) { state.failed = true; fail(error); return false; }
   await bringBack().catch(fail);
   await follow().catch(fail);
+  // Rows of the bank are answered by now; pictures that visitors bring need the network.
+  try { await ask('model'); await ask('network'); } catch (error) { state.failed = true; fail(error); return false; }
   calibrate().catch(fail);
   keepOffline(state.bundle.page).catch(notKept).then((words) => { state.offline = words; render(); });
   return true;
