@@ -1,8 +1,10 @@
 // All pictures on a shelf: a sample at random, page by page, those of a name, or a set; all at once where they are few.
-const PAGE = 24;
+// A sample of a large bank takes so many of a sheet of thumbnails, so that a shelf needs few sheets.
+const PAGE = 24, TOGETHER = 3;
 
-// `rowAt` is the row at a place, `matching(text)` are the rows that have a text in their name or class.
-export function createShelf({ list, where, find, back, on, random }, { rowAt, matching, show }) {
+// `rowAt` is the row at a place, `matching(text)` are the rows that have a text in their name or class, `perSheet()` is
+// how many thumbnails lie together.
+export function createShelf({ list, where, find, back, on, random }, { rowAt, matching, show, perSheet }) {
   let found = null, set = null, sample = null, total = 0, first = 0, version = '';
   const count = () => found?.length ?? total;
   function turn(to) {
@@ -15,7 +17,13 @@ export function createShelf({ list, where, find, back, on, random }, { rowAt, ma
     leave();
     if (count() <= PAGE) return turn(0);
     const drawn = new Set();
-    while (drawn.size < PAGE) drawn.add(Math.floor(Math.random() * count()));
+    const sheet = perSheet(), random = (most) => Math.floor(Math.random() * most);
+    const together = count() > PAGE * sheet ? Math.min(TOGETHER, sheet) : 1;
+    while (drawn.size < PAGE) {
+      const begin = random(Math.ceil(count() / sheet)) * sheet, length = Math.min(sheet, count() - begin);
+      if (together === 1) drawn.add(random(count()));
+      else for (let i = 0; i < together && drawn.size < PAGE; i++) drawn.add(begin + random(length));
+    }
     sample = [...drawn].sort((a, b) => a - b);
     render();
   }

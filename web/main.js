@@ -38,7 +38,7 @@ const map = state.map = createMap($('map'), { onPick: guarded(goToRow), onPoint:
 const elements = (ids) => Object.fromEntries(Object.entries(ids).map(([name, id]) => [name, $(id)]));
 const shelf = createShelf(elements({
   list: 'shelf', where: 'shelf-where', find: 'find', back: 'shelf-back', on: 'shelf-on', random: 'shelf-random',
-}), { rowAt, matching: rowsWith, show: showShelf });
+}), { rowAt, matching: rowsWith, show: showShelf, perSheet: () => state.bundle.manifest.thumbnails?.per_sheet ?? 1 });
 function showShelf(list, rows) {
   showCards(list, rows.map(shelfItem), (row) => paintOf(row), actionsOn(list), () => $('find'));
 }

@@ -35,6 +35,9 @@ impl BankReader {
         };
         self.rest.extend_from_slice(bytes);
         let whole = self.rest.len() / row * row;
+        if whole == 0 {
+            return Ok(());
+        }
         bank.read_rows(&self.entry, &self.rest[..whole])?;
         self.rest.drain(..whole);
         Ok(())
