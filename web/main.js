@@ -1,9 +1,9 @@
 // Starts the page: joins its parts, opens the bundle, and listens to the visitor.
-import { bundleBase, clamped } from './address.js';
+import { clamped } from './address.js';
 import { addQuery, bringBack, index, remove, removeAll, reveal, take } from './bring.js';
 import { createShelf } from './browse.js';
 import { createCamera } from './camera.js';
-import { ask, listenToWorker } from './client.js';
+import { ask, listenToWorker, loading } from './client.js';
 import { createCrop } from './crop.js';
 import { download } from './download.js';
 import { rowsWith } from './filter.js';
@@ -134,8 +134,7 @@ function listenToSettings() {
 }
 
 async function load() {
-  const params = new URLSearchParams(location.search), threads = Math.round(clamped(params.get('threads'), 1, 32, 0));
-  const bundle = await ask('load', { base: bundleBase(params), threads });
+  const bundle = await loading;
   const { thumbnails, title, bank, labels } = bundle.manifest;
   bundle.names = createNames(bundle.names, bank.rows);
   usePaint(thumbnails ? createThumbnails(thumbnails, (sheet) => ask('sheet', { sheet })) : null);
