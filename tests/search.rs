@@ -4,8 +4,8 @@ use candle_core::Device;
 use la_core::preprocess::{Normalization, Preprocessing};
 use la_core::resnet::{encode, Arch, Encoder, ResNet, ResNetConfig, Stem};
 use la_core::search::{
-    vote, BankEntry, FileEntry, LabelsEntry, Manifest, MapEntry, ModelEntry, Neighbor, Precision, SearchBank, ThumbnailsEntry, FORMAT,
-    VERSION,
+    vote, BankEntry, BankReader, FileEntry, LabelsEntry, Manifest, MapEntry, ModelEntry, Neighbor, Precision, SearchBank, ThumbnailsEntry,
+    FORMAT, VERSION,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -80,6 +80,51 @@ fn a_bank_read_back_has_the_same_rows_and_takes_another() {
         assert_eq!(again.push(&new).unwrap(), 50);
         assert_eq!(again.search(&new, 1).unwrap()[0].row, 50);
     }
+}
+
+#[test]
+fn a_bank_that_comes_in_portions_is_the_one_read_at_once() {
+    for precision in PRECISIONS {
+        let (rows, dim, entry) = (500, 37, entry(500, 37, precision));
+        let bytes = SearchBank::from_rows(&numbers(rows * dim, 3), dim, precision).unwrap().to_bytes();
+        let (once, query) = (SearchBank::read(&entry, &bytes).unwrap(), numbers(dim, 4));
+        for portion in [1, 7, 1000, bytes.len()] {
+            let mut reader = BankReader::new(entry.clone());
+            bytes.chunks(portion).for_each(|bytes| reader.take(bytes).unwrap());
+            let bank = reader.finish().unwrap();
+            assert_eq!((bank.to_bytes(), bank.search(&query, 9).unwrap()), (bytes.clone(), once.search(&query, 9).unwrap()));
+        }
+    }
+}
+
+#[test]
+fn a_bank_that_does_not_come_whole_or_is_none_is_refused() {
+    for precision in PRECISIONS {
+        let bytes = SearchBank::from_rows(&numbers(4 * 3, 4), 3, precision).unwrap().to_bytes();
+        for cut in 0..bytes.len() {
+            let mut reader = BankReader::new(entry(4, 3, precision));
+            reader.take(&bytes[..cut]).unwrap();
+            assert!(reader.finish().is_err(), "{precision}: {cut} of {} bytes", bytes.len());
+        }
+        let mut reader = BankReader::new(entry(4, 3, precision));
+        reader.take(&bytes).unwrap();
+        assert!(reader.take(&[0]).is_err());
+    }
+    for (precision, value) in
+        [(Precision::F32, f32::NAN.to_le_bytes().to_vec()), (Precision::F16, vec![0, 0x7c]), (Precision::F16, vec![1, 0xfe])]
+    {
+        let (shown, mut reader) = (format!("{value:?}"), BankReader::new(entry(4, 3, precision)));
+        assert!(reader.take(&value.repeat(12)).is_err(), "{precision} {shown}");
+    }
+}
+
+#[test]
+fn halves_are_read_as_they_are() {
+    let halves: Vec<half::f16> = (0..=u16::MAX).map(half::f16::from_bits).filter(|half| half.is_finite()).collect();
+    let bytes: Vec<u8> = halves.iter().flat_map(|half| half.to_le_bytes()).collect();
+    let bank = SearchBank::read(&entry(halves.len() / 8, 8, Precision::F16), &bytes).unwrap();
+    let (query, k) = (numbers(8, 6), 20);
+    assert_eq!(bank.search(&query, k).unwrap(), brute_force(&bank, &query, k));
 }
 
 #[test]

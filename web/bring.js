@@ -1,7 +1,7 @@
 // Pictures that visitors bring: embedded, searched from, and added to the bank for the session.
 import { ask } from './client.js';
 import { forget, isKeeping, keepPicture, keptPictures } from './kept.js';
-import { decode, looksLikePicture } from './pictures.js';
+import { decode, foreignFormat, looksLikePicture } from './pictures.js';
 import { choose, follow, go, goToPicture, goToRow, isLatest } from './search.js';
 import { $, counted, render, state } from './state.js';
 
@@ -56,13 +56,14 @@ export async function index(files) {
     const got = files.length === 1 ? files[0].name : `${files.length} files of other kinds`;
     throw new Error(`expected pictures, got ${got}`);
   }
-  const run = state.indexing = { done: 0, of: pictures.length, stopped: false, broken: [], first: undefined };
+  const run = { done: 0, of: pictures.length, stopped: false, broken: [], foreign: new Set(), first: undefined };
+  state.indexing = run;
   await addAll(run, pictures);
   state.indexing = null;
   state.status = '';
   if (!isLatest(mine)) await follow(); else if (run.first !== undefined) await showAdded(run.first);
   if (run.broken.length === pictures.length) {
-    throw new Error(`expected pictures that this browser can open, got none: ${few(run.broken)}`);
+    throw new Error(`expected pictures that this browser can open, got none: ${few(run)}`);
   }
   state.status = wordsOf(run, state.added.size - before, files.length - pictures.length);
   render();
@@ -76,17 +77,26 @@ async function addAll(run, pictures) {
     try {
       const row = await add(await embed(file));
       run.first ??= row;
-    } catch { run.broken.push(file.name); }
+    } catch {
+      run.broken.push(file.name);
+      if (foreignFormat(file)) run.foreign.add(foreignFormat(file));
+    }
   }
 }
 
-const few = (names) => `${names.slice(0, 5).join(', ')}${names.length > 5 ? ' and more' : ''}`;
-function wordsOf({ stopped, done, broken }, added, others) {
+// Names of pictures that could not be opened, and what to do where that is known.
+function few({ broken, foreign }) {
+  const names = `${broken.slice(0, 5).join(', ')}${broken.length > 5 ? ' and more' : ''}`;
+  return [names, ...foreign].join('; ');
+}
+
+function wordsOf(run, added, others) {
+  const { stopped, done, broken } = run;
   const until = isKeeping() ? 'and kept in this browser' : 'until this page is closed';
   const again = done - broken.length - added;
   return [
     `${stopped ? 'Stopped: ' : ''}${counted(added, 'picture')} added, ${until}`, again && `${again} here already`,
-    others && `${counted(others, 'other file')} left out`, broken.length && `could not be opened: ${few(broken)}`,
+    others && `${counted(others, 'other file')} left out`, broken.length && `could not be opened: ${few(run)}`,
   ].filter(Boolean).join('; ');
 }
 

@@ -8,10 +8,11 @@ export async function openBundle(base, onProgress) {
   const store = await openStore(base), { bytes: manifestBytes, originals } = await readManifest(store);
   const manifest = parsed(manifestBytes);
   const progress = { loaded: manifestBytes.length, kept: 0, total: 0 };
-  const read = (entry) => readFile(entry, base, store, (change) => {
+  const read = (entry, reader) => readFile(entry, base, store, (change) => {
     for (const key in change) progress[key] += change[key];
     onProgress({ ...progress });
-  });
+  }, reader);
+  let coming;
   const sheets = new Map(), entries = manifest?.thumbnails?.sheets ?? [];
   // Sheets of thumbnails come when something of them is to be seen.
   function sheet(index) {
@@ -23,20 +24,24 @@ export async function openBundle(base, onProgress) {
   }
   return {
     manifestBytes, manifest, originals, checked: Boolean(crypto.subtle), sheet,
-    // What the first answer needs.
-    async files() {
-      const first = firstEntries(manifest);
+    // What the first answer needs. `bankReader` is given the bank while it comes.
+    async files(bankReader) {
+      const first = firstEntries(manifest), { file: { path } } = manifest.bank;
       progress.total = first.reduce((sum, entry) => sum + entry.bytes, manifestBytes.length);
-      const files = new Map(await Promise.all(first.map(async (entry) => [entry.path, await read(entry)])));
-      // Where nothing is kept yet, a visit that ends before its thumbnails have come is worth keeping without them.
-      if (!store.before) store.keep(manifestBytes, first).catch(() => {});
-      return files;
+      const early = first.filter((entry) => entry.path !== manifest.model.file.path);
+      const readEarly = async (entry) => [entry.path, await read(entry, entry.path === path ? bankReader : undefined)];
+      return new Map(await Promise.all(early.map(readEarly)));
     },
+    // The network's weights, for pictures that visitors bring.
+    model: () => { coming ??= read(manifest.model.file); return coming; },
     // What a visit without a network needs: of many thumbnails only those that were seen.
     async rest() {
-      const all = entries.reduce((sum, { bytes }) => sum + bytes, 0) <= MAX_THUMBNAILS;
+      const all = entries.reduce((sum, { bytes }) => sum + bytes, 0) <= MAX_THUMBNAILS, first = firstEntries(manifest);
+      store.begin();
+      // Where nothing is kept yet, a visit that ends before its thumbnails have come is worth keeping without them.
+      if (!store.before) await store.keep(manifestBytes, first);
       if (all) for (let index = 0; index < entries.length; index++) await sheet(index);
-      const isKept = await store.keep(manifestBytes, all ? entriesOf(manifest) : firstEntries(manifest));
+      const isKept = await store.keep(manifestBytes, all ? entriesOf(manifest) : first);
       await store.tidy(manifest);
       return { isKept, all };
     },
@@ -56,14 +61,17 @@ async function readManifest({ address, before }) {
   }
 }
 
-async function readFile(entry, base, store, progress) {
+// `reader`, where there is one, takes the bytes so far while the next ones come.
+async function readFile(entry, base, store, progress, reader) {
   const url = new URL(entry.path, base).href, key = store.key(entry);
   const kept = await store.get(key);
   if (kept && !await fault(entry, kept)) {
     progress({ loaded: kept.length, kept: kept.length });
+    reader?.take(kept);
     return kept;
   }
-  const bytes = await download(url, entry.path, entry.bytes, (length) => progress({ loaded: length }));
+  const onBytes = (length, soFar) => { progress({ loaded: length }); reader?.take(soFar); };
+  const bytes = await download(url, entry.path, entry.bytes, onBytes);
   const wrong = await fault(entry, bytes);
   if (wrong) throw new Error(`${entry.path}: ${wrong}: ${BROKEN}`);
   store.put(key, bytes);
@@ -91,7 +99,7 @@ async function download(url, name, limit, progress = () => {}, onHeaders = () =>
     }
     bytes.set(value, length);
     length += value.length;
-    progress(value.length);
+    progress(value.length, bytes.subarray(0, length));
   }
 }
 
@@ -110,6 +118,9 @@ async function fault({ bytes: expected, sha256 }, bytes) {
 async function openStore(base) {
   const cache = globalThis.caches && await caches.open(KEPT + base).catch(() => null);
   const address = new URL('manifest.json', base).href;
+  // Writing what has come would hold up the first answer: it waits for begin().
+  let begin;
+  const begun = new Promise((resolve) => { begin = resolve; });
   const puts = [], key = ({ path, sha256 }) => new URL(`${path}?sha256=${sha256}`, base).href;
   const put = (url, bytes) => cache?.put(url, new Response(bytes)).then(() => true, () => false);
   async function get(url) {
@@ -118,8 +129,8 @@ async function openStore(base) {
   }
   const before = await get(address);
   return {
-    address, before, key, get,
-    put(url, bytes) { puts.push(put(url, bytes)); },
+    address, before, key, get, begin,
+    put(url, bytes) { puts.push(begun.then(() => put(url, bytes))); },
     // Keeps the manifest if all of `entries` are kept, and says whether they are; one that another visit has kept
     // meanwhile stays.
     async keep(bytes, entries) {

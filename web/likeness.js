@@ -1,5 +1,6 @@
 // How similar pictures of a bank are to each other, and embeddings asked about together.
-const SAMPLE = 256, LOW = 0.02;
+// Of a row at most so many near-duplicates are looked for.
+const SAMPLE = 256, LOW = 0.02, MOST = 32;
 
 // Rows spread evenly over a bank: every visit takes the same.
 export function sampled(rows) {
@@ -18,6 +19,19 @@ export function likeness(bank, rows) {
   const embeddings = rows.map((row) => bank.row(row));
   const any = embeddings.slice(1).map((one, i) => dot(one, embeddings[i]));
   return { nearest: nearest.filter((score) => score !== undefined), any };
+}
+
+// For rows `from` up to `to`: each with the later rows whose similarity is at least `min`.
+export function alikeIn(bank, from, to, min, isGone) {
+  const alike = [], length = bank.length;
+  for (let row = from; row < Math.min(to, length); row++) {
+    if (isGone(row)) continue;
+    const hits = bank.search(bank.row(row), Math.min(MOST, length)), { rows, scores } = hits;
+    const others = rows.filter((other, i) => other > row && scores[i] >= min && !isGone(other));
+    if (others.length) alike.push([row, ...others]);
+    hits.free();
+  }
+  return { alike, length };
 }
 
 // Below `low` a picture has nothing similar in the bank: of its own rows one in fifty has a nearest below. The slider

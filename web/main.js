@@ -1,9 +1,9 @@
 // Starts the page: joins its parts, opens the bundle, and listens to the visitor.
-import { bundleBase, clamped } from './address.js';
+import { clamped } from './address.js';
 import { addQuery, bringBack, index, remove, removeAll, reveal, take } from './bring.js';
 import { createShelf } from './browse.js';
 import { createCamera } from './camera.js';
-import { ask, listenToWorker } from './client.js';
+import { ask, listenToWorker, loading } from './client.js';
 import { createCrop } from './crop.js';
 import { download } from './download.js';
 import { rowsWith } from './filter.js';
@@ -17,6 +17,7 @@ import { createPage, draw, paintOf, showAbout, showPoint, showProgress, sourceOf
 import { createThumbnails, filesOf } from './pictures.js';
 import { choose, follow, go, goToRow, seek, weigh } from './search.js';
 import { $, classes, fail, guarded, itemOf, nameOf, onRender, render, rowAt, state, total } from './state.js';
+import { createTwins } from './twins.js';
 import { showCards } from './view.js';
 import { createViewer } from './viewer.js';
 import { slashFocuses, walkCards } from './walk.js';
@@ -37,9 +38,14 @@ const map = state.map = createMap($('map'), { onPick: guarded(goToRow), onPoint:
 const elements = (ids) => Object.fromEntries(Object.entries(ids).map(([name, id]) => [name, $(id)]));
 const shelf = createShelf(elements({
   list: 'shelf', where: 'shelf-where', find: 'find', back: 'shelf-back', on: 'shelf-on', random: 'shelf-random',
-}), { rowAt, matching: rowsWith, show: showShelf });
+}), { rowAt, matching: rowsWith, show: showShelf, perSheet: () => state.bundle.manifest.thumbnails?.per_sheet ?? 1 });
 function showShelf(list, rows) {
-  showCards(list, rows.map((row) => itemOf(row)), (row) => paintOf(row), actionsOn(list), () => $('find'));
+  showCards(list, rows.map(shelfItem), (row) => paintOf(row), actionsOn(list), () => $('find'));
+}
+const twins = createTwins(elements({ button: 'twins', minimum: 'twins-min' }), shelf);
+function shelfItem(row) {
+  const group = twins.groupOf(row), item = itemOf(row);
+  return group === undefined ? item : { ...item, label: `group ${group + 1}` };
 }
 const legend = createLegend($('legend'), guarded((chosen) => go({ class: chosen.join(',') })));
 const viewer = createViewer(elements({
@@ -109,6 +115,10 @@ function listenToSettings() {
   });
   $('named').oninput = guarded(({ target }) => { state.named = target.value.trim(); return seek(); });
   $('named').onchange = guarded(({ target }) => go({ named: target.value.trim() }, true));
+  $('twins').onclick = guarded(() => twins.toggle());
+  $('twins-min').onchange = guarded(() => twins.again());
+  $('find').addEventListener('input', twins.leave);
+  $('shelf-random').addEventListener('click', twins.leave);
   $('zoom-in').onclick = () => map.zoom(1.5);
   $('zoom-out').onclick = () => map.zoom(1 / 1.5);
   $('zoom-all').onclick = () => map.all();
@@ -124,8 +134,7 @@ function listenToSettings() {
 }
 
 async function load() {
-  const params = new URLSearchParams(location.search), threads = Math.round(clamped(params.get('threads'), 1, 32, 0));
-  const bundle = await ask('load', { base: bundleBase(params), threads });
+  const bundle = await loading;
   const { thumbnails, title, bank, labels } = bundle.manifest;
   bundle.names = createNames(bundle.names, bank.rows);
   usePaint(thumbnails ? createThumbnails(thumbnails, (sheet) => ask('sheet', { sheet })) : null);
@@ -165,6 +174,8 @@ async function start() {
   try { await load(); } catch (error) { state.failed = true; fail(error); return false; }
   await bringBack().catch(fail);
   await follow().catch(fail);
+  // Rows of the bank are answered by now; pictures that visitors bring need the network.
+  try { await ask('model'); await ask('network'); } catch (error) { state.failed = true; fail(error); return false; }
   calibrate().catch(fail);
   keepOffline(state.bundle.page).catch(notKept).then((words) => { state.offline = words; render(); });
   return true;

@@ -1,13 +1,19 @@
 // The names of the rows, as one text: many strings of their own would fill the memory, and take long to look through.
 export function createNames(bytes, rows) {
   const text = new TextDecoder().decode(bytes), starts = lineStarts(text, rows);
-  // Lower case may have another length, as that of İ has.
-  const lower = text.toLowerCase(), lowerStarts = lower.length === text.length ? starts : lineStarts(lower, rows);
+  // Made when something is first looked for.
+  let lower, lowerStarts;
+  function makeLower() {
+    lower = text.toLowerCase();
+    // It may have another length, as that of İ has.
+    lowerStarts = lower.length === text.length ? starts : lineStarts(lower, rows);
+  }
   return {
     of: (row) => (row < rows ? text.slice(starts[row], starts[row + 1] - 1) : ''),
     // Sets `found` to 1 for each row whose name has `wanted`.
     matching(wanted, found) {
       const sought = wanted.toLowerCase();
+      if (lower === undefined) makeLower();
       for (let row = 0; row < rows; row++) {
         const at = lower.indexOf(sought, lowerStarts[row]);
         if (at < 0 || at >= lowerStarts[rows]) return;

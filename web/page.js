@@ -49,6 +49,8 @@ function showIndexing() {
   // A screen reader hears that indexing ended, not the name of each picture.
   $('status').ariaLive = indexing ? 'off' : 'polite';
   $('status').textContent = state.status;
+  // What only says again what the results show is for screen readers.
+  $('status').classList.toggle('sr', state.status !== '' && state.status === state.outcome);
   $('offline').textContent = state.offline;
   $('cancel').hidden = $('indexing').hidden = !indexing;
   if (indexing) $('indexing').value = indexing.done / indexing.of;
@@ -86,7 +88,7 @@ function showSettings() {
 }
 
 function showQuery(query) {
-  $('query-name').textContent = query?.name ?? 'No picture yet';
+  $('query-name').replaceChildren(...breakable(query?.name ?? 'No picture yet'));
   $('query-label').textContent = query?.row === undefined ? '' : labelOf(query.row);
   $('preview').setAttribute('aria-label', query?.name ?? 'no picture yet');
   $('preview').hidden = !query || !(query.thumb || paintRow);
@@ -94,6 +96,9 @@ function showQuery(query) {
   $('part').hidden = $('preview').hidden;
   if (query) paintOf(query.row, query.thumb)?.($('preview'), query.row);
 }
+
+// A path breaks behind its folders, not in a name.
+const breakable = (name) => name.split(/(?<=\/)/).flatMap((part) => [part, make('wbr')]);
 
 // What else is wanted, or unwanted, beside the picture.
 function showWeights(query) {

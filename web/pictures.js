@@ -5,9 +5,19 @@ const MAX_PIXELS = 64 * 2 ** 20, MAX_DECODED = 48 * 2 ** 20, THUMB = 160;
 const ENDING = /\.(jpe?g|png|webp|gif|bmp|avif|heic|heif)$/i;
 export const looksLikePicture = ({ type, name }) => (type ? type.startsWith('image/') : ENDING.test(name));
 
-const unopened = ({ type }) => /^image\/(jpeg|png|webp|gif)$/.test(type)
-  ? `expected a picture that this browser can open, got ${type} whose content is damaged, too large or no picture`
-  : `expected a picture that this browser can open (JPEG, PNG, WebP, GIF), got ${type || 'a file of unknown type'}`;
+// Formats that few browsers open, and la-cli does not: by the file's name, or its type where it has none.
+const FOREIGN = /\.(heic|heif|avif|jxl|dng|cr2|cr3|nef|arw)$/i;
+export function foreignFormat({ name = '', type }) {
+  const ending = FOREIGN.exec(name)?.[1] ?? /^image\/(hei[cf])/.exec(type)?.[1];
+  return ending && `${ending.toUpperCase()} is not read; convert it to JPEG or PNG`;
+}
+
+function unopened(file) {
+  const { type } = file;
+  return foreignFormat(file) ?? (/^image\/(jpeg|png|webp|gif)$/.test(type)
+    ? `expected a picture that this browser can open, got ${type} whose content is damaged, too large or no picture`
+    : `expected a picture that this browser can open (JPEG, PNG, WebP, GIF), got ${type || 'a file of unknown type'}`);
+}
 
 export async function decode(file) {
   const name = file.name || 'the pasted file';

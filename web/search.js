@@ -66,7 +66,8 @@ export async function seek(query = state.query) {
   const isPlain = !also.length && !against.length, { best } = result;
   result.isFar = Boolean(isPlain && state.usual && best !== undefined && best < state.usual.low);
   Object.assign(state, { query, result: { ...result, wanted } });
-  if (!state.indexing) state.status = outcome(query, state.result, min);
+  state.outcome = result.neighbours.length ? outcome(query, state.result, min) : '';
+  if (!state.indexing) state.status = state.outcome || outcome(query, state.result, min);
   render();
 }
 

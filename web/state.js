@@ -1,6 +1,6 @@
 // What the page shows, and the words for it. Code that changes the state calls render().
 export const state = {
-  bundle: null, threads: null, progress: null, failed: false, error: '', status: '', offline: '',
+  bundle: null, threads: null, progress: null, failed: false, error: '', status: '', outcome: '', offline: '',
   brought: new Map(), added: new Map(), keeps: false, indexing: null, usual: null,
   address: '', query: null, result: null, empty: '', k: 10, min: -1, classes: [], named: '',
 };

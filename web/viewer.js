@@ -1,6 +1,8 @@
 // The large view of a picture, and of those before and after it in the list it was opened from.
 import { itemOf, nameOf, state } from './state.js';
 
+const MOST_ENLARGED = 3;
+
 // `parts` are the dialog's elements by name; `paintOf(row)` paints a thumbnail; `actions` are pick, also and not.
 export function createViewer(parts, paintOf, actions) {
   const { dialog, canvas, original, name, path, label, score } = parts;
@@ -36,7 +38,13 @@ export function createViewer(parts, paintOf, actions) {
     if (!address) return original.removeAttribute('src');
     original.src = address;
     const isThis = () => rows[at] === row && dialog.open !== false;
-    original.onload = () => { if (isThis()) { original.hidden = false; canvas.hidden = true; } };
+    original.onload = () => {
+      if (!isThis()) return;
+      // Small pictures fill the view too, up to where they are all blur.
+      original.style.width = `${MOST_ENLARGED * original.naturalWidth}px`;
+      original.hidden = false;
+      canvas.hidden = true;
+    };
     original.onerror = () => {};
   }
   const turn = (by) => { if (rows[at + by] !== undefined) show(at + by); };

@@ -1,11 +1,13 @@
 // Owns the wasm module, the network and the bank; the page only sees numbers, names and pictures.
 import * as single from './pkg/la_wasm.js';
 import { openBundle } from './bundle.js';
-import { compose, likeness } from './likeness.js';
+import { alikeIn, compose, likeness } from './likeness.js';
 import { startThreads, threadsFor } from './threads.js';
 
 // Whether pkg/ holds a second module, built with relaxed SIMD, beside the one that every browser with SIMD runs.
 const RELAXED = true;
+// Bytes of a bank that are worth reading at once.
+const PORTION = 1 << 20;
 const MODULE = './pkg/la_wasm_bg.wasm', RELAXED_MODULE = './pkg/la_wasm_relaxed_bg.wasm';
 
 // Modules with one function, whose body uses i8x16.popcnt and i8x16.relaxed_swizzle: browsers without these refuse
@@ -17,18 +19,24 @@ const hasRelaxed = () => runs(15, 1, 13, 0, 65, 1, 253, 15, 65, 2, 253, 15, 253,
 
 // Rows that visitors took away again: the bank itself only grows.
 const removed = new Set();
-let la = single, network, bank, labels, bundle, numClasses = 0;
+let la = single, networkComing, bank, labels, bundle, numClasses = 0;
 
 const queued = {
   load: (request) => load(request),
+  network: async () => { await network(); },
   embed: ({ pixels, width, height }) => embed(pixels, width, height),
   search: (request) => search(request),
   add: ({ embedding }) => ({ row: bank.add(embedding) }),
   remove: ({ row }) => { removed.add(row); },
   likeness: ({ rows }) => likeness(bank, rows),
+  twins: ({ from, to, min }) => alikeIn(bank, from, to, min, (row) => removed.has(row)),
 };
 // These only wait for downloads and would hold up the others.
-const atOnce = { sheet: ({ sheet }) => bundle.sheet(sheet), rest: () => bundle.rest() };
+const atOnce = {
+  sheet: ({ sheet }) => bundle.sheet(sheet),
+  model: async () => { await bundle.model(); },
+  rest: () => bundle.rest(),
+};
 
 // One request at a time: the order of answers is the order of questions.
 let queue = Promise.resolve();
@@ -81,9 +89,8 @@ async function load({ base, threads }) {
   started.joined.then((threads) => self.postMessage({ type: 'threads', threads }));
   bundle = opened;
   la.check_manifest(bundle.manifestBytes);
-  const { manifest } = bundle, files = await bundle.files();
-  network = new la.Network(bundle.manifestBytes, files.get(manifest.model.file.path));
-  bank = new la.Bank(bundle.manifestBytes, files.get(manifest.bank.file.path));
+  const { manifest } = bundle, coming = comingBank(), files = await bundle.files(coming);
+  bank = coming.finish();
   labels = manifest.labels && new Uint32Array(aligned(files.get(manifest.labels.file.path)));
   numClasses = manifest.labels?.classes.length ?? 0;
   return {
@@ -93,11 +100,36 @@ async function load({ base, threads }) {
   };
 }
 
+// Reads the bank in portions while it comes. What is wrong with its values is said once its digest was found right.
+function comingBank() {
+  const coming = new la.ComingBank(bundle.manifestBytes), { bytes } = bundle.manifest.bank.file;
+  let taken = 0, wrong;
+  return {
+    take(soFar) {
+      if (wrong || (soFar.length - taken < PORTION && soFar.length < bytes)) return;
+      try {
+        for (; taken < soFar.length; taken += PORTION) coming.take(soFar.subarray(taken, taken + PORTION));
+      } catch (error) { wrong = error; }
+      taken = soFar.length;
+    },
+    finish() {
+      if (wrong) throw wrong;
+      return coming.finish();
+    },
+  };
+}
+
+// The network is made when it is first needed: rows of the bank are answered without it.
+function network() {
+  networkComing ??= bundle.model().then((weights) => new la.Network(bundle.manifestBytes, weights));
+  return networkComing;
+}
+
 const aligned = (bytes) => bytes.slice().buffer;
 
-function embed(pixels, width, height) {
-  const start = performance.now();
-  const embedding = network.embed(pixels, width, height);
+async function embed(pixels, width, height) {
+  const ours = await network(), start = performance.now();
+  const embedding = ours.embed(pixels, width, height);
   return { embedding, ms: performance.now() - start };
 }
 

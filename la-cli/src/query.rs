@@ -26,7 +26,9 @@ fn read(path: &PathBuf, size: usize) -> anyhow::Result<Picture> {
         bail!("--query {}: expected a picture, got a folder; to search in a folder, name it with --data", path.display());
     }
     let bytes = files::read_regular(path).with_context(|| format!("--query {}", path.display()))?;
-    decode::decode(&bytes, size).with_context(|| format!("--query {}", path.display()))
+    decode::decode(&bytes, size)
+        .map_err(|error| files::foreign_format(path).map_or(anyhow::Error::new(error), anyhow::Error::msg))
+        .with_context(|| format!("--query {}", path.display()))
 }
 
 impl Source for Queries {

@@ -3,7 +3,7 @@
 use la_core::ops::parallel::HELPED;
 use la_core::preprocess::{preprocess, Preprocessing};
 use la_core::resnet::Encoder;
-use la_core::search::{vote, Manifest, Neighbor, SearchBank};
+use la_core::search::{vote, BankReader, Manifest, Neighbor, SearchBank};
 use wasm_bindgen::prelude::*;
 
 /// How sharply the vote prefers nearer neighbours, as in kNN evaluation.
@@ -70,6 +70,29 @@ impl Bank {
     /// The share of each class in the neighbours' weighted vote.
     pub fn vote(&self, hits: &Hits, labels: &[u32], num_classes: usize) -> Vec<f32> {
         vote(&hits.0, labels, num_classes, TEMPERATURE)
+    }
+}
+
+/// The bank of a bundle that still comes.
+#[wasm_bindgen]
+pub struct ComingBank(BankReader);
+
+#[wasm_bindgen]
+impl ComingBank {
+    /// That of a manifest.
+    #[wasm_bindgen(constructor)]
+    pub fn new(manifest: &[u8]) -> Result<ComingBank, JsError> {
+        Ok(ComingBank(BankReader::new(Manifest::parse(manifest)?.bank)))
+    }
+
+    /// Reads the next bytes of the file.
+    pub fn take(&mut self, bytes: &[u8]) -> Result<(), JsError> {
+        Ok(self.0.take(bytes)?)
+    }
+
+    /// The bank, once all of its file has come.
+    pub fn finish(self) -> Result<Bank, JsError> {
+        Ok(Bank(self.0.finish()?))
     }
 }
 

@@ -6,6 +6,7 @@ import { launch } from './pages.mjs';
 import * as parts from './parts.mjs';
 import * as using from './using.mjs';
 import * as everyday from './everyday.mjs';
+import * as answers from './answers.mjs';
 import * as threads from './threads.mjs';
 import * as trouble from './trouble.mjs';
 import { looks } from './looks.mjs';
@@ -32,7 +33,7 @@ async function check(name, work) {
   }
 }
 
-const checks = { ...parts, ...everyday, ...using, ...threads, ...trouble };
+const checks = { ...parts, ...everyday, ...using, ...answers, ...threads, ...trouble };
 for (const [name, work] of Object.entries(checks)) await check(name.replaceAll('_', ' '), () => work(browser, site));
 await looks(browser, site, options.screenshots, check);
 if (options.native) await native(browser, site, options, check);

@@ -326,6 +326,9 @@ fn a_query_that_is_no_picture_is_named() {
         let error = la(folder.path(), &["search", text(shared_run()), "--data", "data", "--query", query, "--k", "2"]).error();
         assert_holds(&error, &[query]);
     }
+    fs::write(folder.path().join("phone.heic"), b"\0\0\0\x18ftypheic").unwrap();
+    let error = la(folder.path(), &["search", text(shared_run()), "--data", "data", "--query", "phone.heic", "--k", "2"]).error();
+    assert_holds(&error, &["--query phone.heic", "HEIC is not read; convert it to JPEG or PNG"]);
 }
 
 #[test]

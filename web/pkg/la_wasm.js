@@ -2,6 +2,12 @@
  * The bank of a bundle, and what is added to it for the session.
  */
 export class Bank {
+    static __wrap(ptr) {
+        const obj = Object.create(Bank.prototype);
+        obj.__wbg_ptr = ptr;
+        BankFinalization.register(obj, obj.__wbg_ptr, obj);
+        return obj;
+    }
     __destroy_into_raw() {
         const ptr = this.__wbg_ptr;
         this.__wbg_ptr = 0;
@@ -108,6 +114,62 @@ export class Bank {
     }
 }
 if (Symbol.dispose) Bank.prototype[Symbol.dispose] = Bank.prototype.free;
+
+/**
+ * The bank of a bundle that still comes.
+ */
+export class ComingBank {
+    __destroy_into_raw() {
+        const ptr = this.__wbg_ptr;
+        this.__wbg_ptr = 0;
+        ComingBankFinalization.unregister(this);
+        return ptr;
+    }
+    free() {
+        const ptr = this.__destroy_into_raw();
+        wasm.__wbg_comingbank_free(ptr, 0);
+    }
+    /**
+     * The bank, once all of its file has come.
+     * @returns {Bank}
+     */
+    finish() {
+        const ptr = this.__destroy_into_raw();
+        const ret = wasm.comingbank_finish(ptr);
+        if (ret[2]) {
+            throw takeFromExternrefTable0(ret[1]);
+        }
+        return Bank.__wrap(ret[0]);
+    }
+    /**
+     * That of a manifest.
+     * @param {Uint8Array | number[]} manifest
+     */
+    constructor(manifest) {
+        const ptr0 = passArray8ToWasm0(manifest, wasm.__wbindgen_malloc);
+        const len0 = WASM_VECTOR_LEN;
+        const ret = wasm.comingbank_new(ptr0, len0);
+        if (ret[2]) {
+            throw takeFromExternrefTable0(ret[1]);
+        }
+        this.__wbg_ptr = ret[0];
+        ComingBankFinalization.register(this, this.__wbg_ptr, this);
+        return this;
+    }
+    /**
+     * Reads the next bytes of the file.
+     * @param {Uint8Array | number[]} bytes
+     */
+    take(bytes) {
+        const ptr0 = passArray8ToWasm0(bytes, wasm.__wbindgen_malloc);
+        const len0 = WASM_VECTOR_LEN;
+        const ret = wasm.comingbank_take(this.__wbg_ptr, ptr0, len0);
+        if (ret[1]) {
+            throw takeFromExternrefTable0(ret[0]);
+        }
+    }
+}
+if (Symbol.dispose) ComingBank.prototype[Symbol.dispose] = ComingBank.prototype.free;
 
 /**
  * Neighbours, best first.
@@ -294,6 +356,9 @@ function __wbg_get_imports() {
 const BankFinalization = (typeof FinalizationRegistry === 'undefined')
     ? { register: () => {}, unregister: () => {} }
     : new FinalizationRegistry(ptr => wasm.__wbg_bank_free(ptr, 1));
+const ComingBankFinalization = (typeof FinalizationRegistry === 'undefined')
+    ? { register: () => {}, unregister: () => {} }
+    : new FinalizationRegistry(ptr => wasm.__wbg_comingbank_free(ptr, 1));
 const HitsFinalization = (typeof FinalizationRegistry === 'undefined')
     ? { register: () => {}, unregister: () => {} }
     : new FinalizationRegistry(ptr => wasm.__wbg_hits_free(ptr, 1));

@@ -19,7 +19,7 @@ const FOREIGN: &str = " heic heif hif avif jxl jp2 j2k j2c jpf jpx jpc jxr wdp h
     exr hdr svg eps pcx sgi dds qoi dcm nii ";
 
 /// Why the picture of this name is not read, where its format is one of those that never are.
-pub(super) fn foreign_format(path: &Path) -> Option<String> {
+pub fn foreign_format(path: &Path) -> Option<String> {
     let extension = path.extension()?.to_string_lossy().to_lowercase();
     FOREIGN.contains(&format!(" {extension} ")).then(|| format!("{} is not read; convert it to JPEG or PNG", extension.to_uppercase()))
 }

@@ -39,6 +39,7 @@ static FILES: &[(&str, &[u8])] = &files![
     "state.js",
     "sw.js",
     "threads.js",
+    "twins.js",
     "view.js",
     "viewer.js",
     "walk.js",

@@ -21,7 +21,9 @@ pub(crate) struct Query {
 impl Query {
     /// Rounds `query`.
     pub fn new(query: &[f32]) -> Self {
-        let (scale, codes) = encode(query, LIMIT);
+        let mut codes = vec![0; query.len()];
+        let scale = code(query, LIMIT, &mut codes);
+        let codes: Vec<i16> = codes.into_iter().map(i16::from).collect();
         Self {
             scale,
             #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
@@ -65,13 +67,24 @@ impl Query {
     }
 }
 
-/// A scale and codes in `-limit` to `limit`.
-pub(crate) fn encode(values: &[f32], limit: f32) -> (f32, Vec<i16>) {
-    let scale = values.iter().fold(0.0f32, |largest, x| largest.max(x.abs())) / limit;
+/// Writes codes in `-limit` to `limit`, at most 127; gives what a step stands for. Values must be finite.
+pub(crate) fn code(values: &[f32], limit: f32, codes: &mut [i8]) -> f32 {
+    let scale = largest(values) / limit;
     if scale < f32::MIN_POSITIVE {
-        return (0.0, vec![0; values.len()]);
+        codes.fill(0);
+        return 0.0;
     }
-    (scale, values.iter().map(|x| (x / scale).round().clamp(-limit, limit) as i16).collect())
+    for (code, x) in codes.iter_mut().zip(values) {
+        // Of a float as large as this the lowest bits are the whole number next to what was added.
+        *code = (x / scale + 12_582_912.0).to_bits() as i8;
+    }
+    scale
+}
+
+/// The largest magnitude, of floats read as whole numbers, which have the same order and make vectors; at least infinity where a
+/// value is not finite.
+pub(crate) fn largest(values: &[f32]) -> f32 {
+    f32::from_bits(values.iter().fold(0, |largest, x| largest.max(x.to_bits() & 0x7fff_ffff)))
 }
 
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]

@@ -1,12 +1,13 @@
 //! The rows that are searched: a pass over 8-bit codes bounds every score, and what may be among the best is scored exactly.
 
-use super::bounds::{length, shrink, Bounds, Candidate};
+use super::bounds::{shrink, Bounds, Candidate};
+use super::coded::Coded;
 use super::{BankEntry, Precision};
 use crate::{
     error::bail,
     ops::{
         parallel,
-        scan::{encode, Query},
+        scan::{largest, Query},
     },
     Result,
 };
@@ -15,8 +16,8 @@ use std::ops::Range;
 
 /// The largest magnitude of a stored value: embeddings have unit length, and bounds must stay finite.
 const MAX_VALUE: f32 = 1e6;
-/// The largest code of a row.
-const LIMIT: f32 = 127.0;
+/// The largest that fits 16 bits: rounded to them, what is larger would be infinite.
+const MAX_HALF: f32 = 65504.0;
 /// Rows whose products are looked at together.
 const BLOCK: usize = 256;
 /// Codes worth a thread of their own: reading as many takes longer than waking it.
@@ -47,44 +48,37 @@ enum Values {
     I8,
 }
 
-/// What each row's codes stand for: `code * scale`, the row's length, that of what coding lost, and the codes' sum.
-#[derive(Default)]
-struct Coded {
-    scale: Vec<f32>,
-    norm: Vec<f32>,
-    error: Vec<f32>,
-    sum: Vec<i32>,
-}
-
-impl Coded {
-    fn reserve(&mut self, rows: usize) {
-        self.scale.reserve_exact(rows);
-        self.norm.reserve_exact(rows);
-        self.error.reserve_exact(rows);
-        self.sum.reserve_exact(rows);
-    }
-
-    fn push(&mut self, scale: f32, norm: f32, error: f32, codes: &[i8]) {
-        self.scale.push(scale);
-        self.norm.push(norm);
-        self.error.push(error);
-        self.sum.push(codes.iter().map(|&code| i32::from(code)).sum());
-    }
-}
-
 impl SearchBank {
     /// Reads a bank's file as [`BankEntry`] lays it out; every length is checked before anything is allocated.
     pub fn read(entry: &BankEntry, bytes: &[u8]) -> Result<Self> {
         if bytes.len() != entry.num_bytes() {
             bail!("bank: {} must have {} bytes, got {}: export it again", entry.file.path, entry.num_bytes(), bytes.len());
         }
+        let mut bank = Self::for_entry(entry)?;
+        bank.read_rows(entry, bytes)?;
+        Ok(bank)
+    }
+
+    /// An empty bank with room for the rows of `entry`.
+    pub(super) fn for_entry(entry: &BankEntry) -> Result<Self> {
         let mut bank = Self::empty(entry.dim, entry.precision)?;
-        match entry.precision {
-            Precision::F32 => bank.append(&mut bytes.chunks_exact(4 * entry.dim).map(|row| row.chunks_exact(4).map(float).collect()))?,
-            Precision::F16 => bank.append(&mut bytes.chunks_exact(2 * entry.dim).map(|row| row.chunks_exact(2).map(half).collect()))?,
-            Precision::I8 => bank.append_codes(entry.rows, bytes)?,
+        bank.codes.reserve_exact(entry.rows * entry.dim);
+        bank.coded.reserve(entry.rows);
+        match &mut bank.values {
+            Values::F32(values) => values.reserve_exact(entry.rows * entry.dim),
+            Values::F16(values) => values.reserve_exact(entry.rows * entry.dim),
+            Values::I8 => {}
         }
         Ok(bank)
+    }
+
+    /// Adds rows as they lie in a file; of i8, all of them at once.
+    pub(super) fn read_rows(&mut self, entry: &BankEntry, bytes: &[u8]) -> Result<()> {
+        match entry.precision {
+            Precision::F32 => self.read_floats(bytes),
+            Precision::F16 => self.read_halves(bytes),
+            Precision::I8 => self.read_codes(entry.rows, bytes),
+        }
     }
 
     /// A bank of `rows` `(N, dim)`, rounded to `precision`.
@@ -93,7 +87,7 @@ impl SearchBank {
         if !rows.len().is_multiple_of(dim) {
             bail!("bank: expected whole rows of {dim} values, got {} values", rows.len());
         }
-        bank.append(&mut rows.chunks_exact(dim).map(<[f32]>::to_vec))?;
+        bank.add(rows)?;
         Ok(bank)
     }
 
@@ -109,29 +103,70 @@ impl SearchBank {
         Ok(Self { dim, values, codes: Vec::new(), coded: Coded::default() })
     }
 
-    fn append(&mut self, rows: &mut dyn ExactSizeIterator<Item = Vec<f32>>) -> Result<()> {
-        self.codes.reserve_exact(rows.len() * self.dim);
-        self.coded.reserve(rows.len());
-        match &mut self.values {
-            Values::F32(values) => values.reserve_exact(rows.len() * self.dim),
-            Values::F16(values) => values.reserve_exact(rows.len() * self.dim),
-            Values::I8 => {}
+    /// Adds rows, rounded to the bank's precision.
+    fn add(&mut self, rows: &[f32]) -> Result<()> {
+        if let Values::F16(_) = self.values {
+            self.check_within(rows, MAX_HALF)?;
+            return self.read_halves(&rows.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect::<Vec<_>>());
         }
-        for row in rows {
-            self.push(&row)?;
+        self.code(rows.len() / self.dim, &|at, row| row.copy_from_slice(&rows[at..at + row.len()]))?;
+        if let Values::F32(values) = &mut self.values {
+            values.extend_from_slice(rows);
         }
         Ok(())
     }
 
-    fn append_codes(&mut self, rows: usize, bytes: &[u8]) -> Result<()> {
+    fn read_floats(&mut self, bytes: &[u8]) -> Result<()> {
+        let floats = |at: usize| bytes[4 * at..].chunks_exact(4).map(float);
+        self.code(bytes.len() / 4 / self.dim, &|at, row| row.iter_mut().zip(floats(at)).for_each(|(x, float)| *x = float))?;
+        if let Values::F32(values) = &mut self.values {
+            values.extend(floats(0));
+        }
+        Ok(())
+    }
+
+    fn read_halves(&mut self, bytes: &[u8]) -> Result<()> {
+        let halves = |at: usize| bytes[2 * at..].chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
+        self.code(bytes.len() / 2 / self.dim, &|at, row| row.iter_mut().zip(halves(at)).for_each(|(x, half)| *x = widen(half)))?;
+        if let Values::F16(values) = &mut self.values {
+            values.extend(halves(0).map(f16::from_bits));
+        }
+        Ok(())
+    }
+
+    /// Adds the codes of rows; `read` gives the values from a place on. Nothing is added where a row is refused.
+    fn code(&mut self, rows: usize, read: &(dyn Fn(usize, &mut [f32]) + Sync)) -> Result<()> {
+        let most = (PART / self.dim).max(1);
+        let parts = parallel::map(rows.div_ceil(most), |part| self.code_part(part * most..((part + 1) * most).min(rows), read));
+        for (codes, coded) in parts.into_iter().collect::<Result<Vec<_>>>()? {
+            self.codes.extend(codes);
+            self.coded.append(coded);
+        }
+        Ok(())
+    }
+
+    fn code_part(&self, rows: Range<usize>, read: &(dyn Fn(usize, &mut [f32]) + Sync)) -> Result<(Vec<i8>, Coded)> {
+        let (mut codes, mut coded, mut values) = (vec![0; rows.len() * self.dim], Coded::default(), vec![0.0; self.dim]);
+        coded.reserve(rows.len());
+        for (row, codes) in rows.zip(codes.chunks_exact_mut(self.dim)) {
+            read(row * self.dim, &mut values);
+            self.check_within(&values, MAX_VALUE)?;
+            match self.values {
+                Values::I8 => coded.push_rounded(&values, codes),
+                _ => coded.push(&values, codes),
+            }
+        }
+        Ok((codes, coded))
+    }
+
+    fn read_codes(&mut self, rows: usize, bytes: &[u8]) -> Result<()> {
         let (scales, codes) = bytes.split_at(4 * rows);
-        self.codes = codes.iter().map(|&code| code as i8).collect();
-        self.coded.reserve(rows);
+        self.codes.extend(codes.iter().map(|&code| code as i8));
         for (scale, codes) in scales.chunks_exact(4).map(float).zip(self.codes.chunks_exact(self.dim)) {
             if !(0.0..=MAX_VALUE).contains(&scale) {
                 bail!("bank: expected scales in 0 to {MAX_VALUE}, got {scale} at row {}", self.coded.scale.len());
             }
-            self.coded.push(scale, length(codes.iter().map(|&code| f64::from(code) * f64::from(scale))), 0.0, codes);
+            self.coded.push_codes(scale, codes);
         }
         Ok(())
     }
@@ -183,30 +218,7 @@ impl SearchBank {
     /// Adds a row, rounded to the bank's precision; gives its number.
     pub fn push(&mut self, embedding: &[f32]) -> Result<usize> {
         self.check("embedding", embedding)?;
-        // Rounded to 16 bits, what is larger would be infinite.
-        let limit = if matches!(self.values, Values::F16(_)) { 65504.0 } else { MAX_VALUE };
-        if let Some(x) = embedding.iter().find(|x| x.abs() > limit) {
-            bail!("bank: expected values within {limit}, got {x} in row {}", self.len());
-        }
-        let stored: Vec<f32> = match &mut self.values {
-            Values::F16(values) => embedding.iter().map(|&x| f16::from_f32(x)).inspect(|&x| values.push(x)).map(f16::to_f32).collect(),
-            Values::F32(values) => {
-                values.extend_from_slice(embedding);
-                embedding.to_vec()
-            }
-            Values::I8 => embedding.to_vec(),
-        };
-        let (scale, codes) = encode(&stored, LIMIT);
-        let decoded = codes.iter().map(|&code| f64::from(code) * f64::from(scale));
-        let (norm, error) = match self.values {
-            Values::I8 => (length(decoded), 0.0),
-            _ => {
-                let lost = stored.iter().zip(decoded).map(|(&x, y)| f64::from(x) - y);
-                (length(stored.iter().map(|&x| f64::from(x))), length(lost))
-            }
-        };
-        self.codes.extend(codes.iter().map(|&code| code as i8));
-        self.coded.push(scale, norm, error, &self.codes[self.codes.len() - self.dim..]);
+        self.add(embedding)?;
         Ok(self.len() - 1)
     }
 
@@ -216,6 +228,16 @@ impl SearchBank {
         }
         match values.iter().find(|x| !x.is_finite()) {
             Some(x) => bail!("{what}: expected finite values, got {x}"),
+            None => Ok(()),
+        }
+    }
+
+    fn check_within(&self, values: &[f32], limit: f32) -> Result<()> {
+        if largest(values) <= limit {
+            return Ok(());
+        }
+        match values.iter().find(|x| !x.is_finite() || x.abs() > limit) {
+            Some(x) => bail!("bank: expected finite values within {limit}, got {x}"),
             None => Ok(()),
         }
     }
@@ -283,6 +305,9 @@ fn float(bytes: &[u8]) -> f32 {
     f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
-fn half(bytes: &[u8]) -> f32 {
-    f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
+/// A float of 16 bits, without a branch, so that vectors do it: 2^112 is what its exponent lacks.
+fn widen(half: u16) -> f32 {
+    let endless = if half & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };
+    let magnitude = f32::from_bits(u32::from(half & 0x7fff) << 13) * f32::from_bits(0x7780_0000);
+    f32::from_bits(magnitude.to_bits() | endless | u32::from(half & 0x8000) << 16)
 }

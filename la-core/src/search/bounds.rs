@@ -51,7 +51,11 @@ pub(super) fn shrink(kept: &mut Vec<Candidate>, k: usize) -> f32 {
     floor
 }
 
-/// A vector's length, rounded up: bounds are made of it.
-pub(super) fn length(values: impl Iterator<Item = f64>) -> f32 {
-    ((values.map(|x| x * x).sum::<f64>().sqrt() * (1.0 + 1e-9)) as f32).next_up()
+fn length(values: impl Iterator<Item = f64>) -> f32 {
+    root(values.map(|x| x * x).sum())
+}
+
+/// A vector's length from the sum of its squares, rounded up: bounds are made of it.
+pub(super) fn root(squares: f64) -> f32 {
+    ((squares.sqrt() * (1.0 + 1e-9)) as f32).next_up()
 }

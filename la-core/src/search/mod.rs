@@ -4,12 +4,15 @@
 
 mod bank;
 mod bounds;
+mod coded;
 mod manifest;
+mod reader;
 mod vote;
 
 pub use bank::{Neighbor, SearchBank};
 pub use manifest::{
     BankEntry, FileEntry, LabelsEntry, Manifest, MapEntry, ModelEntry, Precision, ThumbnailsEntry, FORMAT, MAX_BYTES, VERSION,
 };
+pub use reader::BankReader;
 pub(crate) use vote::add_votes;
 pub use vote::vote;

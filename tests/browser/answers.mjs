@@ -1,0 +1,88 @@
+// What the page answers before all has come, of all pictures at once, and to files that it cannot open.
+import assert from 'node:assert/strict';
+import { hand, open, picture, settle, text, through } from './pages.mjs';
+
+const quiet = ({ errors }) => assert.deepEqual(errors, [], `console errors: ${errors.join('; ')}`);
+
+export async function the_first_answer_waits_for_no_weights(browser, site) {
+  const change = (path, body) => (path.endsWith('model.safetensors') ? null : body);
+  await through(site, { change }, async (address) => {
+    const { page, context } = await open(browser, address, { serviceWorkers: 'block', until: '#error:not([hidden])' });
+    assert.match(await text(page, '#error-text'), /model\.safetensors/);
+    assert.equal(await page.locator('#neighbours li').count(), 10, 'there was no answer before the weights were asked for');
+    await context.close();
+  });
+}
+
+export async function near_duplicates_are_those_that_a_look_at_all_pairs_finds(browser, site) {
+  const { bank: { rows, dim, precision } } = await (await fetch(`${site}bundle/manifest.json`)).json();
+  if (precision !== 'f32') return 'the bank is not in f32';
+  const values = new Float32Array(await (await fetch(`${site}bundle/bank.bin`)).arrayBuffer());
+  const similarity = (a, b) => { let sum = 0; for (let i = 0; i < dim; i++) sum += values[a * dim + i] * values[b * dim + i]; return sum; };
+  // As high as leaves a few groups.
+  const nearest = Array.from({ length: rows }, (_, row) => {
+    let best = -1;
+    for (let other = row + 1; other < rows; other++) best = Math.max(best, similarity(row, other));
+    return best;
+  });
+  const [above, below] = [...nearest].sort((a, b) => b - a).slice(5, 7), min = (above + below) / 2;
+  const expected = [], grouped = new Set();
+  for (let row = 0; row < rows; row++) {
+    if (grouped.has(row) || nearest[row] < min) continue;
+    const group = [row];
+    for (let other = row + 1; other < rows; other++) if (!grouped.has(other) && similarity(row, other) >= min) group.push(other);
+    if (group.length > 1) { group.forEach((one) => grouped.add(one)); expected.push(group); }
+  }
+  const opened = await open(browser, site), { page, context } = opened;
+  await page.$eval('#twins-min', (field, min) => { field.value = min; }, min);
+  await page.click('#twins');
+  const ended = () => settle(page, () => /near-duplicates$/.test(document.querySelector('#shelf-where').textContent), null, 60000);
+  await ended();
+  const shown = await page.$$eval('#shelf li', (cards) => cards.map((card) => [card.querySelector('.label').textContent, Number(card.dataset.row)]));
+  const found = [...new Set(shown.map(([name]) => name))].map((name) => shown.filter(([group]) => group === name).map(([, row]) => row));
+  const plain = ([first, ...others]) => [first, ...others.sort((a, b) => a - b)];
+  assert.deepEqual(found.map(plain), expected.map(plain));
+  assert.equal(await text(page, '#shelf-where'), `${expected.length} group${expected.length === 1 ? '' : 's'} of near-duplicates`);
+  // The same picture in another file is one.
+  const bytes = await picture(page, 50), file = (name, more) => ({ name, type: 'image/png', bytes: Buffer.concat([bytes, Buffer.from(more)]) });
+  await hand(page, 'drop', [file('one.png', ''), file('two.png', 'x')]);
+  await settle(page, () => laState.added.size === 2);
+  await page.$eval('#twins-min', (field) => { field.value = 0.9999; field.dispatchEvent(new Event('change')); });
+  await settle(page, () => document.querySelectorAll('#shelf li').length >= 2 && [...document.querySelectorAll('#shelf .name')].some((name) => name.textContent === 'two.png'), null, 60000);
+  await page.click('#twins');
+  await settle(page, (total) => document.querySelector('#shelf-where').textContent === `1 to 24 of ${total}`, rows + 2);
+  quiet(opened);
+  await context.close();
+  return `${expected.length} groups from a similarity of ${min.toFixed(3)} on`;
+}
+
+export async function a_picture_in_heic_is_refused_with_the_way_out(browser, site) {
+  const { page, context } = await open(browser, site);
+  const heic = (name, type) => ({ name, type, bytes: Buffer.from('\0\0\0\x18ftypheic\0\0\0\0mif1heic') });
+  for (const [name, type] of [['phone.HEIC', 'image/heic'], ['phone.heif', '']]) {
+    await hand(page, 'drop', [heic(name, type)]);
+    const kind = name.split('.')[1].toUpperCase();
+    await settle(page, (words) => document.querySelector('#error-text').textContent === words, `${name}: ${kind} is not read; convert it to JPEG or PNG`);
+    await page.click('#dismiss');
+  }
+  await hand(page, 'drop', [heic('a.heic', ''), { name: 'b.png', type: 'image/png', bytes: await picture(page, 70) }]);
+  await settle(page, () => /could not be opened: a\.heic; HEIC is not read; convert it to JPEG or PNG$/.test(document.querySelector('#status').textContent));
+  // A browser that opens the format takes it.
+  const bytes = [...await picture(page, 90)];
+  await page.evaluate((bytes) => {
+    const read = createImageBitmap, png = new Blob([new Uint8Array(bytes)]);
+    window.createImageBitmap = (source, ...rest) => read(/\.heic$/i.test(source.name) ? png : source, ...rest);
+  }, bytes);
+  await hand(page, 'drop', [heic('now.heic', 'image/heic')]);
+  await settle(page, () => laState.query?.name === 'now.heic');
+  await context.close();
+}
+
+export async function the_map_stays_beside_the_results(browser, site) {
+  const opened = await open(browser, site, { viewport: { width: 1280, height: 900 } }), { page, context } = opened;
+  await page.evaluate(() => scrollTo(0, document.body.scrollHeight));
+  const [map, bank] = await Promise.all(['#plane', '#bank'].map((id) => page.locator(id).boundingBox()));
+  if (map) assert.ok(map.y + map.height <= bank.y, `the map lies ${map.y + map.height - bank.y} pixels over all pictures`);
+  quiet(opened);
+  await context.close();
+}
