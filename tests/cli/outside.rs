@@ -52,7 +52,7 @@ fn names_of_files_command_no_terminal_and_are_whole_in_json() {
 /// Whether every file that the manifest names is there as it says.
 fn is_whole(site: &Path) -> bool {
     let manifest = Manifest::parse(&bytes(site.join("bundle/manifest.json"))).unwrap();
-    let is_whole = |path: &str, sha256: &str| la_core::digests::sha256(&site.join("bundle").join(path)).unwrap() == sha256;
+    let is_whole = |path: &str, sha256: &str| la_cli::digests::sha256(&site.join("bundle").join(path)).unwrap() == sha256;
     manifest.files().iter().all(|file| is_whole(&file.path, &file.sha256)) && site.join("index.html").is_file()
 }
 
