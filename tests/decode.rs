@@ -131,13 +131,15 @@ fn tiff((width, height): (u32, u32), bits: &[u16], tags: &[(u16, u32)], data: &[
         (278, 4, 1, height),
         (279, 4, 1, data.len() as u32),
     ];
-    entries.extend(tags.iter().map(|&(tag, value)| (tag, 3, 1, value)));
+    let has_formats = tags.iter().any(|tag| tag.0 == 339);
+    entries.extend(tags.iter().map(|&(tag, value)| (tag, 3, if tag == 339 { samples } else { 1 }, value)));
     entries.sort();
     let end = 8 + 2 + 12 * entries.len() as u32 + 4;
     let mut out = [b"II*\0".as_slice(), &8u32.to_le_bytes(), &(entries.len() as u16).to_le_bytes()].concat();
     for (tag, kind, count, value) in entries {
         let value = match tag {
-            258 if samples > 2 => end,
+            258 | 339 if samples > 2 => end + if tag == 339 { 2 * samples } else { 0 },
+            273 if has_formats => end + 4 * samples,
             273 => end + 2 * samples,
             _ => value,
         };
@@ -146,6 +148,9 @@ fn tiff((width, height): (u32, u32), bits: &[u16], tags: &[(u16, u32)], data: &[
     }
     out.extend([0; 4]);
     out.extend(bits.iter().flat_map(|bits| bits.to_le_bytes()));
+    if has_formats {
+        out.extend(bits.iter().flat_map(|_| 3u16.to_le_bytes()));
+    }
     out.extend(data);
     out
 }
@@ -153,8 +158,8 @@ fn tiff((width, height): (u32, u32), bits: &[u16], tags: &[(u16, u32)], data: &[
 #[test]
 fn floats_of_a_tiff_are_brought_into_range() {
     let gray = |values: &[f32]| {
-        let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        tiff((values.len() as u32, 1), &[32], &[(262, 1), (339, 3)], &data)
+        let data: Vec<u8> = values.iter().flat_map(|value| [value.to_le_bytes(); 3].concat()).collect();
+        tiff((values.len() as u32, 1), &[32; 3], &[(262, 2), (339, 3)], &data)
     };
     let first = |values: &[f32]| pixels(&gray(values)).chunks(3).map(|pixel| pixel[0]).collect::<Vec<_>>();
     assert_eq!(first(&[0.0, 0.2, 1.0]), [0, 51, 255]);

@@ -34,15 +34,23 @@ fn files(dataset: &str, revision: &str) -> Vec<(&'static str, &'static str)> {
         ],
         ("someone/converted", "main") => vec![("data.zip", "make.py")],
         ("someone/converted", "refs/convert/parquet") => vec![("default/train/0000.parquet", "words.parquet")],
+        ("someone/configs", "main") => vec![
+            ("big/train-0.parquet", "parquet/train-00000-of-00002.parquet"),
+            ("small/train-0.parquet", "parquet/train-00000-of-00002.parquet"),
+            ("small/test-0.parquet", "parquet/test-00000-of-00001.parquet"),
+        ],
+        ("someone/mixed", "main") => vec![("metadata.parquet", "make.py"), ("a/1.Png", "images/rgb.png"), ("b/2.png", "images/gray.png")],
+        ("someone/escaping", "main") => vec![("../../outside.parquet", "words.parquet")],
         ("someone/text", "main") => vec![("lines.txt", "make.py")],
         _ => vec![],
     }
 }
 
-/// Answers until the test ends; counts the downloads.
-fn serve(listener: TcpListener, downloads: Arc<AtomicUsize>) {
+/// Answers until the test ends; counts the downloads, and all that is asked.
+fn serve(listener: TcpListener, (downloads, asked): (Arc<AtomicUsize>, Arc<AtomicUsize>)) {
     for stream in listener.incoming().flatten() {
         let downloads = downloads.clone();
+        asked.fetch_add(1, Ordering::Relaxed);
         std::thread::spawn(move || answer(stream, &downloads));
     }
 }
@@ -50,7 +58,8 @@ fn serve(listener: TcpListener, downloads: Arc<AtomicUsize>) {
 fn answer(mut stream: TcpStream, downloads: &AtomicUsize) {
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
     let Some(request) = lines.next() else { return };
-    lines.take_while(|line| !line.is_empty()).for_each(drop);
+    let headers: Vec<String> = lines.take_while(|line| !line.is_empty()).map(|line| line.to_lowercase()).collect();
+    assert!(headers.iter().any(|line| line == "authorization: bearer hf_secret"), "{headers:?}");
     let mut words = request.split(' ');
     let (method, target) = (words.next().unwrap(), words.next().unwrap().replace("%2F", "/"));
     let path = target.split('?').next().unwrap();
@@ -116,7 +125,9 @@ fn datasets_come_by_name_once_and_then_from_the_cache() {
     std::env::set_var("HF_ENDPOINT", format!("http://{}", listener.local_addr().unwrap()));
     std::env::set_var("HF_HOME", cache.path());
     let downloads = Arc::new(AtomicUsize::new(0));
-    let counted = downloads.clone();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = (downloads.clone(), asked.clone());
+    std::env::set_var("HF_TOKEN", "hf_secret\n");
     std::thread::spawn(move || serve(listener, counted));
     let config = OpenConfig::default();
 
@@ -138,10 +149,30 @@ fn datasets_come_by_name_once_and_then_from_the_cache() {
     let converted = open("hf:someone/converted", &config).unwrap();
     assert_eq!(labels(&*converted.train), [Some(2), Some(1), Some(0), Some(2)]);
 
+    let err = open("hf:someone/configs", &config).err().unwrap().to_string();
+    assert!(err.contains("several configurations, big, small") && err.contains("hf:someone/configs/big"), "{err}");
+    for name in ["hf:someone/configs/small", "hf:someone/configs:small"] {
+        let small = open(name, &config).unwrap();
+        assert_eq!((small.name.as_str(), small.train.len(), small.test.unwrap().len()), (name, 2, 2));
+    }
+    assert_eq!(open("hf:someone/configs/small:test", &config).unwrap().train.len(), 2);
+    let mixed = open("hf:someone/mixed", &config).unwrap();
+    assert_eq!((mixed.train.len(), mixed.train.class_names().len()), (2, 2));
+    let err = open("hf:someone/escaping", &config).err().unwrap().to_string();
+    assert!(err.contains("../../outside.parquet"), "{err}");
+
     let err = open("hf:someone/text", &config).err().unwrap().to_string();
     assert!(err.contains("hf:someone/text: expected Parquet or image files, got [\"lines.txt\"]"), "{err}");
     let err = open("hf:someone/nothing", &config).err().unwrap().to_string();
     assert!(err.contains("check the name and the network"), "{err}");
+
+    std::env::set_var("HF_HUB_OFFLINE", "1");
+    let before = asked.load(Ordering::Relaxed);
+    assert_eq!(open("hf:someone/quarters", &config).unwrap().train.len(), 4);
+    let err = open("hf:someone/unknown", &config).err().unwrap().to_string();
+    assert!(err.contains("HF_HUB_OFFLINE is set"), "{err}");
+    assert_eq!(asked.load(Ordering::Relaxed), before, "the server was asked");
+    std::env::remove_var("HF_HUB_OFFLINE");
 
     // Nobody listens there: what was downloaded is used, what was not is refused.
     std::env::set_var("HF_ENDPOINT", "http://127.0.0.1:1");

@@ -119,7 +119,8 @@ fn a_small_file_that_unpacks_to_more_than_pictures_do_is_refused() {
     let path = dir.path().join("train.parquet");
     let schema = Arc::new(parse_message_type("message rows { required binary image; }").unwrap());
     // One dictionary entry of a megabyte, two hundred times.
-    let mut file = SerializedFileWriter::new(File::create(&path).unwrap(), schema, Arc::new(WriterProperties::builder().build())).unwrap();
+    let properties = Arc::new(WriterProperties::builder().set_dictionary_page_size_limit(4 << 20).build());
+    let mut file = SerializedFileWriter::new(File::create(&path).unwrap(), schema, properties).unwrap();
     let mut group = file.next_row_group().unwrap();
     let mut column = group.next_column().unwrap().unwrap();
     column.typed::<ByteArrayType>().write_batch(&vec![ByteArray::from(vec![7; 1 << 20]); 200], None, None).unwrap();

@@ -265,7 +265,7 @@ fn a_gzip_file_unpacks_to_what_its_header_says_and_no_further() {
     assert_eq!(opened(dir.path()).train.len(), 2, "with padding behind it");
     fs::write(&path, packed(64 << 20)).unwrap();
     let err = open(dir.path().to_str().unwrap(), &OpenConfig::default()).err().unwrap().to_string();
-    assert!(err.contains("expected [2, 1, 1] values after the header, got 3"), "{err}");
+    assert!(err.contains("expected [2, 1, 1] values after the header, got 4"), "{err}");
 }
 
 #[test]

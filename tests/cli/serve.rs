@@ -277,3 +277,18 @@ fn a_page_that_lacks_a_part_is_made_again() {
         assert!(bytes(&bank) == whole, "the page was served without its bank");
     }
 }
+
+#[test]
+fn a_page_that_cannot_be_kept_is_served_all_the_same() {
+    let folder = folder();
+    write_pictures(&folder.path().join("data"), 3);
+    fs::write(folder.path().join("file"), "no folder").unwrap();
+    let mut child = command(folder.path());
+    child.args(["serve", "--data", "data"]).env("LA_CACHE", folder.path().join("file/cache")).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = child.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.split("http://").nth(1).unwrap().split('/').next().unwrap().to_string();
+    let server = Server { child, address };
+    assert_holds(&server.get("/bundle/manifest.json", "").0, &["200 ok"]);
+}

@@ -90,7 +90,7 @@ fn decode_jpeg(bytes: &[u8], size: usize) -> Result<Picture> {
     let orientation = exif.and_then(|exif| Tags::of(exif)?.orientation()).unwrap_or(Orientation::NoTransforms);
     let factor = reduction(head.width, head.height, size);
     // One decoder reduces, and reads what the other would not: the other is faster and says what is wrong.
-    let is_odd = head.has_scans_of_components() || !head.agrees_with_adobe();
+    let is_odd = head.has_scans_of_components() || !head.is_clear();
     if let Some(picture) = (factor > 1 || is_odd).then(|| decode_scaled(bytes, &head, factor)).flatten() {
         return upright(picture, orientation);
     }

@@ -2,14 +2,14 @@
 
 use super::{
     files::{foreign_format, has_image_extension, Files, Item, Origin},
-    folder_splits::{classes, divide, Place},
+    folder_splits::{classes, divide, folders_of, Place, Placed},
     split_names::Kind,
     walk::{slashed, Walk},
     OpenConfig,
 };
 use crate::error::{bail, Error, Result};
 use la_core::data::{Source, Splits, Unreadable};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,13 +45,13 @@ impl Listing {
         let train = part(Kind::Train);
         let test = [Kind::Test, Kind::Validation].map(part);
         let [test, spare] = match test {
-            [test, validation] if test.paths.is_empty() || (!test.has_classes() && validation.has_classes()) => [validation, test],
+            [test, validation] if test.images.is_empty() || (!test.has_classes() && validation.has_classes()) => [validation, test],
             in_order => in_order,
         };
         let test = Some(test).filter(|test| !test.is_empty());
         let spare_name =
             if spare.prefix.as_os_str().is_empty() { "a second split of held-out images".into() } else { slashed(&spare.prefix) };
-        let note = divided.note(&[(spare_name, spare.paths.len())]);
+        let note = divided.note(&[(spare_name, spare.images.len())]);
         let (class_names, [train, test]) = named([Some(train), test]);
         let train = train.unwrap_or_default();
         let listing = Self { name: dir.display().to_string(), class_names, train, test, note };
@@ -61,13 +61,13 @@ impl Listing {
 
     /// Where each image is, those of the training split first.
     pub fn paths(&self) -> impl Iterator<Item = PathBuf> + '_ {
-        self.splits().flat_map(|split| split.paths.iter().map(|path| split.dir.join(path)))
+        self.splits().flat_map(|split| split.images.iter().map(|(path, _)| split.dir.join(path)))
     }
 
     /// How many images there are: not one listing is empty.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
-        self.splits().map(|split| split.paths.len()).sum()
+        self.splits().map(|split| split.images.len()).sum()
     }
 
     /// Looks at every file and keeps those that can be read, as [`Files::open`] does.
@@ -107,14 +107,20 @@ impl Listing {
 /// Classes are told apart by the bytes of their folders' names.
 fn named(parts: [Option<Part>; 2]) -> (Vec<String>, [Option<Part>; 2]) {
     let (mut places, mut names) = (BTreeMap::<OsString, u32>::new(), vec![]);
-    for class in parts.iter().flatten().flat_map(|part| part.classes.iter().flatten().collect::<std::collections::BTreeSet<_>>()) {
+    for class in parts.iter().flatten().flat_map(|part| part.classes.iter().flatten().collect::<BTreeSet<_>>()) {
         if !places.contains_key(class) {
             places.insert(class.clone(), names.len() as u32);
             names.push(slashed(Path::new(class)));
         }
     }
     let labelled = |part: Part| {
-        let labels = part.classes.iter().map(|class| places.get(class.as_ref()?).copied()).collect();
+        let of_class = |class: &Option<OsString>| places.get(class.as_ref()?).copied();
+        // One class alone is none, unless another split has it among others.
+        let of_folders = |image| folders_of(image).iter().find_map(|folder| places.get(folder).copied());
+        let labels = match part.has_classes() {
+            true => part.classes.iter().map(of_class).collect(),
+            false => part.images.iter().map(of_folders).collect(),
+        };
         Part { labels, ..part }
     };
     (names, parts.map(|part| part.map(labelled)))
@@ -126,8 +132,8 @@ struct Part {
     dir: PathBuf,
     /// The folder of the split below `dir`, where it has one of its own.
     prefix: PathBuf,
-    /// Relative to `dir`, sorted.
-    paths: Vec<PathBuf>,
+    /// Paths relative to `dir`, sorted.
+    images: Vec<Placed>,
     /// The class of each.
     classes: Vec<Option<OsString>>,
     labels: Vec<Option<u32>>,
@@ -139,7 +145,7 @@ impl Part {
     fn new(dir: &Path, walk: &Walk, places: &[Option<Place>], kind: Kind) -> Self {
         let of_kind =
             |(path, place): (&PathBuf, &Option<Place>)| Some((path.clone(), place.as_ref().filter(|place| place.kind == kind)?.at));
-        let all: Vec<(PathBuf, Option<usize>)> = walk.files.iter().zip(places).filter_map(of_kind).collect();
+        let all: Vec<Placed> = walk.files.iter().zip(places).filter_map(of_kind).collect();
         let prefix = common_prefix(&all);
         let name = |path: &Path| slashed(path.strip_prefix(&prefix).unwrap_or(path));
         let (pictures, foreign): (Vec<_>, Vec<_>) = all.into_iter().partition(|(path, _)| has_image_extension(path));
@@ -155,12 +161,11 @@ impl Part {
             .collect();
         unreadable.sort_by(|a, b| a.name.cmp(&b.name));
         let classes = classes(&pictures);
-        let paths = pictures.into_iter().map(|(path, _)| path).collect();
-        Self { dir: dir.to_path_buf(), prefix, paths, classes, labels: vec![], unreadable }
+        Self { dir: dir.to_path_buf(), prefix, images: pictures, classes, labels: vec![], unreadable }
     }
 
     fn is_empty(&self) -> bool {
-        self.paths.is_empty() && self.unreadable.is_empty()
+        self.images.is_empty() && self.unreadable.is_empty()
     }
 
     fn has_classes(&self) -> bool {
@@ -173,7 +178,7 @@ impl Part {
     }
 
     fn check(&self) -> Result<()> {
-        if !self.paths.is_empty() {
+        if !self.images.is_empty() {
             return Ok(());
         }
         let others = match self.unreadable.first() {
@@ -189,12 +194,12 @@ impl Part {
         config: &OpenConfig,
         (limit, open): (Option<usize>, Open),
     ) -> Result<(Arc<dyn Source>, Vec<Unreadable>)> {
-        let item = |(path, label): (&PathBuf, &Option<u32>)| Item {
+        let item = |((path, _), label): (&Placed, &Option<u32>)| Item {
             name: slashed(path.strip_prefix(&self.prefix).unwrap_or(path)),
             origin: Origin::File(self.dir.join(path)),
             label: *label,
         };
-        let items = self.paths.iter().zip(&self.labels).map(item).collect();
+        let items = self.images.iter().zip(&self.labels).map(item).collect();
         let opened = open(items, class_names.to_vec(), config, limit);
         let (files, left_out) = opened.map_err(|err| Error::invalid(format!("{}: {err}", self.shown())))?;
         Ok((Arc::new(files), self.unreadable.into_iter().chain(left_out).collect()))
@@ -202,8 +207,8 @@ impl Part {
 }
 
 /// The folder of the split that all of these lie in; empty where they lie in several or in none.
-fn common_prefix(pictures: &[(PathBuf, Option<usize>)]) -> PathBuf {
-    let prefix = |(path, at): &(PathBuf, Option<usize>)| Some(path.components().take(at.as_ref()? + 1).collect::<PathBuf>());
+fn common_prefix(pictures: &[Placed]) -> PathBuf {
+    let prefix = |(path, at): &Placed| Some(path.components().take(at.as_ref()? + 1).collect::<PathBuf>());
     let first = pictures.first().and_then(prefix).unwrap_or_default();
     match pictures.iter().all(|picture| prefix(picture).as_ref() == Some(&first)) {
         true => first,

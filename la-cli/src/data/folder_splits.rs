@@ -149,19 +149,21 @@ fn kinds(folders: &[Level]) -> Vec<Option<Kind>> {
     of_siblings(&siblings.iter().map(|(name, num_folders)| Sibling { name, num_folders: *num_folders }).collect::<Vec<_>>())
 }
 
+/// An image with the place of its split's folder in its path.
+pub type Placed = (PathBuf, Option<usize>);
+
+/// The folders that an image lies in, but for that of its split.
+pub fn folders_of((path, at): &Placed) -> Vec<OsString> {
+    let parts = path.parent().map(|folder| folder.components().enumerate().collect::<Vec<_>>()).unwrap_or_default();
+    parts.into_iter().filter(|(index, _)| Some(*index) != *at).map(|(_, part)| part.as_os_str().to_os_string()).collect()
+}
+
 /// The class of each image of a split: the first folder of its path in which not all of them lie, where there are at least two.
-/// The folder of the split itself, at the place that comes with each path, is none.
-pub fn classes(images: &[(PathBuf, Option<usize>)]) -> Vec<Option<OsString>> {
-    let folders = |(path, at): &(PathBuf, Option<usize>)| -> Vec<OsString> {
-        let parts = path.parent().map(|folder| folder.components().enumerate().collect::<Vec<_>>()).unwrap_or_default();
-        parts.into_iter().filter(|(index, _)| Some(*index) != *at).map(|(_, part)| part.as_os_str().to_os_string()).collect()
-    };
-    let Some(first) = images.first().map(folders) else { return vec![] };
-    let num_common = images.iter().fold(first.len(), |count, image| {
-        let (folders, first) = (folders(image), &first[..count]);
-        folders.iter().zip(first).take_while(|(a, b)| a == b).count()
-    });
-    let classes: Vec<Option<OsString>> = images.iter().map(|image| folders(image).into_iter().nth(num_common)).collect();
+pub fn classes(images: &[Placed]) -> Vec<Option<OsString>> {
+    let Some(first) = images.first().map(folders_of) else { return vec![] };
+    let num_common =
+        images.iter().fold(first.len(), |count, image| folders_of(image).iter().zip(&first[..count]).take_while(|(a, b)| a == b).count());
+    let classes: Vec<Option<OsString>> = images.iter().map(|image| folders_of(image).into_iter().nth(num_common)).collect();
     match classes.iter().flatten().collect::<BTreeSet<_>>().len() {
         0 | 1 => vec![None; images.len()],
         _ => classes,

@@ -98,8 +98,7 @@ pub struct JpegHead {
 impl JpegHead {
     /// Whether three components are red, green and blue, as libjpeg decides: by JFIF's segment, by Adobe's, then by their names.
     pub fn is_rgb(&self) -> bool {
-        let ids: Vec<u8> = self.components.iter().map(|component| component.0).collect();
-        ids.len() == 3 && !self.is_jfif && self.adobe.map_or(ids == *b"RGB", |transform| transform == 0)
+        self.has_three_components() && !self.is_jfif && self.adobe.map_or(self.is_named_rgb(), |transform| transform == 0)
     }
 
     /// Whether it is neither gray nor of four inks.
@@ -107,9 +106,13 @@ impl JpegHead {
         self.components.len() == 3
     }
 
-    /// Whether a decoder that looks at Adobe's segment alone takes three components for what they are.
-    pub fn agrees_with_adobe(&self) -> bool {
-        !self.has_three_components() || self.is_rgb() == (self.adobe == Some(0))
+    /// Whether a decoder that believes every sign of red, green and blue decides so too.
+    pub fn is_clear(&self) -> bool {
+        !self.has_three_components() || self.is_rgb() == (self.is_named_rgb() || self.adobe == Some(0))
+    }
+
+    fn is_named_rgb(&self) -> bool {
+        self.components.iter().map(|component| component.0).eq(*b"RGB")
     }
 
     /// Whether brightness and colours, each in a whole scan of its own, follow one after the other.
