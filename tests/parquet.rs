@@ -70,7 +70,8 @@ fn a_column_of_images_is_the_one_that_says_so() {
     let write = |name: &str, before: &str| {
         let schema = Arc::new(parse_message_type(&format!("message rows {{ required binary {before}; required binary image; }}")).unwrap());
         let path = dir.path().join(name);
-        let mut file = SerializedFileWriter::new(File::create(&path).unwrap(), schema, Arc::new(WriterProperties::builder().build())).unwrap();
+        let mut file =
+            SerializedFileWriter::new(File::create(&path).unwrap(), schema, Arc::new(WriterProperties::builder().build())).unwrap();
         let mut group = file.next_row_group().unwrap();
         for bytes in [b"no picture".to_vec(), fs::read(fixtures().join("images/rgb.png")).unwrap()] {
             let mut column = group.next_column().unwrap().unwrap();
@@ -91,7 +92,10 @@ fn labels_that_pandas_made_fractions_are_classes() {
     let path = dir.path().join("train.parquet");
     write_file::<DoubleType>(&path, "double label", &[0.0, f64::NAN, 1.0, 1.0]);
     let splits = opened(&path);
-    assert_eq!((splits.train.class_names(), labels(&*splits.train)), (&["0".to_string(), "1".into()][..], vec![Some(0), None, Some(1), Some(1)]));
+    assert_eq!(
+        (splits.train.class_names(), labels(&*splits.train)),
+        (&["0".to_string(), "1".into()][..], vec![Some(0), None, Some(1), Some(1)])
+    );
     write_file::<DoubleType>(&path, "double label", &[0.25, 0.5]);
     let splits = opened(&path);
     assert!(splits.train.class_names().is_empty() && splits.notes[0].contains("neither words nor whole numbers"), "{:?}", splits.notes);

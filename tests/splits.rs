@@ -37,7 +37,8 @@ fn both(paths: &[&str]) -> (Vec<String>, Vec<String>, String) {
 
 #[test]
 fn names_of_splits_are_words_between_delimiters_in_any_case() {
-    let train = ["train", "Training", "TRAIN", "seg_train", "mnist-train", "train_000", "train2017", "split=train", "trainA", "images.train"];
+    let train =
+        ["train", "Training", "TRAIN", "seg_train", "mnist-train", "train_000", "train2017", "split=train", "trainA", "images.train"];
     let test = ["test", "Testing", "eval", "EVALUATION", "x_test", "test-00000-of-00001", "train_test"];
     let validation = ["val", "valid", "Validation", "dev", "0000_val"];
     for (names, kind) in [(&train[..], Kind::Train), (&test, Kind::Test), (&validation, Kind::Validation)] {
@@ -103,12 +104,22 @@ fn a_set_with_several_configurations_asks_which_one() {
     let one = Wanted { config: None, split: Some("validation") };
     assert_eq!(divided(&["x/train/0.parquet", "x/validation/0.parquet"], one).train, paths(&["x/validation/0.parquet"]));
     assert_eq!(divided(&["train.parquet", "dev.parquet"], one).train, paths(&["dev.parquet"]));
-    assert!(divide("set", &paths(&["train.parquet"]), Wanted { config: None, split: Some("x") }).unwrap_err().to_string().contains("got \"x\""));
+    assert!(divide("set", &paths(&["train.parquet"]), Wanted { config: None, split: Some("x") })
+        .unwrap_err()
+        .to_string()
+        .contains("got \"x\""));
 }
 
 #[test]
 fn folders_are_splits_under_every_usual_name() {
-    let names = [("Training", "Testing"), ("TRAIN", "VAL"), ("seg_train", "seg_test"), ("train", "dev"), ("training", "validation"), ("trainA", "testA")];
+    let names = [
+        ("Training", "Testing"),
+        ("TRAIN", "VAL"),
+        ("seg_train", "seg_test"),
+        ("train", "dev"),
+        ("training", "validation"),
+        ("trainA", "testA"),
+    ];
     for (train, test) in names {
         let files = [format!("{train}/cat/1.png"), format!("{train}/dog/2.png"), format!("{test}/cat/3.png"), format!("{test}/dog/4.png")];
         let found = both(&files.each_ref().map(String::as_str));
@@ -120,9 +131,13 @@ fn folders_are_splits_under_every_usual_name() {
 
 #[test]
 fn what_lies_beside_splits_is_left_aside_and_told() {
-    let (train, test, note) = both(&["train/a/1.png", "train/b/2.png", "test/a/3.png", "test/b/4.png", "val/a/5.png", "extra/6.png", "7.png"]);
+    let (train, test, note) =
+        both(&["train/a/1.png", "train/b/2.png", "test/a/3.png", "test/b/4.png", "val/a/5.png", "extra/6.png", "7.png"]);
     assert_eq!((train.len(), test.len()), (2, 2));
-    assert!(note.ends_with("left aside, because other folders are the splits: val (1 image), extra (1 image), what lies beside them (1 image)"), "{note}");
+    assert!(
+        note.ends_with("left aside, because other folders are the splits: val (1 image), extra (1 image), what lies beside them (1 image)"),
+        "{note}"
+    );
 }
 
 #[test]
@@ -141,7 +156,8 @@ fn a_class_may_be_called_train() {
 fn splits_are_found_in_the_only_folder_and_in_every_folder() {
     let (train, test, _) = both(&["set/train/a/1.png", "set/train/b/2.png", "set/val/a/3.png"]);
     assert_eq!((train, test.len()), (paths(&["a:a/1.png", "b:b/2.png"]), 1));
-    let (train, test, _) = both(&["nut/train/good/1.png", "nut/test/bad/2.png", "nut/masks/3.png", "bolt/train/good/4.png", "bolt/test/bad/5.png"]);
+    let (train, test, _) =
+        both(&["nut/train/good/1.png", "nut/test/bad/2.png", "nut/masks/3.png", "bolt/train/good/4.png", "bolt/test/bad/5.png"]);
     assert_eq!(train, ["bolt:bolt/train/good/4.png", "nut:nut/train/good/1.png"]);
     assert_eq!(test, ["bolt:bolt/test/bad/5.png", "nut:nut/test/bad/2.png"]);
 }

@@ -30,7 +30,8 @@ pub fn is_offline() -> bool {
 
 /// Owner and name, where `id` is both and nothing else.
 pub fn owner_and_name(id: &str) -> Option<(&str, &str)> {
-    let is_name = |name: &str| !name.starts_with('.') && !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    let is_name =
+        |name: &str| !name.starts_with('.') && !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
     id.split_once('/').filter(|(owner, name)| is_name(owner) && is_name(name))
 }
 

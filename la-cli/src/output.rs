@@ -27,7 +27,9 @@ pub fn write_line(line: fmt::Arguments) -> anyhow::Result<()> {
 
 /// The text without what a terminal takes for commands or shows in another order, as names of files may hold it: written as JSON does.
 pub fn plain(text: &str) -> String {
-    let is_plain = |c: char| c == '\n' || !(c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'));
+    let is_plain = |c: char| {
+        c == '\n' || !(c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
+    };
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match is_plain(c) {
@@ -158,7 +160,9 @@ pub fn check_writable(flag: &str, path: &Path) -> anyhow::Result<()> {
         _ => {
             // As it is written later on: under another name, then renamed.
             let trial = la_core::files::temporary_path(path);
-            std::fs::File::create_new(&trial).and_then(|_| std::fs::remove_file(&trial)).with_context(|| format!("{flag} {}", path.display()))
+            std::fs::File::create_new(&trial)
+                .and_then(|_| std::fs::remove_file(&trial))
+                .with_context(|| format!("{flag} {}", path.display()))
         }
     }
 }

@@ -48,8 +48,7 @@ const HEADERS: [(HeaderName, &str); 4] = [
     (header::CACHE_CONTROL, "no-cache"),
 ];
 /// What keeps the pages of others from showing this one or its files, and what allows it.
-const FOR_ITSELF: [(HeaderName, &str); 2] =
-    [(RESOURCE_POLICY, "same-origin"), (header::CONTENT_SECURITY_POLICY, "frame-ancestors 'none'")];
+const FOR_ITSELF: [(HeaderName, &str); 2] = [(RESOURCE_POLICY, "same-origin"), (header::CONTENT_SECURITY_POLICY, "frame-ancestors 'none'")];
 const FOR_OTHERS: [(HeaderName, &str); 1] = [(RESOURCE_POLICY, "cross-origin")];
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
@@ -184,7 +183,8 @@ async fn only_as_this_machine(State(is_local): State<bool>, request: Request, ne
         return next.run(request).await;
     }
     let expected = if is_local { "localhost, 127.0.0.1 or [::1]" } else { "an address, or a name without a domain or in .local" };
-    let refusal = format!("expected a request to {expected}, got one to {host:?}: `la-cli serve --host ADDRESS` answers to addresses of others\n");
+    let refusal =
+        format!("expected a request to {expected}, got one to {host:?}: `la-cli serve --host ADDRESS` answers to addresses of others\n");
     (StatusCode::FORBIDDEN, refusal).into_response()
 }
 

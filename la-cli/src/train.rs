@@ -180,7 +180,9 @@ fn refuse_lost_checkpoint(run: &RunFolder) -> anyhow::Result<()> {
 fn note_other_instructions(run: &RunFolder) -> anyhow::Result<()> {
     let (before, now) = (run.read_config()?.simd, simd::level().name());
     if let Some(before) = before.filter(|before| before != now) {
-        remark!("note: the run began with the processor's {before} instructions and goes on with {now}: the last bits of results will differ");
+        remark!(
+            "note: the run began with the processor's {before} instructions and goes on with {now}: the last bits of results will differ"
+        );
     }
     Ok(())
 }

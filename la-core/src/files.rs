@@ -31,7 +31,8 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::R
     };
     let kept = if path.exists() { "; the former file is unchanged" } else { "" };
     remove_abandoned(path, &|left| fs::remove_file(left));
-    let (temporary, file) = create_temporary(path, &|path| OpenOptions::new().write(true).create_new(true).open(path)).map_err(|error| failed(error, kept))?;
+    let (temporary, file) =
+        create_temporary(path, &|path| OpenOptions::new().write(true).create_new(true).open(path)).map_err(|error| failed(error, kept))?;
     fill(file, write).and_then(|_file| fs::rename(&temporary, path)).map_err(|source| {
         // What is left of the attempt is useless; that it cannot be removed adds nothing to the error.
         let _ = fs::remove_file(&temporary);
@@ -76,7 +77,8 @@ pub fn create_temporary(path: &Path, create: &dyn Fn(&Path) -> io::Result<File>)
 /// Removes what was left under temporary names of `path` by processes that were killed.
 pub fn remove_abandoned(path: &Path, remove: &dyn Fn(&Path) -> io::Result<()>) {
     let Ok(entries) = fs::read_dir(folder_of(path)) else { return };
-    let left = entries.flatten().filter(|entry| is_temporary(&entry.file_name(), path) && entry.file_type().is_ok_and(|kind| !kind.is_symlink()));
+    let left =
+        entries.flatten().filter(|entry| is_temporary(&entry.file_name(), path) && entry.file_type().is_ok_and(|kind| !kind.is_symlink()));
     for entry in left {
         let is_free = File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
         // What cannot be removed is in nobody's way.

@@ -81,7 +81,8 @@ fn what_lies_under_a_temporary_name_is_neither_followed_nor_removed() {
         fs::create_dir(at(name)).unwrap();
         fs::write(at(name).join("letter"), "dear").unwrap();
     }
-    let embed = || command(folder.path()).args(["embed", "--data", "data", "--out", "e.safetensors", "--force", "--quiet"]).spawn().unwrap();
+    let embed =
+        || command(folder.path()).args(["embed", "--data", "data", "--out", "e.safetensors", "--force", "--quiet"]).spawn().unwrap();
     let mut both = [embed(), embed()];
     assert!(both.iter_mut().all(|child| child.wait().unwrap().success()));
     read_tensors(&at("e.safetensors"), &candle_core::Device::Cpu).unwrap();
@@ -107,7 +108,8 @@ fn a_run_whose_checkpoint_is_gone_keeps_its_weights() {
 #[test]
 fn a_run_that_goes_on_with_other_instructions_says_so() {
     let config: serde_json::Value = serde_json::from_slice(&bytes(shared_run().join("config.json"))).unwrap();
-    let resumed = ended(command(Path::new(".")).args(["train", "--resume", text(shared_run())]).env("LA_SIMD", "portable").output().unwrap());
+    let resumed =
+        ended(command(Path::new(".")).args(["train", "--resume", text(shared_run())]).env("LA_SIMD", "portable").output().unwrap());
     let note = resumed.stderr.contains("goes on with portable: the last bits of results will differ");
     assert_eq!(note, config["simd"] != "portable", "{}", resumed.stderr);
 }

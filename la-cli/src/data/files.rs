@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Endings of the names of images, in lower case. An MPO is a JPEG with more of them behind it.
-pub(super) const EXTENSIONS: [&str; 13] =
-    ["jpg", "jpeg", "jpe", "jfif", "mpo", "png", "webp", "gif", "bmp", "dib", "tif", "tiff", "apng"];
+pub(super) const EXTENSIONS: [&str; 13] = ["jpg", "jpeg", "jpe", "jfif", "mpo", "png", "webp", "gif", "bmp", "dib", "tif", "tiff", "apng"];
 
 /// Endings of pictures that are not read: each is told, so that nobody misses it without a word.
 const FOREIGN: &str = " heic heif hif avif jxl jp2 j2k j2c jpf jpx jpc jxr wdp hdp ppm pgm pbm pnm pam pfm tga psd psb xcf ico cur icns \

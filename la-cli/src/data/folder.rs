@@ -49,7 +49,8 @@ impl Listing {
             in_order => in_order,
         };
         let test = Some(test).filter(|test| !test.is_empty());
-        let spare_name = if spare.prefix.as_os_str().is_empty() { "a second split of held-out images".into() } else { slashed(&spare.prefix) };
+        let spare_name =
+            if spare.prefix.as_os_str().is_empty() { "a second split of held-out images".into() } else { slashed(&spare.prefix) };
         let note = divided.note(&[(spare_name, spare.images.len())]);
         let (class_names, [train, test]) = named([Some(train), test]);
         let train = train.unwrap_or_default();
@@ -142,7 +143,8 @@ struct Part {
 
 impl Part {
     fn new(dir: &Path, walk: &Walk, places: &[Option<Place>], kind: Kind) -> Self {
-        let of_kind = |(path, place): (&PathBuf, &Option<Place>)| Some((path.clone(), place.as_ref().filter(|place| place.kind == kind)?.at));
+        let of_kind =
+            |(path, place): (&PathBuf, &Option<Place>)| Some((path.clone(), place.as_ref().filter(|place| place.kind == kind)?.at));
         let all: Vec<Placed> = walk.files.iter().zip(places).filter_map(of_kind).collect();
         let prefix = common_prefix(&all);
         let name = |path: &Path| slashed(path.strip_prefix(&prefix).unwrap_or(path));
@@ -150,10 +152,12 @@ impl Part {
         let mut unreadable: Vec<Unreadable> = foreign
             .iter()
             .filter_map(|(path, _)| Some(Unreadable { name: name(path), reason: foreign_format(path)? }))
-            .chain(walk.unlisted.iter().filter(|_| kind == Kind::Train).map(|(path, error)| Unreadable {
-                name: name(path),
-                reason: error.to_string(),
-            }))
+            .chain(
+                walk.unlisted
+                    .iter()
+                    .filter(|_| kind == Kind::Train)
+                    .map(|(path, error)| Unreadable { name: name(path), reason: error.to_string() }),
+            )
             .collect();
         unreadable.sort_by(|a, b| a.name.cmp(&b.name));
         let classes = classes(&pictures);

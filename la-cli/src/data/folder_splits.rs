@@ -34,7 +34,8 @@ impl Divided {
     /// What was left aside, these with their numbers of images too, and why: one line.
     pub fn note(&self, more: &[(String, usize)]) -> Option<String> {
         let aside: Vec<&(String, usize)> = more.iter().filter(|(_, count)| *count > 0).chain(&self.aside).collect();
-        let mut named: Vec<String> = aside.iter().take(SHOWN).map(|(name, count)| format!("{name} ({})", counted(*count, "image"))).collect();
+        let mut named: Vec<String> =
+            aside.iter().take(SHOWN).map(|(name, count)| format!("{name} ({})", counted(*count, "image"))).collect();
         named.extend((aside.len() > SHOWN).then(|| format!("{} more", aside.len() - SHOWN)));
         let aside = (!named.is_empty()).then(|| format!("left aside, because other folders are the splits: {}", named.join(", ")));
         self.notes.iter().cloned().chain(aside).reduce(|all, note| format!("{all}; {note}"))
@@ -120,7 +121,9 @@ impl<'a> Level<'a> {
         divided.places[self.start..self.start + self.paths.len()].fill(other);
         for (folder, kind) in folders.iter().zip(kinds) {
             match kind {
-                Some(kind) => divided.places[folder.start..folder.start + folder.paths.len()].fill(Some(Place { kind: *kind, at: Some(self.depth) })),
+                Some(kind) => {
+                    divided.places[folder.start..folder.start + folder.paths.len()].fill(Some(Place { kind: *kind, at: Some(self.depth) }))
+                }
                 None if has_train => divided.aside.push((slashed(&folder.folder()), folder.paths.len())),
                 None => (),
             }
@@ -158,9 +161,8 @@ pub fn folders_of((path, at): &Placed) -> Vec<OsString> {
 /// The class of each image of a split: the first folder of its path in which not all of them lie, where there are at least two.
 pub fn classes(images: &[Placed]) -> Vec<Option<OsString>> {
     let Some(first) = images.first().map(folders_of) else { return vec![] };
-    let num_common = images.iter().fold(first.len(), |count, image| {
-        folders_of(image).iter().zip(&first[..count]).take_while(|(a, b)| a == b).count()
-    });
+    let num_common =
+        images.iter().fold(first.len(), |count, image| folders_of(image).iter().zip(&first[..count]).take_while(|(a, b)| a == b).count());
     let classes: Vec<Option<OsString>> = images.iter().map(|image| folders_of(image).into_iter().nth(num_common)).collect();
     match classes.iter().flatten().collect::<BTreeSet<_>>().len() {
         0 | 1 => vec![None; images.len()],

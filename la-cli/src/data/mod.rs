@@ -84,7 +84,7 @@ pub fn list(src: &str, config: &OpenConfig) -> Result<Option<Listing>> {
     }
     config.check()?;
     match Folder::look(dir)? {
-        Folder::Pictures(listing) => Ok(Some(listing)),
+        Folder::Pictures(listing) => Ok(Some(*listing)),
         _ => Ok(None),
     }
 }
@@ -128,7 +128,7 @@ enum Folder {
     Cifar(PathBuf),
     /// Files of many images by their paths below the folder, with a note.
     Parquet(Vec<PathBuf>, Option<String>),
-    Pictures(Listing),
+    Pictures(Box<Listing>),
 }
 
 impl Folder {
@@ -146,14 +146,16 @@ impl Folder {
         let no_images = parquet::lack_of_images(dir, &tables);
         if !tables.is_empty() && no_images.is_none() {
             let num_pictures = walk.files.iter().filter(|path| files::has_image_extension(path)).count();
-            let note = || format!("{}: the images are those in Parquet files; {num_pictures} files of pictures are left aside", dir.display());
+            let note =
+                || format!("{}: the images are those in Parquet files; {num_pictures} files of pictures are left aside", dir.display());
             return Ok(Self::Parquet(tables, (num_pictures > 0).then(note)));
         }
         let stray = cifar.and_then(Result::err).or(no_images);
         match (Listing::of_walk(dir, walk), stray) {
             (Ok(listing), stray) => {
-                let note = stray.map(|stray| format!("its {} are taken, as this is no set of images: {stray}", counted(listing.len(), "picture")));
-                Ok(Self::Pictures(listing.noting(note)))
+                let note =
+                    stray.map(|stray| format!("its {} are taken, as this is no set of images: {stray}", counted(listing.len(), "picture")));
+                Ok(Self::Pictures(Box::new(listing.noting(note))))
             }
             (Err(_), Some(stray)) => Err(stray),
             (Err(_), None) if cifar::is_python(dir) => bail!(

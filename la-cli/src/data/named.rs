@@ -17,7 +17,13 @@ pub fn fashion_mnist() -> Result<Splits> {
         None => downloaded_fashion_mnist(&dirs)?,
     };
     let named = |array: Array| Arc::new(Array { class_names: garments(), ..array });
-    Ok(Splits { name: "fashion-mnist".into(), train: named(train), test: test.map(|test| named(test) as Arc<_>), unreadable: vec![], notes: vec![] })
+    Ok(Splits {
+        name: "fashion-mnist".into(),
+        train: named(train),
+        test: test.map(|test| named(test) as Arc<_>),
+        unreadable: vec![],
+        notes: vec![],
+    })
 }
 
 fn downloaded_fashion_mnist(dirs: &[PathBuf]) -> Result<(Array, Option<Array>)> {

@@ -145,7 +145,9 @@ impl Table {
 fn check_bytes(num_bytes: u64, most_bytes: u64, len: u64) -> Result<()> {
     match num_bytes <= most_bytes {
         true => Ok(()),
-        false => bail!("{len} bytes that unpack to images of {num_bytes} or more: no file of pictures does; write it again without repetitions"),
+        false => {
+            bail!("{len} bytes that unpack to images of {num_bytes} or more: no file of pictures does; write it again without repetitions")
+        }
     }
 }
 
@@ -262,7 +264,8 @@ impl Columns {
         let fields = schema.get_fields();
         let is_feature = |field: &&TypePtr| features.get(field.name()).and_then(|feature| feature.get("_type")) == Some(&"Image".into());
         let is_named = |field: &&TypePtr| IMAGE_COLUMNS.contains(&field.name().to_lowercase().as_str());
-        let (structs, binaries): (Vec<&TypePtr>, Vec<&TypePtr>) = fields.iter().filter(|field| holds_bytes(field)).partition(|field| field.is_group());
+        let (structs, binaries): (Vec<&TypePtr>, Vec<&TypePtr>) =
+            fields.iter().filter(|field| holds_bytes(field)).partition(|field| field.is_group());
         let all = || structs.iter().chain(&binaries).copied();
         let pictures: Vec<&TypePtr> = all().filter(|field| field.is_group() || is_feature(field)).collect();
         let image = all().find(is_named).or_else(|| all().find(is_feature)).or(structs.first().copied());

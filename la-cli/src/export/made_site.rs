@@ -191,7 +191,8 @@ impl Place {
             let note = serde_json::to_vec_pretty(&Note { origin, manifest: sha256(&page.join(MANIFEST))? })?;
             Ok(write_atomically(&self.note, |file| file.write_all(&note))?)
         };
-        let write = NewFolder::create(&self.site, true).and_then(|folder| write_site(rows, (page_precision(rows), PRECISION), folder, note));
+        let write =
+            NewFolder::create(&self.site, true).and_then(|folder| write_site(rows, (page_precision(rows), PRECISION), folder, note));
         let sizes = write.with_context(|| {
             let export = output::command(&["export", &rows.encoder.name, "--data", &data, "--out", "FOLDER"]);
             format!("{}: the page is not written; `{export}` writes one elsewhere", self.site.display())

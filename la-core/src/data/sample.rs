@@ -30,7 +30,13 @@ pub fn sample() -> Result<Splits> {
         *count += 1;
         *count % 10 == 0
     });
-    Ok(Splits { name: "sample".into(), train: Arc::new(all.take(&train)), test: Some(Arc::new(all.take(&test))), unreadable: vec![], notes: vec![] })
+    Ok(Splits {
+        name: "sample".into(),
+        train: Arc::new(all.take(&train)),
+        test: Some(Arc::new(all.take(&test))),
+        unreadable: vec![],
+        notes: vec![],
+    })
 }
 
 fn unpacked(file: &[u8], header: usize) -> Result<Vec<u8>> {

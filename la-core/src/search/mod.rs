@@ -9,6 +9,7 @@ mod vote;
 
 pub use bank::{Neighbor, SearchBank};
 pub use manifest::{
-    BankEntry, FileEntry, LabelsEntry, Manifest, MapEntry, ModelEntry, Precision, Preprocessing, ThumbnailsEntry, FORMAT, MAX_BYTES, VERSION,
+    BankEntry, FileEntry, LabelsEntry, Manifest, MapEntry, ModelEntry, Precision, Preprocessing, ThumbnailsEntry, FORMAT, MAX_BYTES,
+    VERSION,
 };
 pub use vote::vote;
