@@ -209,4 +209,7 @@ fn a_bitmap_that_is_transparent_throughout_is_opaque() {
 fn a_kind_that_is_not_known_is_called_so_and_not_damaged() {
     let err = refusal(&tiff((2, 1), &[8; 5], &[(262, 5)], &[0; 10]));
     assert!(err.starts_with("not supported") && !err.contains("damaged"), "{err}");
+    assert!(refusal(b"II+\0\x08\0\0\0").contains("BigTIFF"));
+    let tiled = tiff((16, 16), &[8; 3], &[(262, 2), (284, 2), (322, 16), (323, 16)], &[0; 768]);
+    assert!(refusal(&tiled).contains("plane for each colour"), "{}", refusal(&tiled));
 }

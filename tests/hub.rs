@@ -153,7 +153,7 @@ fn datasets_come_by_name_once_and_then_from_the_cache() {
     assert!(err.contains("several configurations, big, small") && err.contains("hf:someone/configs/big"), "{err}");
     for name in ["hf:someone/configs/small", "hf:someone/configs:small"] {
         let small = open(name, &config).unwrap();
-        assert_eq!((small.name.as_str(), small.train.len(), small.test.unwrap().len()), (name, 2, 2));
+        assert_eq!((small.name.as_str(), small.train.len(), small.test.unwrap().len()), (name, 3, 2));
     }
     assert_eq!(open("hf:someone/configs/small:test", &config).unwrap().train.len(), 2);
     let mixed = open("hf:someone/mixed", &config).unwrap();

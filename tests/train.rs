@@ -522,7 +522,7 @@ fn a_run_stopped_before_its_first_checkpoint_begins_from_its_weights_again() {
     run_from(&net, &config, &whole).unwrap();
     run_until(2, &config, &stopped, Start::From(&net));
     let refusal = resume(&config, &splits(IMAGES), &stopped).unwrap_err().to_string();
-    assert!(refusal.contains("first, expected its network, got none"), "{refusal}");
+    assert!(refusal.contains("first is missing, from which the run begins"), "{refusal}");
     train(&config, &splits(IMAGES), &RunFolder::open(&stopped).unwrap(), Start::From(&net), &mut |_| ON).unwrap();
     assert!(model(&stopped) == model(&whole));
 }

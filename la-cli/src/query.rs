@@ -4,7 +4,7 @@ use crate::data::{decode, files};
 use anyhow::{bail, Context};
 use la_core::data::{Picture, Source};
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Decoded query pictures.
 pub struct Queries {
@@ -21,7 +21,7 @@ impl Queries {
     }
 }
 
-fn read(path: &PathBuf, size: usize) -> anyhow::Result<Picture> {
+fn read(path: &Path, size: usize) -> anyhow::Result<Picture> {
     if path.is_dir() {
         bail!("--query {}: expected a picture, got a folder; to search in a folder, name it with --data", path.display());
     }

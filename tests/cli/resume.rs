@@ -98,7 +98,10 @@ fn a_run_without_a_checkpoint_yet_keeps_what_it_noted_as_it_began() {
     let config = || String::from_utf8(bytes(folder.path().join("run/config.json"))).unwrap();
     let (before, weights) = (config(), model(folder.path(), "run"));
     assert_holds(&before, &["\"command\"", "\"machine\"", "\"notes\": [\n"]);
+    // As it was left where nothing had been learned yet.
     std::fs::remove_dir_all(folder.path().join("run/checkpoint")).unwrap();
+    std::fs::remove_file(folder.path().join("run/model.safetensors")).unwrap();
+    std::fs::write(folder.path().join("run/metrics.jsonl"), "").unwrap();
     resume(folder.path(), "run");
     assert_eq!(config(), before);
     assert!(model(folder.path(), "run") == weights);

@@ -133,7 +133,7 @@ fn decode_scaled(bytes: &[u8], head: &probe::JpegHead, factor: usize) -> Option<
 
 fn decode_other(bytes: &[u8]) -> Result<Picture> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|err| Error::invalid(err.to_string()))?;
-    let Some(format) = reader.format() else { bail!("not an image of a known format") };
+    let Some(format) = reader.format() else { return Err(unknown(bytes)) };
     let damaged = |err| said("damaged", &err);
     let mut decoder = reader.into_decoder().map_err(damaged)?;
     let (width, height) = decoder.dimensions();
@@ -149,6 +149,10 @@ fn decode_other(bytes: &[u8]) -> Result<Picture> {
     if tags.as_ref().and_then(|tags| tags.get(tags::FILL_ORDER)) == Some(2) {
         bail!("not supported: a TIFF whose bits are in reverse order (FillOrder 2); save it again");
     }
+    let is_tiled_planar = tags.as_ref().is_some_and(|tags| tags.get(tags::PLANES) == Some(2) && tags.get(tags::TILE_WIDTH).is_some());
+    if is_tiled_planar {
+        bail!("not supported: a TIFF of tiles with a plane for each colour; save it again");
+    }
     let mut image = in_range(DynamicImage::from_decoder(decoder).map_err(damaged)?, tags.is_some())?;
     image.apply_orientation(orientation);
     let is_premultiplied = tags.is_some_and(|tags| tags.get(tags::EXTRA_SAMPLES) == Some(1));
@@ -157,6 +161,14 @@ fn decode_other(bytes: &[u8]) -> Result<Picture> {
         false => image.into_rgb8(),
     };
     Picture::new(rgb.width() as usize, rgb.height() as usize, rgb.into_raw())
+}
+
+/// Why bytes that begin so are no image.
+pub(super) fn unknown(start: &[u8]) -> Error {
+    Error::invalid(match start {
+        [b'I', b'I', b'+', 0, ..] | [b'M', b'M', 0, b'+', ..] => "not supported: a BigTIFF; save it again as JPEG, PNG or TIFF",
+        _ => "not an image of a known format",
+    })
 }
 
 /// What a decoder says: `damaged`, unless it is that it does not know the kind.

@@ -171,6 +171,6 @@ const LONGEST_HEADER: u64 = 20;
 /// How many bytes an unpacked file has, as its header says.
 fn num_bytes(start: &[u8]) -> Option<u64> {
     let num_dims = usize::from(*start.get(3)?);
-    let sizes = start.get(4..4 + 4 * num_dims)?.chunks_exact(4).map(|b| u64::from(u32::from_be_bytes([b[0], b[1], b[2], b[3]])));
-    sizes.fold(Some(1u64), |all, size| all?.checked_mul(size))?.checked_add(4 + 4 * num_dims as u64)
+    let mut sizes = start.get(4..4 + 4 * num_dims)?.chunks_exact(4).map(|b| u64::from(u32::from_be_bytes([b[0], b[1], b[2], b[3]])));
+    sizes.try_fold(1u64, |all, size| all.checked_mul(size))?.checked_add(4 + 4 * num_dims as u64)
 }

@@ -84,7 +84,7 @@ pub fn list(src: &str, config: &OpenConfig) -> Result<Option<Listing>> {
     }
     config.check()?;
     match Folder::look(dir)? {
-        Folder::Pictures(listing) => Ok(Some(listing)),
+        Folder::Pictures(listing) => Ok(Some(*listing)),
         _ => Ok(None),
     }
 }
@@ -128,7 +128,7 @@ enum Folder {
     Cifar(PathBuf),
     /// Files of many images by their paths below the folder, with a note.
     Parquet(Vec<PathBuf>, Option<String>),
-    Pictures(Listing),
+    Pictures(Box<Listing>),
 }
 
 impl Folder {
@@ -155,7 +155,7 @@ impl Folder {
             (Ok(listing), stray) => {
                 let note =
                     stray.map(|stray| format!("its {} are taken, as this is no set of images: {stray}", counted(listing.len(), "picture")));
-                Ok(Self::Pictures(listing.noting(note)))
+                Ok(Self::Pictures(Box::new(listing.noting(note))))
             }
             (Err(_), Some(stray)) => Err(stray),
             (Err(_), None) if cifar::is_python(dir) => bail!(

@@ -1,6 +1,6 @@
 //! A look at a file's header and end, without decoding it.
 
-use super::decode::said;
+use super::decode::{said, unknown};
 use crate::error::{bail, Error, Result};
 use image::ImageReader;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
@@ -44,17 +44,17 @@ pub fn probe<R: Read + Seek>(reader: R) -> Result<Probe> {
         let head = jpeg_head(&mut reader)?;
         (head.width, head.height)
     } else {
-        other_size(&mut reader)?
+        other_size(&mut reader, &magic)?
     };
     check_size(width, height)?;
     let ends_well = ends_well(&magic, &mut reader).map_err(failed)?;
     Ok(Probe { width, height, ends_well })
 }
 
-fn other_size<R: BufRead + Seek>(reader: &mut R) -> Result<(usize, usize)> {
+fn other_size<R: BufRead + Seek>(reader: &mut R, magic: &[u8]) -> Result<(usize, usize)> {
     let reader = ImageReader::new(reader).with_guessed_format().map_err(|err| Error::invalid(err.to_string()))?;
     if reader.format().is_none() {
-        bail!("not an image of a known format");
+        return Err(unknown(magic));
     }
     let (width, height) = reader.into_dimensions().map_err(|err| said("damaged header", &err))?;
     Ok((width as usize, height as usize))

@@ -5,6 +5,10 @@ use image::metadata::Orientation;
 /// Whether bits of a byte go from the highest on.
 pub const FILL_ORDER: u16 = 266;
 const ORIENTATION: u16 = 274;
+/// 2 where each colour has a plane of its own.
+pub const PLANES: u16 = 284;
+/// Which files of tiles have.
+pub const TILE_WIDTH: u16 = 322;
 /// What stands beside the colours: 1 for an alpha that they are multiplied by.
 pub const EXTRA_SAMPLES: u16 = 338;
 
