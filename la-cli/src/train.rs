@@ -164,7 +164,9 @@ fn reopen(args: &TrainArgs, path: &Path) -> anyhow::Result<(RunFolder, Option<Po
 fn refuse_lost_checkpoint(run: &RunFolder) -> anyhow::Result<()> {
     let path = run.path();
     let num_epochs = if run.file("metrics.jsonl").exists() { run.read_metrics()?.len() } else { 0 };
-    if num_epochs == 0 && !run.model_path().exists() {
+    // Killed as it was about to save its first checkpoint, a run has written the metrics and the weights that belong to it.
+    let is_before_first = num_epochs <= run.read_config()?.train.checkpoint_interval && !run.file("neighbors.png").is_file();
+    if is_before_first {
         return Ok(());
     }
     let beginning = command(&["train", "--init", &path.to_string_lossy()]);
@@ -172,7 +174,7 @@ fn refuse_lost_checkpoint(run: &RunFolder) -> anyhow::Result<()> {
         "--resume {}: its checkpoint {} is gone, and {} would be lost; `{beginning}` begins a new run from its weights",
         path.display(),
         run.checkpoint_path().display(),
-        if num_epochs == 0 { "its weights".into() } else { counted(num_epochs, "epoch") }
+        counted(num_epochs, "epoch")
     )
 }
 
