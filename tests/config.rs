@@ -82,7 +82,7 @@ fn counts_above_the_number_of_images_are_refused_by_name() {
     let more = TrainConfig { num_clusters: Some(501), ..TrainConfig::default() };
     assert_eq!(refusal(&more, 500), "num-clusters must be at most 500, the number of training images, got 501");
     let none = TrainConfig { num_clusterings: Some(0), ..TrainConfig::default() };
-    assert_eq!(refusal(&none, 500), "num-clusterings must be at least 1, got 0");
+    assert_eq!(refusal(&none, 500), "num-clusterings must be at least 1 and at most 1000, got 0");
     let more = TrainConfig { num_clusterings: Some(2), min_agreement: 3, ..TrainConfig::default() };
     assert_eq!(refusal(&more, 500), "min-agreement must be in 1..=2, the number of clusterings, got 3");
 }

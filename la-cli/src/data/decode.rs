@@ -1,7 +1,7 @@
 //! Encoded bytes to [`Picture`]: JPEG, PNG, WebP, GIF (first frame), BMP, TIFF, upright and over white.
 
 use super::probe::{self, check_size};
-use super::tags::{self, Tags};
+use super::tags::Tags;
 use crate::error::{bail, Error, Result};
 use image::{metadata::Orientation, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage, RgbaImage};
 use la_core::data::Picture;
@@ -135,6 +135,10 @@ fn decode_other(bytes: &[u8]) -> Result<Picture> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|err| Error::invalid(err.to_string()))?;
     let Some(format) = reader.format() else { return Err(unknown(bytes)) };
     let damaged = |err| said("damaged", &err);
+    let tiff = Tags::of(bytes).filter(|_| format == ImageFormat::Tiff);
+    if let Some(refusal) = tiff.as_ref().and_then(Tags::refusal) {
+        bail!("{refusal}");
+    }
     let mut decoder = reader.into_decoder().map_err(damaged)?;
     let (width, height) = decoder.dimensions();
     check_size(width as usize, height as usize)?;
@@ -143,19 +147,10 @@ fn decode_other(bytes: &[u8]) -> Result<Picture> {
     limits.max_alloc = Some(1 << 30);
     decoder.set_limits(limits).map_err(damaged)?;
     let exif = decoder.exif_metadata().ok().flatten();
-    let tags = if format == ImageFormat::Tiff { Tags::of(bytes) } else { exif.as_deref().and_then(Tags::of) };
-    let orientation = tags.as_ref().and_then(Tags::orientation).unwrap_or(Orientation::NoTransforms);
-    let tags = tags.filter(|_| format == ImageFormat::Tiff);
-    if tags.as_ref().and_then(|tags| tags.get(tags::FILL_ORDER)) == Some(2) {
-        bail!("not supported: a TIFF whose bits are in reverse order (FillOrder 2); save it again");
-    }
-    let is_tiled_planar = tags.as_ref().is_some_and(|tags| tags.get(tags::PLANES) == Some(2) && tags.get(tags::TILE_WIDTH).is_some());
-    if is_tiled_planar {
-        bail!("not supported: a TIFF of tiles with a plane for each colour; save it again");
-    }
-    let mut image = in_range(DynamicImage::from_decoder(decoder).map_err(damaged)?, tags.is_some())?;
-    image.apply_orientation(orientation);
-    let is_premultiplied = tags.is_some_and(|tags| tags.get(tags::EXTRA_SAMPLES) == Some(1));
+    let orientation = tiff.as_ref().map_or_else(|| Tags::of(exif.as_deref()?)?.orientation(), Tags::orientation);
+    let mut image = in_range(DynamicImage::from_decoder(decoder).map_err(damaged)?, tiff.is_some())?;
+    image.apply_orientation(orientation.unwrap_or(Orientation::NoTransforms));
+    let is_premultiplied = tiff.is_some_and(|tags| tags.is_premultiplied());
     let rgb = match image.color().has_alpha() {
         true => without_alpha(image.into_rgba8(), is_premultiplied, format == ImageFormat::Bmp),
         false => image.into_rgb8(),

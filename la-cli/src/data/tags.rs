@@ -2,15 +2,11 @@
 
 use image::metadata::Orientation;
 
-/// Whether bits of a byte go from the highest on.
-pub const FILL_ORDER: u16 = 266;
+const FILL_ORDER: u16 = 266;
 const ORIENTATION: u16 = 274;
-/// 2 where each colour has a plane of its own.
-pub const PLANES: u16 = 284;
-/// Which files of tiles have.
-pub const TILE_WIDTH: u16 = 322;
-/// What stands beside the colours: 1 for an alpha that they are multiplied by.
-pub const EXTRA_SAMPLES: u16 = 338;
+const PLANES: u16 = 284;
+const TILE_WIDTH: u16 = 322;
+const EXTRA_SAMPLES: u16 = 338;
 
 /// The first directory of a TIFF file.
 pub struct Tags<'a> {
@@ -33,7 +29,7 @@ impl<'a> Tags<'a> {
     }
 
     /// The first value of a tag of whole numbers.
-    pub fn get(&self, tag: u16) -> Option<u32> {
+    fn get(&self, tag: u16) -> Option<u32> {
         let count = usize::from(self.short(self.start)?);
         let entry = (0..count).map(|i| self.start + 2 + 12 * i).find(|&entry| self.short(entry) == Some(tag))?;
         let size = match self.short(entry + 2)? {
@@ -49,6 +45,24 @@ impl<'a> Tags<'a> {
             2 => self.short(at).map(u32::from),
             _ => self.long(at),
         }
+    }
+
+    /// Why a TIFF is not decoded: what its decoder would get wrong.
+    pub fn refusal(&self) -> Option<&'static str> {
+        match () {
+            () if self.get(FILL_ORDER) == Some(2) => {
+                Some("not supported: a TIFF whose bits are in reverse order (FillOrder 2); save it again")
+            }
+            () if self.get(PLANES) == Some(2) && self.get(TILE_WIDTH).is_some() => {
+                Some("not supported: a TIFF of tiles with a plane for each colour; save it again")
+            }
+            () => None,
+        }
+    }
+
+    /// Whether the colours are multiplied by alpha.
+    pub fn is_premultiplied(&self) -> bool {
+        self.get(EXTRA_SAMPLES) == Some(1)
     }
 
     /// Which way up the picture is.

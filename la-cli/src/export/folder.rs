@@ -122,14 +122,14 @@ impl NewFolder {
 
     /// What was in the place lies under the temporary name now. It goes, unless something else came into it meanwhile.
     fn remove_former(&self) -> anyhow::Result<()> {
-        match foreign(&self.temporary, "")? {
-            None => fs::remove_dir_all(&self.temporary).with_context(|| self.temporary.display().to_string()),
-            Some(name) => {
-                exchange(&self.temporary, &self.out)?;
-                self.is_ours.set(true);
-                bail!("{name} was put there meanwhile, which no export has written; move it away, or name another folder")
-            }
+        if let Ok(Some(name)) = foreign(&self.temporary, "") {
+            exchange(&self.temporary, &self.out)?;
+            self.is_ours.set(true);
+            bail!("{name} was put there meanwhile, which no export has written; move it away, or name another folder");
         }
+        // Another export may take it for abandoned and remove it too; what is left, the next one removes.
+        let _ = fs::remove_dir_all(&self.temporary);
+        Ok(())
     }
 }
 

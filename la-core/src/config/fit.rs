@@ -59,7 +59,6 @@ impl TrainConfig {
         }
         check_count("num-background", self.num_background, num_images)?;
         check_count("num-clusters", self.num_clusters, num_images)?;
-        check_count("num-clusterings", self.num_clusterings, usize::MAX)?;
         let mut notes = Vec::new();
         let num_background = self.num_background.unwrap_or_else(|| fit_background(num_images, &mut notes));
         let num_clusters = self.num_clusters.unwrap_or_else(|| fit_clusters(num_images, &mut notes));
