@@ -166,7 +166,7 @@ fn refuse_lost_checkpoint(run: &RunFolder) -> anyhow::Result<()> {
     let num_epochs = if run.file("metrics.jsonl").exists() { run.read_metrics()?.len() } else { 0 };
     // Killed as it was about to save its first checkpoint, a run has written the metrics and the weights that belong to it.
     let is_before_first = num_epochs <= run.read_config()?.train.checkpoint_interval && !run.file("neighbors.png").is_file();
-    if is_before_first {
+    if is_before_first || (num_epochs == 0 && !run.model_path().exists()) {
         return Ok(());
     }
     let beginning = command(&["train", "--init", &path.to_string_lossy()]);
