@@ -1,5 +1,5 @@
-// Asks the worker, which owns the network and the bank; each question has one answer. The page loads this first, so that
-// the bundle is on its way while the page's other files come.
+// Asks the worker, which owns the network and the bank; each question has one answer. The page loads this first, so
+// that the bundle is on its way while the page's other files come.
 import { bundleBase, clamped } from './address.js';
 
 const worker = new Worker('worker.js', { type: 'module' }), waiting = new Map(), early = [];
