@@ -32,7 +32,7 @@ enum Kind {
     Step(step::StepArgs),
     /// The network in eval mode.
     Embed(embed::EmbedArgs),
-    /// The losses and their gradients, without a network, without a network.
+    /// The losses and their gradients, without a network.
     Loss(loss::LossArgs),
     /// Clustering.
     Kmeans(kmeans::KmeansArgs),

@@ -183,7 +183,7 @@ fn note_other_instructions(run: &RunFolder) -> anyhow::Result<()> {
     let (before, now) = (run.read_config()?.simd, simd::level().name());
     if let Some(before) = before.filter(|before| before != now) {
         remark!(
-            "note: the run began with the processor's {before} instructions and goes on with {now}: the last bits of results will differ"
+            "note: the run began with the processor's {before} instructions and resumes with {now}: the last bits of results will differ"
         );
     }
     Ok(())
@@ -286,7 +286,7 @@ fn with_way_out(error: la_core::Error, plan: &Plan) -> anyhow::Error {
         "the run has diverged, and would again with the same settings: begin a new one with a lower --lr".to_string()
     } else if error.to_string().contains(&*run.checkpoint_path().to_string_lossy()) {
         let beginning = command(&["train", "--init", &run.path().to_string_lossy()]);
-        format!("the run stopped at its last checkpoint: fix this and resume with `{resuming}`, or begin anew from its weights with `{beginning}`")
+        format!("the run stopped at its last checkpoint: fix this and resume with `{resuming}`, or begin a new run from its weights with `{beginning}`")
     } else if run.checkpoint_path().exists() {
         format!("the run stopped after its last checkpoint: fix this, then resume with `{resuming}`")
     } else {

@@ -362,7 +362,7 @@ fn check_values(tensors: &HashMap<String, Tensor>) -> anyhow::Result<()> {
 pub fn finite(rows: Tensor, name: &str) -> anyhow::Result<Tensor> {
     match not_finite([("rows", &rows)])? {
         None => Ok(rows),
-        Some(_) => bail!("{name}: gives no embeddings of these images, but NaN or infinity; take other weights, or other images"),
+        Some(_) => bail!("{name}: gives NaN or infinity for these images; use other weights or other images"),
     }
 }
 

@@ -23,8 +23,8 @@ use std::sync::{Arc, Mutex};
 
 /// Sets with more bytes of images than this are unpacked into a temporary file, smaller ones into memory.
 const MEMORY_BYTES: u64 = 1 << 30;
-/// Images are compressed already: a file whose images take more than this and `MOST_TIMES` its own bytes is none that anyone made
-/// of pictures.
+/// Images are compressed already: a file that unpacks to more than this, and to more than `MOST_TIMES` its own size, holds no
+/// pictures.
 const LEAST_MOST_BYTES: u64 = 64 << 20;
 const MOST_TIMES: u64 = 64;
 const IMAGE_COLUMNS: [&str; 2] = ["image", "img"];
