@@ -18,7 +18,7 @@ fn flat(n: usize) -> Arc<Array> {
 }
 
 fn seen(normalization: Normalization) -> Preprocessing {
-    Preprocessing { size: 8, crop_fraction: 0.875, normalization }
+    Preprocessing::of(8, 0.875, normalization)
 }
 
 fn config(threads: usize) -> BatchConfig {

@@ -183,7 +183,7 @@ fn weights_of_another_network_are_refused_by_name() {
 #[test]
 fn a_picture_from_a_browser_is_prepared_as_for_training() {
     for (width, height, size, crop_fraction) in [(50, 37, 32, 1.0), (90, 200, 64, 0.875), (20, 20, 32, 0.9)] {
-        let how = Preprocessing { size, crop_fraction, normalization: Normalization::default() };
+        let how = Preprocessing::of(size, crop_fraction, Normalization::default());
         let rgb: Vec<u8> = (0..width * height * 3).map(|i| (i * 7919 % 251) as u8).collect();
         let rgba: Vec<u8> = rgb.chunks_exact(3).flat_map(|p| [p[0], p[1], p[2], 255]).collect();
         let mut expected = vec![0.0; size * size * 3];

@@ -156,7 +156,7 @@ fn valid_manifest() -> Manifest {
         created_by: "a test".into(),
         title: "rows".into(),
         model: ModelEntry { config: tiny(), precision: Precision::F32, readout_dim: None, file: file("model.safetensors", 9) },
-        preprocessing: Preprocessing { size: 8, crop_fraction: 0.875, normalization: Normalization { mean: [0.5; 3], std: [0.25; 3] } },
+        preprocessing: Preprocessing::of(8, 0.875, Normalization { mean: [0.5; 3], std: [0.25; 3] }),
         bank: entry(5, 4, Precision::F16),
         labels: Some(LabelsEntry { classes: vec!["a".into(), "b".into()], file: file("labels.bin", 20) }),
         names: file("names.txt", 10),

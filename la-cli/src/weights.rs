@@ -2,10 +2,12 @@
 //! prepared for them.
 
 mod files;
+mod foreign;
 mod prepared;
 pub mod readout;
+mod torch;
 
-pub use files::{local_path, WeightFiles, PHOTOS};
+pub use files::{WeightFiles, PHOTOS};
 
 use crate::data::OpenConfig;
 use crate::output::{remark, thousands};
@@ -34,7 +36,7 @@ use std::sync::Arc;
 /// Which weights a command uses, and how its images are prepared.
 #[derive(clap::Args)]
 pub struct EncoderArgs {
-    /// `photos` (inside this program), a run folder, a .safetensors file, a folder with model.safetensors, or hf:owner/name
+    /// `photos` (inside this program), a run folder, a .safetensors or .pth file, a folder with model.safetensors, or hf:owner/name
     #[arg(value_name = "RUN|WEIGHTS", default_value = PHOTOS)]
     pub weights: String,
     /// Side of the square images that the network sees [default: from config.json]
@@ -117,17 +119,17 @@ impl Encoder {
         let mut tensors = decode(&files.model, device).with_context(|| files.shown.clone())?;
         check_values(&tensors).with_context(|| files.shown.clone())?;
         let (inside, tensors): (HashMap<_, _>, HashMap<_, _>) = tensors.drain().partition(|(name, _)| name.starts_with(readout::PREFIX));
-        let net = ResNet::from_tensors(&tensors, device)
-            .with_context(|| format!("{}: these weights are not of a network that la-cli knows", files.shown))?;
+        let config = &files.config;
+        let packed: Option<Packed> = config.as_ref().and_then(|config| config.get(OUR_KEY)).and_then(read);
+        let run = packed.as_ref().map(|packed| packed.run.clone()).or_else(|| config.as_ref().and_then(read));
+        let tensors = if run.is_some() || !inside.is_empty() { tensors } else { foreign::adopt(tensors, config.as_ref(), name, device)? };
+        let net = ResNet::from_tensors(&tensors, device).with_context(|| format!("{}: {}", files.shown, foreign::KNOWN))?;
         let num_features = net.config().num_readout_features();
         let readout = match &files.readout_path {
             _ if !inside.is_empty() => Some(Whitening::from_tensors(&inside, num_features).with_context(|| files.shown.clone())?),
             Some(path) => readout::read(path, &digest, num_features)?,
             None => None,
         };
-        let config = &files.config;
-        let packed: Option<Packed> = config.as_ref().and_then(|config| config.get(OUR_KEY)).and_then(read);
-        let run = packed.as_ref().map(|packed| packed.run.clone()).or_else(|| config.as_ref().and_then(read));
         let told = match (&run, config) {
             (Some(run), _) => Some(prepared::of_run(run, packed.as_ref().and_then(|packed| packed.size))),
             (None, Some(config)) => prepared::of_timm(config, &net),
@@ -224,9 +226,13 @@ impl Encoder {
 
     /// The same for [`Encoder::features`].
     pub fn features_identity(&self) -> String {
-        let Preprocessing { size, crop_fraction, normalization: Normalization { mean, std } } = self.preprocessing;
+        let Preprocessing { size, crop_fraction, interpolation, rounds_down, normalization: Normalization { mean, std } } =
+            self.preprocessing;
         let what = if self.readout.is_some() { "features" } else { "output" };
-        sha256_of([self.digest.clone(), format!(" {size} {crop_fraction:?} {mean:?} {std:?} {what}")])
+        // Nothing where it is as usual: embeddings that were kept before stay of use.
+        let resize =
+            if (interpolation, rounds_down) == Default::default() { String::new() } else { format!(" {interpolation:?} {rounds_down}") };
+        sha256_of([self.digest.clone(), format!(" {size} {crop_fraction:?} {mean:?} {std:?} {what}{resize}")])
     }
 
     /// How its images are prepared.
@@ -369,6 +375,11 @@ pub fn finite(rows: Tensor, name: &str) -> anyhow::Result<Tensor> {
 /// A part of a `config.json`, if it is of that shape.
 fn read<T: DeserializeOwned>(config: &Value) -> Option<T> {
     serde_json::from_value(config.clone()).ok()
+}
+
+/// Whether a file is called as weights are.
+pub fn is_file(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "safetensors") || torch::is_one(path)
 }
 
 /// Whether a folder holds the settings of a run, whatever else of it is there.

@@ -64,7 +64,7 @@ impl ModuleT for Backbone {
 fn main() -> Result<()> {
     let sample = data::sample()?;
     let batches = BatchConfig {
-        input: Preprocessing { size: SIZE, crop_fraction: 1.0, normalization: Normalization::of(&*sample.train)? },
+        input: Preprocessing::of(SIZE, 1.0, Normalization::of(&*sample.train)?),
         augment: AugmentConfig { crop_min_area: 0.4, ..AugmentConfig::default() },
         ..BatchConfig::default()
     };

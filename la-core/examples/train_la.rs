@@ -31,7 +31,7 @@ const SEED: u64 = 0;
 fn main() -> Result<()> {
     let sample = data::sample()?;
     let batches = BatchConfig {
-        input: Preprocessing { size: SIZE, crop_fraction: 1.0, normalization: Normalization::of(&*sample.train)? },
+        input: Preprocessing::of(SIZE, 1.0, Normalization::of(&*sample.train)?),
         augment: AugmentConfig { crop_min_area: 0.4, ..AugmentConfig::default() },
         seed: SEED,
         ..BatchConfig::default()

@@ -18,9 +18,32 @@ pub struct Preprocessing {
     pub size: usize,
     /// Share of the shorter side that the crop keeps, in (0, 1].
     pub crop_fraction: f64,
+    /// The filter of the resize.
+    #[serde(default, skip_serializing_if = "Interpolation::is_usual")]
+    pub interpolation: Interpolation,
+    /// Whether `size / crop_fraction` is rounded down, as timm does, and not to the nearest, as torchvision's users do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rounds_down: bool,
     /// What values are brought to.
     #[serde(flatten)]
     pub normalization: Normalization,
+}
+
+/// How pixels in between are computed, as Pillow does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interpolation {
+    /// From two pixels a side.
+    #[default]
+    Bilinear,
+    /// From four pixels a side, by Catmull and Rom's cubic (a = -1/2).
+    Bicubic,
+}
+
+impl Interpolation {
+    fn is_usual(&self) -> bool {
+        *self == Interpolation::Bilinear
+    }
 }
 
 /// Each channel becomes `(value - mean) / std`, values in 0 to 1.
@@ -35,7 +58,18 @@ pub struct Normalization {
 impl Preprocessing {
     /// The largest middle square at this size, values in 0 to 1.
     pub fn plain(size: usize) -> Self {
-        Self { size, crop_fraction: 1.0, normalization: Normalization::identity() }
+        Self::of(size, 1.0, Normalization::identity())
+    }
+
+    /// A bilinear resize to `size / crop_fraction`, rounded to the nearest.
+    pub fn of(size: usize, crop_fraction: f64, normalization: Normalization) -> Self {
+        Self { size, crop_fraction, interpolation: Interpolation::Bilinear, rounds_down: false, normalization }
+    }
+
+    /// What the shorter side is resized to.
+    pub fn resized_side(&self) -> usize {
+        let side = self.size as f64 / self.crop_fraction;
+        (if self.rounds_down { side.floor() } else { side.round() }) as usize
     }
 
     /// Fails where a field lies out of its range, by name.
@@ -89,7 +123,7 @@ pub fn preprocess(rgba: &[u8], width: usize, height: usize, how: &Preprocessing)
 /// Writes the evaluation view of a picture to `out` (size, size, 3).
 pub(crate) fn middle(picture: View, how: &Preprocessing, out: &mut [f32]) -> Result<()> {
     let plan = ColorPlan::identity().normalizing(how.normalization.mean, how.normalization.std);
-    resized(picture, Part::middle(how.size, how.crop_fraction), how.size, out, &plan)
+    resized(picture, Part::Middle(how.resized_side(), how.interpolation), how.size, out, &plan)
 }
 
 /// `value * alpha + 255 (1 - alpha)`, rounded.

@@ -1,8 +1,9 @@
-//! A part of a picture, resized in 8 bits with an antialiased bilinear filter, as Pillow does.
+//! A part of a picture, resized in 8 bits with an antialiased filter, as Pillow does.
 
 use crate::{
     error::bail,
     ops::color::{self, ColorPlan},
+    preprocess::Interpolation,
     Error, Result,
 };
 use fast_image_resize::{
@@ -68,15 +69,8 @@ pub(crate) enum Part {
     /// These pixels; nothing outside them counts, as if they had been cut out first.
     #[cfg_attr(not(feature = "train"), allow(dead_code))]
     Box(CropBox),
-    /// The middle, after the shorter side is resized to this.
-    Middle(usize),
-}
-
-impl Part {
-    /// The view for evaluation: the shorter side is resized to `size / crop_fraction`, rounded.
-    pub fn middle(size: usize, crop_fraction: f64) -> Self {
-        Part::Middle((size as f64 / crop_fraction).round() as usize)
-    }
+    /// The middle, after the shorter side is resized to this with a filter.
+    Middle(usize, Interpolation),
 }
 
 /// Buffers that each thread keeps from picture to picture.
@@ -101,13 +95,17 @@ pub(crate) fn resized(picture: View, part: Part, size: usize, out: &mut [f32], p
         let (width, height) = (picture.width as u32, picture.height as u32);
         let from = TypedImageRef::<U8x3>::from_buffer(width, height, picture.pixels).map_err(|e| failed(&e))?;
         let mut to = TypedImage::<U8x3>::from_buffer(size as u32, size as u32, &mut work.pixels).map_err(|e| failed(&e))?;
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+        let filter = match part {
+            Part::Middle(_, Interpolation::Bicubic) => FilterType::CatmullRom,
+            _ => FilterType::Bilinear,
+        };
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
         match part {
             Part::Box(b) => {
                 let from = TypedCroppedImage::new(from, b.left as u32, b.top as u32, b.width as u32, b.height as u32);
                 work.resizer.resize_typed(&from.map_err(|e| failed(&e))?, &mut to, &options)
             }
-            Part::Middle(shorter) => {
+            Part::Middle(shorter, _) => {
                 let (left, top, side_x, side_y) = middle(picture.width, picture.height, size, shorter);
                 work.resizer.resize_typed(&from, &mut to, &options.crop(left, top, side_x, side_y))
             }

@@ -206,6 +206,6 @@ impl Place {
 /// Whether `name` means weights, of whichever place, and no page.
 pub fn are_weights(name: &str) -> bool {
     let path = Path::new(name);
-    let is_file = path.extension().is_some_and(|extension| extension == "safetensors") && path.is_file();
+    let is_file = weights::is_file(path) && path.is_file();
     name == PHOTOS || name.starts_with("hf:") || is_file || path.join("model.safetensors").is_file() || weights::is_run(path)
 }

@@ -1,6 +1,6 @@
 //! The weights that a run begins from: those of --init, and `photos` where one's own pictures are all that is said.
 
-use crate::weights::{local_path, Encoder, PHOTOS};
+use crate::weights::Encoder;
 use candle_core::Device;
 use la_core::config::TrainConfig;
 use la_core::resnet::ResNet;
@@ -16,8 +16,7 @@ pub struct Weights {
 impl Weights {
     /// The weights of this name, as every command takes them.
     pub fn open(name: &str, device: &Device) -> anyhow::Result<Self> {
-        let place = if name == PHOTOS { PathBuf::from(name) } else { local_path(name)? };
-        Ok(Self { encoder: Encoder::open(name, device)?, place })
+        Ok(Self { encoder: Encoder::open(name, device)?, place: PathBuf::from(name) })
     }
 
     /// Their network.

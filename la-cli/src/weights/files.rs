@@ -1,6 +1,6 @@
 //! The files of weights, wherever they lie: inside this program, in a folder, or in the Hub's cache.
 
-use super::readout;
+use super::{readout, torch};
 use crate::run::weights_path;
 use anyhow::{bail, Context};
 use la_core::files::read_bytes;
@@ -35,7 +35,7 @@ impl WeightFiles {
             return Ok(Self { shown: name.into(), model: Cow::Borrowed(PHOTOS_MODEL), config: Some(config), readout_path: None });
         }
         let path = weights_path(&local_path(name)?)?;
-        let model = read_bytes(&path)?;
+        let model = if torch::is_one(&path) { torch::read(&path)? } else { read_bytes(&path)? };
         let config = read_config(&path.with_file_name("config.json"))?;
         let readout_path = Some(path.with_file_name(readout::FILE));
         Ok(Self { shown: path.display().to_string(), model: Cow::Owned(model), config, readout_path })
@@ -53,7 +53,7 @@ impl WeightFiles {
 }
 
 /// The path itself, or where the files of `hf:owner/name` were downloaded to.
-pub fn local_path(name: &str) -> anyhow::Result<PathBuf> {
+fn local_path(name: &str) -> anyhow::Result<PathBuf> {
     match name.strip_prefix("hf:") {
         Some(id) => Ok(crate::hub::download_weights(id)?),
         None if Path::new(name).exists() => Ok(PathBuf::from(name)),

@@ -42,7 +42,7 @@ pub struct BatchConfig {
 impl Default for BatchConfig {
     fn default() -> Self {
         Self {
-            input: Preprocessing { size: 224, crop_fraction: 0.875, normalization: Normalization::default() },
+            input: Preprocessing::of(224, 0.875, Normalization::default()),
             batch_size: 128,
             views: 1,
             augment: AugmentConfig::default(),

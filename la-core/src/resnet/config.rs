@@ -11,10 +11,16 @@ choices! {
     Arch, "arch" {
         /// Basic blocks, 2-2-2-2.
         Resnet18 = "resnet18",
+        /// Bottlenecks, 2-2-2-2.
+        Resnet26 = "resnet26",
         /// Basic blocks, 3-4-6-3.
         Resnet34 = "resnet34",
         /// Bottlenecks, 3-4-6-3.
         Resnet50 = "resnet50",
+        /// Bottlenecks, 3-4-23-3.
+        Resnet101 = "resnet101",
+        /// Bottlenecks, 3-8-36-3.
+        Resnet152 = "resnet152",
     }
 }
 
@@ -88,17 +94,24 @@ impl Arch {
     /// Blocks of each stage.
     pub(super) fn blocks(self) -> [usize; 4] {
         match self {
-            Arch::Resnet18 => [2, 2, 2, 2],
+            Arch::Resnet18 | Arch::Resnet26 => [2, 2, 2, 2],
             Arch::Resnet34 | Arch::Resnet50 => [3, 4, 6, 3],
+            Arch::Resnet101 => [3, 4, 23, 3],
+            Arch::Resnet152 => [3, 8, 36, 3],
         }
     }
 
-    /// Output channels of a block over its inner width.
+    /// Output channels of a block over its inner width: 4 for bottlenecks.
     pub(super) fn expansion(self) -> usize {
-        if self == Arch::Resnet50 {
-            4
-        } else {
-            1
+        match self {
+            Arch::Resnet18 | Arch::Resnet34 => 1,
+            Arch::Resnet26 | Arch::Resnet50 | Arch::Resnet101 | Arch::Resnet152 => 4,
         }
+    }
+
+    /// The depth with these blocks.
+    pub(super) fn of(blocks: [usize; 4], is_bottleneck: bool) -> Option<Self> {
+        let expansion = if is_bottleneck { 4 } else { 1 };
+        Self::WORDS.iter().filter_map(|word| word.parse().ok()).find(|arch: &Self| arch.blocks() == blocks && arch.expansion() == expansion)
     }
 }

@@ -168,12 +168,10 @@ fn infer_config(tensors: &HashMap<String, Tensor>) -> Result<ResNetConfig> {
         [_, 3, 3, 3] => Stem::Small,
         _ => bail!("weights: conv1.weight has shape {conv1:?}, expected (width, 3, 7, 7) or (width, 3, 3, 3)"),
     };
-    let has = |name: &str| tensors.contains_key(name);
-    let arch = match (has("layer1.0.conv3.weight"), has("layer3.5.conv1.weight")) {
-        (false, false) => Arch::Resnet18,
-        (false, true) => Arch::Resnet34,
-        (true, true) if !has("layer3.6.conv1.weight") => Arch::Resnet50,
-        _ => bail!("weights: the stages are not those of resnet18, resnet34 or resnet50"),
+    let has = |name: String| tensors.contains_key(&name);
+    let blocks = [1, 2, 3, 4].map(|stage| (0..).take_while(|block| has(format!("layer{stage}.{block}.conv1.weight"))).count());
+    let Some(arch) = Arch::of(blocks, has("layer1.0.conv3.weight".into())) else {
+        bail!("weights: the stages have {blocks:?} blocks, expected those of {}", Arch::WORDS.join(", "));
     };
     let config = ResNetConfig { arch, stem, width: conv1[0], embedding_dim: fc[0] };
     config.validate()?;

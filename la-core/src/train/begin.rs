@@ -42,11 +42,7 @@ fn has_other_head(config: &TrainConfig, weights: &ResNet) -> bool {
 /// What the batches of a fitted configuration look like.
 pub(super) fn batch_config(config: &TrainConfig) -> BatchConfig {
     BatchConfig {
-        input: Preprocessing {
-            size: config.size,
-            crop_fraction: config.crop_fraction.unwrap_or(1.0),
-            normalization: config.normalization.unwrap_or_default(),
-        },
+        input: Preprocessing::of(config.size, config.crop_fraction.unwrap_or(1.0), config.normalization.unwrap_or_default()),
         batch_size: config.batch_size,
         views: config.views,
         augment: config.augment,
