@@ -4,22 +4,24 @@ mod atlas;
 mod bundle;
 pub mod folder;
 mod made_site;
+mod onnx;
 mod page;
 mod projector;
 mod rows;
 mod site;
 mod thumbnails;
 
-use crate::index::{CacheArgs, OpenArgs};
+use crate::index::{CacheArgs, Data, OpenArgs};
 use crate::output::{self, say};
 use crate::source::{self, Split};
-use crate::weights::EncoderArgs;
+use crate::weights::{Encoder, EncoderArgs};
 use anyhow::bail;
 use candle_core::Device;
 use clap::ValueEnum;
 use folder::NewFolder;
 use la_core::search::Precision;
 pub use made_site::{are_weights, made_site, MadeSite};
+pub use page::write as write_page;
 use rows::Rows;
 use serde_json::json;
 use site::{page_precision, write_site, Size, PRECISION};
@@ -29,7 +31,8 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   la-cli export --data ~/photos --out site    # a page for any web server
-  la-cli export runs/mine --format atlas --out mine.parquet")]
+  la-cli export runs/mine --format atlas --out mine.parquet
+  la-cli export runs/mine --format onnx --out mine.onnx")]
 pub struct ExportArgs {
     #[command(flatten)]
     encoder: EncoderArgs,
@@ -39,11 +42,11 @@ pub struct ExportArgs {
     /// Which of them
     #[arg(long, value_name = "train|test|all", default_value = "train")]
     split: Split,
-    /// Folder to write; for `atlas`, the .parquet file
+    /// Folder to write; for `atlas` and `onnx`, the file
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// A page with its bundle, TensorFlow's Embedding Projector, or Parquet for Embedding Atlas
-    #[arg(long, value_name = "site|projector|atlas", default_value = "site")]
+    /// A page with its bundle, TensorFlow's Embedding Projector, Parquet for Embedding Atlas, or the network alone as an ONNX graph
+    #[arg(long, value_name = "site|projector|atlas|onnx", default_value = "site")]
     format: Format,
     /// Precision of the page's weights: f16 halves the download with the same neighbours, i8 quarters it with small losses
     /// [default: f16, or i8 where the weights are]
@@ -71,12 +74,16 @@ enum Format {
     Site,
     Projector,
     Atlas,
+    Onnx,
 }
 
 /// Runs `la-cli export`.
 pub fn run(args: &ExportArgs, device: &Device) -> anyhow::Result<()> {
     check(args)?;
     let encoder = args.encoder.load(device)?;
+    if args.format == Format::Onnx {
+        return write_onnx(args, &encoder);
+    }
     let (name, recorded) = (encoder.name.clone(), encoder.recorded_data().0.map(str::to_string));
     let Some(data) = args.data.clone().or(recorded) else {
         bail!("{}: nothing says which images these weights belong to; name them with --data", encoder.name);
@@ -113,6 +120,26 @@ pub fn run(args: &ExportArgs, device: &Device) -> anyhow::Result<()> {
     }
 }
 
+/// Writes the bundle of a page into the new folder `out`, with images and weights, which it calls `name`; gives the number of images.
+pub fn write_bundle((weights, name): (&Path, String), data: &OpenArgs, out: &Path, device: &Device) -> anyhow::Result<usize> {
+    let mut encoder = Encoder::open(&weights.to_string_lossy(), device)?;
+    encoder.name = name;
+    let mut images = Data::open(data, &encoder)?;
+    rows::check_classes(images.splits.train.class_names())?;
+    let indexed = images.embed(Split::Train, &mut encoder)?;
+    let rows = Rows::new(encoder, indexed, None)?;
+    bundle::write(&rows, (page_precision(&rows), PRECISION), out)?;
+    Ok(rows.len())
+}
+
+fn write_onnx(args: &ExportArgs, encoder: &Encoder) -> anyhow::Result<()> {
+    let bytes = onnx::write(encoder, &args.out)?;
+    match args.json {
+        true => say!("{}", json!({"out": args.out, "format": "onnx", "dim": encoder.dim(), "bytes": {"graph": bytes}})),
+        false => say!("{}: {}, {}", args.out.display(), encoder.describe_to_others(), output::file_size(bytes as u64)),
+    }
+}
+
 fn say_json(args: &ExportArgs, rows: &Rows, sizes: &[Size]) -> anyhow::Result<()> {
     let format = args.format.to_possible_value().map_or(String::new(), |value| value.get_name().to_string());
     let bytes: serde_json::Map<_, _> = sizes.iter().map(|&(part, bytes)| (part.replace(' ', "_"), bytes.into())).collect();
@@ -124,6 +151,7 @@ fn say_written(args: &ExportArgs, sizes: &[Size]) -> anyhow::Result<()> {
     match args.format {
         Format::Site => say_site(&args.out, sizes),
         Format::Projector => say!("{out}: load it at https://projector.tensorflow.org or with TensorBoard"),
+        Format::Onnx => Ok(()),
         Format::Atlas => say!("{out}: open it with `{}`", output::shell_line(&["embedding-atlas", &args.out.to_string_lossy()])),
     }
 }
@@ -144,7 +172,8 @@ fn check(args: &ExportArgs) -> anyhow::Result<()> {
         bail!("{flag} {precision}: only a page (--format site) has weights and a bank of a precision; leave it out");
     }
     match args.format {
-        Format::Atlas => output::check_replaceable("--out", &args.out, args.force),
+        Format::Onnx if args.data.is_some() => bail!("--data: an ONNX graph holds no pictures; leave it out"),
+        Format::Atlas | Format::Onnx => output::check_replaceable("--out", &args.out, args.force),
         _ => folder::check(&args.out, args.force),
     }
 }

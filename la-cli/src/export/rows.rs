@@ -83,7 +83,7 @@ impl Rows {
 }
 
 /// Fails where a page would not read the list of its classes.
-fn check_classes(names: &[String]) -> anyhow::Result<()> {
+pub fn check_classes(names: &[String]) -> anyhow::Result<()> {
     // In quotes, on a line of its own; half is left for the rest.
     let num_bytes: usize = names.iter().map(|name| name.len() + 16).sum();
     match num_bytes <= MAX_BYTES / 2 {
