@@ -16,12 +16,16 @@ mod manners;
 mod outside;
 #[path = "cli/pack.rs"]
 mod pack;
+#[path = "cli/push.rs"]
+mod push;
 #[path = "cli/resume.rs"]
 mod resume;
 #[path = "cli/search.rs"]
 mod search;
 #[path = "cli/serve.rs"]
 mod serve;
+#[path = "cli/strict_hub.rs"]
+mod strict_hub;
 #[path = "cli/support.rs"]
 mod support;
 #[path = "cli/use.rs"]

@@ -90,3 +90,24 @@ fn rows(ours: &Value) -> Vec<String> {
         }
     }
 }
+
+#[test]
+fn every_published_folder_is_what_a_push_would_send() {
+    for weights in published() {
+        let (at, name) = (folder(), weights.file_name().unwrap().to_str().unwrap());
+        la(at.path(), &["push", text(&weights), &format!("me/{name}"), "--dry-run", "out"]).ok();
+        let out = at.path().join("out");
+        let card = String::from_utf8(bytes(out.join("README.md"))).unwrap();
+        assert!(!card.contains(&format!("weights/{name} ")) && !card.contains("local-dir:"), "{name}: the card names a folder");
+        if card.contains("model-index") {
+            assert!(card.contains(&format!("- name: \"me/{name}\"")), "{name}");
+        }
+        assert_eq!(bytes(out.join("model.safetensors")), bytes(weights.join("model.safetensors")), "{name}");
+        let embed = |weights: &str| {
+            la(at.path(), &["embed", weights, "--data", "sample", "--limit", "20", "--out", "e.safetensors", "--force"]).ok();
+            let file = bytes(at.path().join("e.safetensors"));
+            safetensors::SafeTensors::deserialize(&file).unwrap().tensor("embeddings").unwrap().data().to_vec()
+        };
+        assert!(embed("out") == embed(text(&weights)), "{name}: other embeddings");
+    }
+}

@@ -19,6 +19,7 @@ mod origin;
 mod output;
 mod pack;
 mod progress;
+mod push;
 mod query;
 pub mod recipes;
 pub mod report;
@@ -72,6 +73,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Make a folder of a run's weights that can be published: f16, model card, figures, digests.
     Pack(pack::PackArgs),
+    /// Publish a run or packed weights on the Hugging Face Hub.
+    Push(Box<push::PushArgs>),
     /// Say what a run, a weights file or a data source holds.
     Info(info::InfoArgs),
     /// Measure how fast this machine trains, embeds, clusters, searches and loads.
@@ -114,6 +117,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Export(args) => export::run(&args, &device),
         Command::Serve(args) => serve::run(&args, &device),
         Command::Pack(args) => pack::run(&args, &device),
+        Command::Push(args) => push::run(&args, &device),
         Command::Info(args) => info::run(&args),
         Command::Bench(args) => bench::run(&args, &device),
         Command::Completions(args) => shell::completions(&args, Cli::command()),

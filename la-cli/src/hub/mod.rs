@@ -3,24 +3,44 @@
 //! The variables of the Hub's own library apply: `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`, `HF_HUB_OFFLINE`. What was downloaded once is
 //! not again.
 
-use crate::digests::SUMS;
-use crate::error::{bail, Error, Result};
-use hf_hub::repository::{RepoType, RepoTypeModel};
+pub mod api;
+mod model;
+pub mod repo;
+mod token;
+pub mod upload;
+
+use hf_hub::repository::RepoType;
 use hf_hub::{HFClientSync, HFError, HFRepositorySync};
+pub use model::download_weights;
 use std::path::{Component, Path, PathBuf};
+use token::Token;
 
 /// What fails on the way to the Hub and back.
 pub type HubResult<T> = std::result::Result<T, HFError>;
 
 /// A client with the user's token, which sends nothing about this machine.
 pub fn client() -> HubResult<HFClientSync> {
-    std::env::set_var("HF_HUB_DISABLE_TELEMETRY", "1");
-    let builder = hf_hub::HFClient::builder();
-    let is_set = |name| std::env::var(name).ok().map(|value| value.trim().to_string()).filter(|value| !value.is_empty());
-    match is_set("HF_TOKEN").filter(|_| is_set("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_none()) {
-        Some(token) => builder.token(token).build_sync(),
+    send_no_telemetry();
+    let builder = hf_hub::HFClient::builder().endpoint(endpoint());
+    match Token::find().filter(|_| is_set("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_none()) {
+        Some(token) => builder.token(token.secret()).build_sync(),
         None => builder.build_sync(),
     }
+}
+
+/// The address of the Hub: `HF_ENDPOINT`, where it is set.
+pub fn endpoint() -> String {
+    is_set("HF_ENDPOINT").map_or("https://huggingface.co".into(), |address| address.trim_end_matches('/').to_string())
+}
+
+/// hf-xet tells its server about each upload unless this is set.
+fn send_no_telemetry() {
+    std::env::set_var("HF_HUB_DISABLE_TELEMETRY", "1");
+}
+
+/// The value of a variable of the environment that is not blank.
+fn is_set(name: &str) -> Option<String> {
+    std::env::var(name).ok().map(|value| value.trim().to_string()).filter(|value| !value.is_empty())
 }
 
 /// Whether the user wants nothing to be asked of the Hub.
@@ -58,44 +78,5 @@ pub fn download<T: RepoType>(repo: &HFRepositorySync<T>, name: &str, revision: O
     }
 }
 
-/// Downloads `model.safetensors` and, where there are such, `config.json`, `readout.safetensors` and `SHA256SUMS` of the model
-/// `owner/name`; gives their folder.
-///
-/// Fails where the name is not of that shape, the Hub does not have it, or the model has no such weights.
-pub fn download_weights(id: &str) -> Result<PathBuf> {
-    let Some((owner, name)) = owner_and_name(id) else {
-        bail!("expected hf:owner/name, got hf:{id}");
-    };
-    let failed = |err: HFError| match err {
-        HFError::EntryNotFound { .. } => {
-            Error::invalid(format!("hf:{id}: expected a model that has model.safetensors, got no such file; check the name"))
-        }
-        HFError::LocalEntryNotFound { .. } => Error::invalid(format!("hf:{id}: {}", NOT_IN_CACHE)),
-        err => Error::invalid(format!(
-            "hf:{id}: {err}; check the name and the network; a private model needs HF_TOKEN, another server HF_ENDPOINT"
-        )),
-    };
-    let repo = client().map_err(failed)?.model(owner, name);
-    // Asked for before weights that are new, and never again: weights from the cache need no network.
-    if cached(&repo, "model.safetensors").is_none() {
-        [SUMS, "readout.safetensors"].into_iter().try_for_each(|name| download_if_there(&repo, name)).map_err(failed)?;
-    }
-    let weights = download(&repo, "model.safetensors", None).map_err(failed)?;
-    download_if_there(&repo, "config.json").map_err(failed)?;
-    Ok(weights.with_file_name(""))
-}
-
 /// Why there is no file, where the user wants nothing to be asked of the Hub.
 pub const NOT_IN_CACHE: &str = "not downloaded yet, and HF_HUB_OFFLINE is set; unset it to download this";
-
-fn download_if_there(repo: &HFRepositorySync<RepoTypeModel>, name: &str) -> HubResult<()> {
-    match download(repo, name, None) {
-        Ok(_) | Err(HFError::EntryNotFound { .. }) => Ok(()),
-        Err(HFError::LocalEntryNotFound { .. }) if is_offline() => Ok(()),
-        Err(err) => Err(err),
-    }
-}
-
-fn cached(repo: &HFRepositorySync<RepoTypeModel>, name: &str) -> Option<PathBuf> {
-    repo.download_file().filename(name).local_files_only(true).send().ok()
-}

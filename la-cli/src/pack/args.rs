@@ -17,6 +17,16 @@ pub struct PackArgs {
     /// Folder to write, such as weights/NAME; it must not exist
     #[arg(long, value_name = "FOLDER")]
     pub out: PathBuf,
+    #[command(flatten)]
+    pub card: CardArgs,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What the model card tells beyond what the run recorded.
+#[derive(Debug, Clone, Default, PartialEq, clap::Args)]
+pub struct CardArgs {
     /// A run of equal length to compare with, such as one of instance recognition alone
     #[arg(long, value_name = "RUN")]
     pub beside: Option<PathBuf>,
@@ -29,7 +39,7 @@ pub struct PackArgs {
     /// Side of the square images that the weights are used with [default: as the run is used]; figures at both
     #[arg(long, value_name = "PX")]
     pub size: Option<usize>,
-    /// Images to measure the figures on [default: those of the run]
+    /// Images of the run, where they are now [default: where they were]
     #[arg(long, value_name = "SRC")]
     pub data: Option<String>,
     /// Their test images [default: those of the run, or of --data]
@@ -41,10 +51,10 @@ pub struct PackArgs {
     /// Name of the data set on the Hub, such as uoft-cs/cifar10 [default: known for the data that la-cli names]
     #[arg(long, value_name = "OWNER/NAME")]
     pub dataset: Option<String>,
+    /// Licence of the images that the weights were trained on, such as cc-by-4.0 [default: known for some data]
+    #[arg(long, value_name = "TEXT")]
+    pub data_license: Option<String>,
     /// Machine that the run was trained on [default: as the run recorded it]
     #[arg(long, value_name = "TEXT")]
     pub machine: Option<String>,
-    /// Print one JSON object instead of text
-    #[arg(long)]
-    pub json: bool,
 }

@@ -9,13 +9,13 @@ use std::path::{Component, Path};
 
 /// Tags that the card carries.
 const TAGS: [&str; 6] = ["self-supervised", "local-aggregation", "candle", "image-similarity", "image-embeddings", "resnet"];
-/// Data by name or by the beginning of its name, and what the Hub calls it.
-const DATASETS: [(&str, &str); 5] = [
-    ("sample", "zalando-datasets/fashion_mnist"),
-    ("fashion-mnist", "zalando-datasets/fashion_mnist"),
-    ("cifar100", "uoft-cs/cifar100"),
-    ("cifar10", "uoft-cs/cifar10"),
-    ("imagenette", "frgfm/imagenette"),
+/// Data by name or by the beginning of its name, what the Hub calls it, and its licence where it states one.
+const DATASETS: [(&str, &str, Option<&str>); 5] = [
+    ("sample", "zalando-datasets/fashion_mnist", Some("MIT")),
+    ("fashion-mnist", "zalando-datasets/fashion_mnist", Some("MIT")),
+    ("cifar100", "uoft-cs/cifar100", None),
+    ("cifar10", "uoft-cs/cifar10", None),
+    ("imagenette", "frgfm/imagenette", None),
 ];
 
 /// What a card is written from.
@@ -69,15 +69,24 @@ fn line(name: String, figure: Figure) -> FigureLine {
 impl Card<'_> {
     /// The whole of README.md.
     pub fn text(&self) -> String {
-        let parts =
-            [self.front_matter(), self.opening(), self.figures(), self.origin(), self.usage(), self.elsewhere(), self.files(), citation()];
+        let parts = [
+            self.front_matter(),
+            self.opening(),
+            self.figures(),
+            self.origin(),
+            self.usage(),
+            self.elsewhere(),
+            self.limitations(),
+            self.files(),
+            citation(),
+        ];
         parts.join("\n")
     }
 
     fn title(&self) -> String {
         let train = &self.packed.run.train;
         let usual = || format!("{} by Local Aggregation on {}, {} px", train.arch, train.data, train.size);
-        escaped(&self.args.title.clone().unwrap_or_else(usual))
+        escaped(&self.args.card.title.clone().unwrap_or_else(usual))
     }
 
     fn name(&self) -> String {
@@ -102,8 +111,23 @@ impl Card<'_> {
     fn dataset(&self) -> Option<String> {
         let data = &self.packed.run.train.data;
         let of_hub = data.strip_prefix("hf:").and_then(|id| id.split(':').next()).map(str::to_string);
-        let known = || DATASETS.iter().find(|(name, _)| data.starts_with(name)).map(|(_, id)| id.to_string());
-        self.args.dataset.clone().or(of_hub).or_else(known)
+        let known = || known(data).map(|(_, id, _)| id.to_string());
+        self.args.card.dataset.clone().or(of_hub).or_else(known)
+    }
+
+    /// Whose licence the images have.
+    fn data_license(&self) -> String {
+        let of_data = || known(&self.packed.run.train.data).and_then(|(_, _, license)| license.map(str::to_string));
+        match self.args.card.data_license.clone().or_else(of_data) {
+            Some(license) => format!("the images that they were trained on have this licence: {}", escaped(&license)),
+            None => "the images that they were trained on have licences of their own".into(),
+        }
+    }
+
+    /// The model on the Hub that training began from.
+    fn base_model(&self) -> Option<&str> {
+        let name = self.packed.run.train.init.as_ref()?.to_str()?.strip_prefix("hf:")?;
+        name.split(['@', ':']).next()
     }
 
     fn front_matter(&self) -> String {
@@ -113,6 +137,9 @@ impl Card<'_> {
         }
         yaml += "pipeline_tag: image-feature-extraction\n";
         yaml += &list("tags", TAGS.iter().map(|tag| tag.to_string()));
+        if let Some(base) = self.base_model() {
+            yaml += &format!("base_model: {}\n", quoted(base));
+        }
         yaml += &list("datasets", self.dataset().into_iter().map(|id| quoted(&id)));
         yaml += &list("metrics", std::iter::once("accuracy".to_string()));
         yaml + &self.model_index() + "---\n"
@@ -161,14 +188,14 @@ impl Card<'_> {
             None => text += "The images have no labels, so there is no accuracy to state.\n",
             Some(figures) => {
                 text += &format!("| | kNN top-1 (K = {}, τ = {})", figures.knn.k, figures.knn.temperature);
-                text += if self.args.linear { " | linear probe top-1 |\n|---|---|---|\n" } else { " |\n|---|---|\n" };
+                text += if self.args.card.linear { " | linear probe top-1 |\n|---|---|---|\n" } else { " |\n|---|---|\n" };
                 text += &figure_lines(self.packed).iter().map(|line| self.row(line)).collect::<String>();
                 text += &format!(
                     "\nMeasured on the f16 weights of this folder: {} re-embedded un-augmented, batch norm in eval mode, {} \
                      classified. Labels were used for these figures alone.{}{}\n",
                     counted(figures.num_train, "training image"),
                     counted(figures.num_test, "test image"),
-                    if self.args.linear {
+                    if self.args.card.linear {
                         " The linear probe is one softmax layer on the pooled features, 70 epochs of SGD, one crop."
                     } else {
                         ""
@@ -181,7 +208,7 @@ impl Card<'_> {
     }
 
     fn row(&self, line: &FigureLine) -> String {
-        let linear = if self.args.linear { format!(" {} |", line.linear.as_deref().unwrap_or("–")) } else { String::new() };
+        let linear = if self.args.card.linear { format!(" {} |", line.linear.as_deref().unwrap_or("–")) } else { String::new() };
         format!("| {} | {} |{linear}\n", escaped(&line.name), line.knn)
     }
 
@@ -234,7 +261,7 @@ impl Card<'_> {
              la-cli embed  {place} --data FOLDER --out embeddings.safetensors      # (N, {})\n\
              la-cli export {place} --data FOLDER --out site                        # a page that searches in the browser\n\
              la-cli serve  {place} --data FOLDER --open\n```\n\n{}\
-             Wherever the folder's name stands, but for `serve`, `hf:owner/name` does for a copy on the Hub.\n",
+             Wherever the folder's name stands, `hf:owner/name` does for a copy on the Hub.\n",
             self.readout_dim.unwrap_or(self.net.embedding_dim),
             self.about_readout()
         )
@@ -299,18 +326,35 @@ impl Card<'_> {
         )
     }
 
+    fn limitations(&self) -> String {
+        format!(
+            "## Limitations\n\nThe weights have seen {} of {} and nothing else: pictures unlike these are told apart less well, and what is \
+             over- or under-represented there is so here. Similar means that pictures look alike to the network, at {} × {} pixels; it is no \
+             proof that two show the same thing or person. There is no search by text.\n",
+            counted(self.packed.run.num_images, "image"),
+            escaped(&self.packed.run.train.data),
+            self.packed.size(),
+            self.packed.size(),
+        )
+    }
+
     fn files(&self) -> String {
         let beside = if self.packed.beside.is_some() { format!(", `{BESIDE_METRICS}` of the run beside") } else { String::new() };
         format!(
             "## Files\n\n`model.safetensors`: convolutions and the last layer in f16, batch norm and biases in f32, sha256\n`{}`.\n\n\
              `config.json` in timm's shape, with our settings under `{}`; `metrics.jsonl`, an object an epoch{beside}; `SHA256SUMS` for `sha256sum -c`, \
              against which la-cli checks the weights each time it opens them.\n\n\
-             The weights may be used under the MIT or the Apache-2.0 licence, at your choice; the images they were trained on have licences of \
-             their own.\n",
+             The weights may be used under the MIT or the Apache-2.0 licence, at your choice; {}.\n",
             self.sha256,
-            OUR_KEY
+            OUR_KEY,
+            self.data_license()
         )
     }
+}
+
+/// What is known of data by its name.
+fn known(data: &str) -> Option<&'static (&'static str, &'static str, Option<&'static str>)> {
+    DATASETS.iter().find(|(name, ..)| data.starts_with(name))
 }
 
 /// Text in Markdown that stays text.

@@ -26,9 +26,9 @@ pub fn figures(args: &PackArgs, run: &RunFolder, shipped: Encoder, device: &Devi
     let (config, size) = (run.read_config()?, shipped.size());
     let shipped = shipped.at(config.train.size);
     let Some(data) = labelled(args, &config, &shipped)? else { return Ok(None) };
-    let beside = args.beside.as_ref().map(|path| Encoder::open(&path.to_string_lossy(), device)).transpose().context("--beside")?;
-    let (weights, beside_figure) = both(&data, &shipped, beside.as_ref(), args.linear)?;
-    let random_init = figure(&data, &shipped.untrained(config.train.seed, device)?, args.linear)?;
+    let beside = args.card.beside.as_ref().map(|path| Encoder::open(&path.to_string_lossy(), device)).transpose().context("--beside")?;
+    let (weights, beside_figure) = both(&data, &shipped, beside.as_ref(), args.card.linear)?;
+    let random_init = figure(&data, &shipped.untrained(config.train.seed, device)?, args.card.linear)?;
     let knn = data.usual_knn();
     let baseline = run.read_baseline().filter(|baseline| baseline.knn_k == knn.k && baseline.knn_temperature == knn.temperature);
     let raw_pixels = baseline.and_then(|baseline| baseline.raw_pixels);
@@ -42,7 +42,7 @@ pub fn figures(args: &PackArgs, run: &RunFolder, shipped: Encoder, device: &Devi
 fn resized(args: &PackArgs, run: &RunConfig, shipped: Encoder, beside: Option<Encoder>) -> anyhow::Result<Option<Resized>> {
     // Opened anew: how far photographs are reduced as they are decoded depends on the side.
     let Some(data) = labelled(args, run, &shipped)? else { return Ok(None) };
-    let (weights, beside) = both(&data, &shipped, beside.as_ref(), args.linear)?;
+    let (weights, beside) = both(&data, &shipped, beside.as_ref(), args.card.linear)?;
     Ok(Some(Resized { size: shipped.size(), weights, beside }))
 }
 
@@ -57,13 +57,13 @@ fn figure(data: &Labelled, encoder: &Encoder, linear: bool) -> anyhow::Result<Fi
 }
 
 fn source_name<'a>(args: &'a PackArgs, run: &'a RunConfig) -> &'a str {
-    args.data.as_deref().unwrap_or(&run.train.data)
+    args.card.data.as_deref().unwrap_or(&run.train.data)
 }
 
 /// The images of the run, or those that `--data` names.
 pub fn open(args: &PackArgs, run: &RunConfig, shipped: &Encoder) -> anyhow::Result<Splits> {
     let src = source_name(args, run);
-    let test = args.test.as_deref().or(if args.data.is_none() { run.train.test.as_deref() } else { None });
+    let test = args.card.test.as_deref().or(if args.card.data.is_none() { run.train.test.as_deref() } else { None });
     source::open(src, test, &shipped.open_config(run.train.limit))
         .with_context(|| format!("{src}: the weights are packed and measured with the images of the run; --data says where they are now"))
 }

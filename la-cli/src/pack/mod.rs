@@ -6,7 +6,7 @@ mod measure;
 pub mod names;
 pub mod settings;
 
-pub use args::PackArgs;
+pub use args::{CardArgs, PackArgs};
 pub use card::figure_lines;
 
 use crate::digests::{sha256, write_sums};
@@ -29,19 +29,25 @@ use std::path::Path;
 
 /// Runs `la-cli pack`.
 pub fn run(args: &PackArgs, device: &Device) -> anyhow::Result<()> {
+    let packed = pack(args, device)?;
+    match args.json {
+        true => report_json(&args.out, &packed),
+        false => report(&args.out, &packed),
+    }
+}
+
+/// Makes the folder `args.out`; gives what its `config.json` says of the run.
+pub fn pack(args: &PackArgs, device: &Device) -> anyhow::Result<Packed> {
     let run = RunFolder::open(&args.run)?;
-    args.dataset.as_deref().map_or(Ok(()), check_dataset)?;
-    let size = args.size.map(weights::check_size).transpose()?;
+    args.card.dataset.as_deref().map_or(Ok(()), check_dataset)?;
+    let size = args.card.size.map(weights::check_size).transpose()?;
     let packed = describe(args, &run, size)?;
     refuse_existing(&args.out)?;
     let folder = NewFolder::create(&args.out, false)?;
     let packed = fill(args, (&run, packed), folder.path(), device)?;
     refuse_existing(&args.out)?;
     folder.finish()?;
-    match args.json {
-        true => report_json(&args.out, &packed),
-        false => report(&args.out, &packed),
-    }
+    Ok(packed)
 }
 
 /// Fails where the Hub can have no data set of this name.
@@ -71,7 +77,7 @@ fn refuse_existing(out: &Path) -> anyhow::Result<()> {
 /// Everything that is known of the run before anything is measured.
 fn describe(args: &PackArgs, run: &RunFolder, size: Option<usize>) -> anyhow::Result<Packed> {
     let mut config = run.read_config()?;
-    let names = Names::new(&config, args.data_as.as_deref());
+    let names = Names::new(&config, args.card.data_as.as_deref());
     let last = last_epoch(run)?;
     if last.epoch < config.train.epochs {
         remark!(
@@ -83,8 +89,8 @@ fn describe(args: &PackArgs, run: &RunFolder, size: Option<usize>) -> anyhow::Re
         );
     }
     let command = command_of(&config, &names);
-    config.machine = args.machine.clone().or(config.machine);
-    let beside = args.beside.as_deref().map(|path| describe_beside(path, &config, &names)).transpose().context("--beside")?;
+    config.machine = args.card.machine.clone().or(config.machine);
+    let beside = args.card.beside.as_deref().map(|path| describe_beside(path, &config, &names)).transpose().context("--beside")?;
     let mut run = names.settings(&config);
     // One place says it, so that --size can ask for the side of training.
     let size = size.or(run.size.take()).filter(|&size| size != run.train.size);
@@ -151,7 +157,7 @@ fn fill(args: &PackArgs, (run, mut packed): (&RunFolder, Packed), folder: &Path,
     packed.figures = measure::figures(args, run, shipped, device)?;
     write_config(folder, &Config::new(&net, packed.clone()))?;
     copy(&run.file("metrics.jsonl"), &folder.join("metrics.jsonl"))?;
-    if let Some(beside) = &args.beside {
+    if let Some(beside) = &args.card.beside {
         copy(&beside.join("metrics.jsonl"), &folder.join(BESIDE_METRICS))?;
     }
     draw_curves(&curves(args, run, &packed)?, &folder.join("curves.png"))?;
@@ -183,7 +189,7 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
 fn curves(args: &PackArgs, run: &RunFolder, packed: &Packed) -> anyhow::Result<Curves> {
     let train = &packed.run.train;
     let title = format!("Local Aggregation on {}: {}, width {}, {} px", train.data, train.arch, train.width, train.size);
-    let beside = match (&args.beside, &packed.beside) {
+    let beside = match (&args.card.beside, &packed.beside) {
         (Some(path), Some(beside)) => Some(beside_curve(path, &beside.name)?),
         _ => None,
     };
