@@ -6,6 +6,8 @@ mod bad_input;
 mod bench;
 #[path = "cli/export.rs"]
 mod export;
+#[path = "cli/foreign.rs"]
+mod foreign;
 #[path = "cli/hub.rs"]
 mod hub;
 #[path = "cli/index.rs"]

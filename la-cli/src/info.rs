@@ -61,7 +61,7 @@ enum Kind {
 fn kind(what: &str) -> Kind {
     let path = Path::new(what);
     let is_packed = path.join(SUMS).is_file();
-    let is_weights = path.join("model.safetensors").is_file() || path.extension().is_some_and(|extension| extension == "safetensors");
+    let is_weights = path.join("model.safetensors").is_file() || weights::is_file(path);
     match () {
         () if !is_packed && path.join("metrics.jsonl").is_file() => Kind::Run,
         () if is_packed || is_weights || what == weights::PHOTOS => Kind::Weights,

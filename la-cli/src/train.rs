@@ -129,6 +129,7 @@ fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<Plan> {
     // Random crops enlarge what they show, so weights that are used with larger pictures than they saw in training stay so.
     let size = recipe.size.filter(|&size| size > config.size);
     let origin = recipe.checkpoint.map_or(Origin::First(weights), Origin::Branch);
+    note_new_layer(&origin, &config);
     check_start(&config, &splits, origin.start())?;
     let mut run = RunFolder::create(&out)?;
     run.git_commit = option_env!("LA_GIT_COMMIT").map(String::from);
@@ -136,6 +137,15 @@ fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<Plan> {
     run.machine = Some(origin::machine(&config.device));
     run.size = size;
     Ok(Plan { config, recipe: recipe.description, own: recipe.own, run, splits, origin })
+}
+
+/// Says so where not all of the weights to begin from are used.
+fn note_new_layer(origin: &Origin, config: &TrainConfig) {
+    let Origin::First(Some(weights)) = origin else { return };
+    let theirs = weights.net().config().embedding_dim;
+    if theirs != config.embedding_dim {
+        remark!("note: the last layer begins anew, with {} outputs; that of the weights has {theirs}", config.embedding_dim);
+    }
 }
 
 /// The run to resume, and where its last checkpoint stands.

@@ -109,6 +109,10 @@ fn a_published_model_is_used_as_the_folder_is() {
     for name in ["hf:me/tiny", "hf:me/tiny@v2", "hf:me/tiny:model.safetensors"] {
         assert_eq!(search(name), here);
     }
+    let next = ["train", "--init", "hf:me/tiny", "--data", "sample", "--out", "next"];
+    ended(on(&hub, at.path(), &[&next[..], &TINY[..]].concat()).output().unwrap()).ok();
+    let card = expected(at.path(), &["next", "me/next"])["README.md"].0.clone();
+    assert_holds(&String::from_utf8(card).unwrap(), &["base_model: \"me/tiny\"", "`hf:me/tiny`"]);
     hub.fail("resolve", Fault::Status(500), usize::MAX);
     assert_eq!(search("hf:me/tiny@v2"), here, "from the cache");
     hub.mend();
