@@ -19,7 +19,7 @@ export function readAddress() {
   const params = new URLSearchParams(location.search);
   const list = (key) => (params.get(key) ?? '').split(',').filter(Boolean);
   return {
-    drop: params.get('drop'), row: params.get('row'), also: list('also'), against: list('not'),
+    drop: params.get('drop'), row: params.get('row'), name: params.get('name'), also: list('also'), against: list('not'),
     k: Math.round(clamped(params.get('k'), 1, MOST, DEFAULT_COUNT)), min: clamped(params.get('min'), -1, 1, -1),
     classes: list('class').map(Number).filter(Number.isInteger), named: params.get('named') ?? '',
   };

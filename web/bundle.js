@@ -1,11 +1,12 @@
 // The files of a bundle: fetched or taken from an earlier visit, checked, and kept for visits without a network.
 const KEPT = 'la-bundle ', MAX_KEPT = 3, MAX_MANIFEST = 1 << 20;
-// Thumbnails of more bytes than this are not fetched ahead. The header with which a server offers original/ROW.
-const MAX_THUMBNAILS = 32e6, ORIGINALS = 'la-originals';
+// Thumbnails of more bytes than this are not fetched ahead. Headers of a server that offers original/ROW, and of one that
+// makes the bundle again when its pictures change.
+const MAX_THUMBNAILS = 32e6, ORIGINALS = 'la-originals', FOLLOWS = 'la-follows';
 const BROKEN = 'the file is broken, export the bundle again or copy it anew';
 
 export async function openBundle(base, onProgress) {
-  const store = await openStore(base), { bytes: manifestBytes, originals } = await readManifest(store);
+  const store = await openStore(base), { bytes: manifestBytes, originals, follows } = await readManifest(store);
   const manifest = parsed(manifestBytes);
   const progress = { loaded: manifestBytes.length, kept: 0, total: 0 };
   const read = (entry, reader) => readFile(entry, base, store, (change) => {
@@ -23,7 +24,12 @@ export async function openBundle(base, onProgress) {
     return coming;
   }
   return {
-    manifestBytes, manifest, originals, checked: Boolean(crypto.subtle), sheet,
+    manifestBytes, manifest, originals, follows, checked: Boolean(crypto.subtle), sheet,
+    // How many rows another bundle has that has taken the place of this one, if one has.
+    async replaced() {
+      const bytes = await readAnew(store.address).catch(() => manifestBytes);
+      return same(bytes, manifestBytes) ? 0 : parsed(bytes)?.bank?.rows;
+    },
     // What the first answer needs. `bankReader` is given the bank while it comes.
     async files(bankReader) {
       const first = firstEntries(manifest), { file: { path } } = manifest.bank;
@@ -50,16 +56,13 @@ export async function openBundle(base, onProgress) {
 
 // A server that has the original pictures says so with the manifest.
 async function readManifest({ address, before }) {
-  let originals = false;
-  try {
-    const note = (headers) => { originals = headers.has(ORIGINALS); };
-    const bytes = await download(address, 'manifest.json', MAX_MANIFEST, () => {}, note);
-    return { bytes, originals };
-  } catch (error) {
-    if (before) return { bytes: before, originals };
-    throw error;
-  }
+  const offers = {};
+  const note = (headers) => Object.assign(offers, { originals: headers.has(ORIGINALS), follows: headers.has(FOLLOWS) });
+  const bytes = await readAnew(address, note).catch((error) => { if (before) return before; throw error; });
+  return { bytes, ...offers };
 }
+
+const readAnew = (address, note) => download(address, 'manifest.json', MAX_MANIFEST, () => {}, note);
 
 // `reader`, where there is one, takes the bytes so far while the next ones come.
 async function readFile(entry, base, store, progress, reader) {

@@ -12,6 +12,7 @@ import { createLegend } from './legend.js';
 import { sampled, usualOf } from './likeness.js';
 import { createMap } from './map.js';
 import { createNames } from './names.js';
+import { isReplaced, listenForNews } from './news.js';
 import { keepOffline, notKept } from './offline.js';
 import { createPage, draw, paintOf, showAbout, showPoint, showProgress, sourceOf, usePaint } from './page.js';
 import { createThumbnails, filesOf } from './pictures.js';
@@ -137,7 +138,7 @@ async function load() {
   const bundle = await loading;
   const { thumbnails, title, bank, labels } = bundle.manifest;
   bundle.names = createNames(bundle.names, bank.rows);
-  usePaint(thumbnails ? createThumbnails(thumbnails, (sheet) => ask('sheet', { sheet })) : null);
+  usePaint(thumbnails ? createThumbnails(thumbnails, readSheet) : null);
   state.bundle = bundle;
   document.title = `${title} · Find similar pictures`;
   $('title').textContent = title;
@@ -153,7 +154,14 @@ async function load() {
   if (bundle.map) map.points(bundle.map, bundle.labels, classes().length);
   showAbout();
   showProgress();
+  listenForNews();
 }
+
+// Of a bundle that was replaced no sheet comes any more; the page says so, and works on.
+const readSheet = (sheet) => ask('sheet', { sheet }).catch(async (error) => {
+  if (await isReplaced()) return new Promise(() => {});
+  throw error;
+});
 
 function notify(text) { $('notice').textContent = text; $('notice').hidden = false; }
 
@@ -175,7 +183,12 @@ async function start() {
   await bringBack().catch(fail);
   await follow().catch(fail);
   // Rows of the bank are answered by now; pictures that visitors bring need the network.
-  try { await ask('model'); await ask('network'); } catch (error) { state.failed = true; fail(error); return false; }
+  try { await ask('model'); await ask('network'); } catch (error) {
+    if (await isReplaced()) location.reload();
+    state.failed = true;
+    fail(error);
+    return false;
+  }
   calibrate().catch(fail);
   keepOffline(state.bundle.page).catch(notKept).then((words) => { state.offline = words; render(); });
   return true;

@@ -9,6 +9,11 @@ export function createNames(bytes, rows) {
     lowerStarts = lower.length === text.length ? starts : lineStarts(lower, rows);
   }
   return {
+    // The row of this name, or -1.
+    find(name) {
+      const at = `\n${text}`.indexOf(`\n${name}\n`);
+      return at < 0 ? -1 : lineAt(starts, 0, at, rows);
+    },
     of: (row) => (row < rows ? text.slice(starts[row], starts[row + 1] - 1) : ''),
     // Sets `found` to 1 for each row whose name has `wanted`.
     matching(wanted, found) {

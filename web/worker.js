@@ -36,6 +36,7 @@ const atOnce = {
   sheet: ({ sheet }) => bundle.sheet(sheet),
   model: async () => { await bundle.model(); },
   rest: () => bundle.rest(),
+  replaced: () => bundle.replaced(),
 };
 
 // One request at a time: the order of answers is the order of questions.
@@ -87,14 +88,21 @@ async function load({ base, threads }) {
   const onProgress = (progress) => self.postMessage({ type: 'progress', ...progress });
   const [started, opened] = await Promise.all([start(threads), openBundle(base, onProgress)]);
   started.joined.then((threads) => self.postMessage({ type: 'threads', threads }));
-  bundle = opened;
+  for (bundle = opened; ; bundle = await openBundle(base, onProgress)) {
+    // One that was replaced while it came is none: files of two do not fit together.
+    try { return await read(started); } catch (error) { if (!await bundle.replaced()) throw error; }
+  }
+}
+
+async function read({ files: page }) {
   la.check_manifest(bundle.manifestBytes);
   const { manifest } = bundle, coming = comingBank(), files = await bundle.files(coming);
   bank = coming.finish();
   labels = manifest.labels && new Uint32Array(aligned(files.get(manifest.labels.file.path)));
   numClasses = manifest.labels?.classes.length ?? 0;
   return {
-    manifest, labels, page: started.files, simd: la.simd(), checked: bundle.checked, originals: bundle.originals,
+    manifest, labels, page, simd: la.simd(), checked: bundle.checked, originals: bundle.originals,
+    follows: bundle.follows,
     names: files.get(manifest.names.path),
     map: manifest.map && new Float32Array(aligned(files.get(manifest.map.file.path))),
   };

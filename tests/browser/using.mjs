@@ -58,7 +58,7 @@ export async function the_original_is_shown_where_the_server_has_it(browser, sit
   const blank = await browser.newPage(), whole = await picture(blank, 10);
   await blank.close();
   for (const has of [true, false]) {
-    const files = (path) => (has && /\/original\/\d+$/.test(path) ? whole : null), headers = has ? { 'la-originals': '1' } : {};
+    const files = (path) => (has && /\/original\/\d+\?[0-9a-f]{64}$/.test(path) ? whole : null), headers = has ? { 'la-originals': '1' } : {};
     const { asked } = await through(site, { files, headers }, async (address) => {
       const { page, context } = await open(browser, address, { serviceWorkers: 'block' });
       if (!await hasPictures(page)) return context.close();
@@ -68,7 +68,7 @@ export async function the_original_is_shown_where_the_server_has_it(browser, sit
       else assert.equal(await page.locator('#view-thumb').isVisible(), true);
       await context.close();
     });
-    const [first] = asked.filter((name) => /^\d+$/.test(name));
+    const [first] = asked.filter((name) => /^\d+\?/.test(name));
     assert.equal(Boolean(first), has, 'originals were asked of a server that has none');
   }
 }
