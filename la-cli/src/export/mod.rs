@@ -19,7 +19,7 @@ use candle_core::Device;
 use clap::ValueEnum;
 use folder::NewFolder;
 use la_core::search::Precision;
-pub use made_site::{are_weights, made_site, MadeSite};
+pub use made_site::{are_weights, MadeSite, SiteMaker};
 use rows::Rows;
 use serde_json::json;
 use site::{page_precision, write_site, Size, PRECISION};
@@ -76,7 +76,7 @@ enum Format {
 /// Runs `la-cli export`.
 pub fn run(args: &ExportArgs, device: &Device) -> anyhow::Result<()> {
     check(args)?;
-    let encoder = args.encoder.load(device)?;
+    let mut encoder = args.encoder.load(device)?;
     let (name, recorded) = (encoder.name.clone(), encoder.recorded_data().0.map(str::to_string));
     let Some(data) = args.data.clone().or(recorded) else {
         bail!("{}: nothing says which images these weights belong to; name them with --data", encoder.name);
@@ -91,7 +91,7 @@ pub fn run(args: &ExportArgs, device: &Device) -> anyhow::Result<()> {
     let open = OpenArgs { data: &data, limit, use_cache: args.cache.use_cache() };
     // Made before the work, so that it is not in vain.
     let folder = if args.format == Format::Atlas { None } else { Some(NewFolder::create(&args.out, args.force)?) };
-    let rows = Rows::embed(encoder, (&open, args.split), args).map_err(|error| match args.data {
+    let rows = Rows::embed(&mut encoder, (&open, args.split), args).map_err(|error| match args.data {
         Some(_) => error,
         None => source::not_where_recorded(error, &name, &data),
     })?;
