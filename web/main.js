@@ -41,12 +41,13 @@ const shelf = createShelf(elements({
   list: 'shelf', where: 'shelf-where', find: 'find', back: 'shelf-back', on: 'shelf-on', random: 'shelf-random',
 }), { rowAt, matching: rowsWith, show: showShelf, perSheet: () => state.bundle.manifest.thumbnails?.per_sheet ?? 1 });
 function showShelf(list, rows) {
-  showCards(list, rows.map(shelfItem), (row) => paintOf(row), actionsOn(list), () => $('find'));
+  const items = rows.map((row, i) => shelfItem(row, rows[i - 1]));
+  showCards(list, items, (row) => paintOf(row), actionsOn(list), () => $('find'));
 }
 const twins = createTwins(elements({ button: 'twins', minimum: 'twins-min' }), shelf);
-function shelfItem(row) {
-  const group = twins.groupOf(row), item = itemOf(row);
-  return group === undefined ? item : { ...item, label: `group ${group + 1}` };
+function shelfItem(row, before) {
+  const group = twins.groupOf(row), item = itemOf(row), isSame = group === twins.groupOf(before);
+  return group === undefined ? item : { ...item, label: `group ${group + 1}`, group, isSame };
 }
 const legend = createLegend($('legend'), guarded((chosen) => go({ class: chosen.join(',') })));
 const viewer = createViewer(elements({

@@ -1,7 +1,7 @@
 // The state on the screen: render() fills the page from it, and paints nothing that has not changed.
 import { originalOf } from './viewer.js';
 import { emptyWords } from './search.js';
-import { $, counted, fail, itemOf, labelOf, megabytes, nameOf, state, total } from './state.js';
+import { $, classOf, classes, counted, fail, itemOf, labelOf, megabytes, nameOf, state, total } from './state.js';
 import { fill } from './pictures.js';
 import { make, showCards, showVote } from './view.js';
 
@@ -82,6 +82,7 @@ function showSettings() {
   const { k, min, usual, named } = state;
   for (const [id, value] of [['k', k], ['named', named]]) if (document.activeElement !== $(id)) $(id).value = value;
   if (usual) $('min').min = (Math.floor(100 * Math.max(-1, usual.any)) / 100).toFixed(2);
+  for (const key in usual) document.body.style.setProperty(`--${key}`, usual[key]);
   $('min').value = min;
   $('min-value').textContent = min > -1 ? min.toFixed(2) : 'any';
   parts.legend.show(state.classes);
@@ -130,7 +131,7 @@ function showResult(query, result) {
     () => list.querySelector(`[data-row="${before}"] button`) ?? $('results-title'));
   if (result) result.row = query.row;
   const asksClass = result && !result.isFar && !state.classes.length;
-  showVote($('vote'), asksClass ? result.shares : null, state.bundle.manifest.labels?.classes);
+  showVote($('vote'), asksClass ? result.shares : null, classes(), Boolean(classOf(query?.row)));
   $('results').lastEmbedding = query?.embedding ?? null;
   parts.map.light(neighbours.map(({ row }) => row), query?.row);
   parts.map.only(result?.wanted ?? null);

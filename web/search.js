@@ -41,7 +41,8 @@ export async function follow() {
   const picture = state.brought.get(drop), row = name ? state.bundle.names.find(name) : Number(given ?? 0);
   Object.assign(state, settings, { error: '', empty: '', address: location.search });
   if (row < 0 && name) return lose(`${name} is not among these ${counted(total(), 'picture')}.`);
-  if (drop ? !picture : Number.isInteger(row) && row >= bankRows() && !state.added.has(row)) return lose(goneWords(drop, row));
+  const isGone = drop ? !picture : Number.isInteger(row) && row >= bankRows() && !state.added.has(row);
+  if (isGone) return lose(goneWords(drop, row));
   if (!drop && !isRow(row)) throw new Error(`?row=: expected a row of the bank, 0 to ${total() - 1}, got ${given}`);
   const rowsOf = (references) => references.map(rowOf).filter(isRow);
   const own = drop ? { ...picture, drop } : { row, name: nameOf(row), thumb: state.added.get(row)?.thumb };
