@@ -22,6 +22,13 @@ export async function open(browser, url, { until = '#neighbours li', prepare, ..
 // Waits for a state of the page; `test` runs there, with `argument`.
 export const settle = (page, test, argument, timeout = 20000) => page.waitForFunction(test, argument, { timeout });
 
+// The same for a test that answers later: a promise is true at once.
+export async function settleLater(page, test, argument, timeout = 60000) {
+  for (const end = Date.now() + timeout; !await page.evaluate(test, argument); await page.waitForTimeout(100)) {
+    if (Date.now() > end) throw new Error(`Timeout ${timeout}ms exceeded: ${test}`);
+  }
+}
+
 export const rows = (page) => page.$$eval('#neighbours li', (cards) => cards.map((card) => Number(card.dataset.row)));
 export const text = (page, selector) => page.locator(selector).innerText();
 
