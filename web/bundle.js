@@ -1,7 +1,7 @@
 // The files of a bundle: fetched or taken from an earlier visit, checked, and kept for visits without a network.
 const KEPT = 'la-bundle ', MAX_KEPT = 3, MAX_MANIFEST = 1 << 20;
-// Thumbnails of more bytes than this are not fetched ahead. Headers of a server that offers original/ROW, and of one that
-// makes the bundle again when its pictures change.
+// Thumbnails of more bytes than this are not fetched ahead. Headers of a server that offers original/ROW, and of one
+// that makes the bundle again when its pictures change.
 const MAX_THUMBNAILS = 32e6, ORIGINALS = 'la-originals', FOLLOWS = 'la-follows';
 const BROKEN = 'the file is broken, export the bundle again or copy it anew';
 
@@ -9,10 +9,10 @@ export async function openBundle(base, onProgress) {
   const store = await openStore(base), { bytes: manifestBytes, originals, follows } = await readManifest(store);
   const manifest = parsed(manifestBytes);
   const progress = { loaded: manifestBytes.length, kept: 0, total: 0 };
-  const read = (entry, reader) => readFile(entry, base, store, (change) => {
+  const read = (entry, take) => readFile(entry, base, store, (change) => {
     for (const key in change) progress[key] += change[key];
     onProgress({ ...progress });
-  }, reader);
+  }, take);
   let coming;
   const sheets = new Map(), entries = manifest?.thumbnails?.sheets ?? [];
   // Sheets of thumbnails come when something of them is to be seen.
@@ -30,13 +30,12 @@ export async function openBundle(base, onProgress) {
       const bytes = await readAnew(store.address).catch(() => manifestBytes);
       return same(bytes, manifestBytes) ? 0 : parsed(bytes)?.bank?.rows;
     },
-    // What the first answer needs. `bankReader` is given the bank while it comes.
-    async files(bankReader) {
-      const first = firstEntries(manifest), { file: { path } } = manifest.bank;
+    // The bank, which `take` is given while it comes, and by their paths the others that the first answer needs.
+    files(take) {
+      const first = firstEntries(manifest), { model, bank } = manifest;
       progress.total = first.reduce((sum, entry) => sum + entry.bytes, manifestBytes.length);
-      const early = first.filter((entry) => entry.path !== manifest.model.file.path);
-      const readEarly = async (entry) => [entry.path, await read(entry, entry.path === path ? bankReader : undefined)];
-      return new Map(await Promise.all(early.map(readEarly)));
+      const coming = read(bank.file, take), others = first.filter((one) => one !== model.file && one !== bank.file);
+      return { bank: coming, others: Promise.all(others.map(async (one) => [one.path, await read(one)])) };
     },
     // The network's weights, for pictures that visitors bring.
     model: () => { coming ??= read(manifest.model.file); return coming; },
@@ -64,16 +63,16 @@ async function readManifest({ address, before }) {
 
 const readAnew = (address, note) => download(address, 'manifest.json', MAX_MANIFEST, () => {}, note);
 
-// `reader`, where there is one, takes the bytes so far while the next ones come.
-async function readFile(entry, base, store, progress, reader) {
+// `take`, where there is one, is given the bytes so far while the next ones come.
+async function readFile(entry, base, store, progress, take) {
   const url = new URL(entry.path, base).href, key = store.key(entry);
   const kept = await store.get(key);
   if (kept && !await fault(entry, kept)) {
     progress({ loaded: kept.length, kept: kept.length });
-    reader?.take(kept);
+    take?.(kept);
     return kept;
   }
-  const onBytes = (length, soFar) => { progress({ loaded: length }); reader?.take(soFar); };
+  const onBytes = (length, soFar) => { progress({ loaded: length }); take?.(soFar); };
   const bytes = await download(url, entry.path, entry.bytes, onBytes);
   const wrong = await fault(entry, bytes);
   if (wrong) throw new Error(`${entry.path}: ${wrong}: ${BROKEN}`);

@@ -183,8 +183,13 @@ async function start() {
   try { await load(); } catch (error) { state.failed = true; fail(error); return false; }
   await bringBack().catch(fail);
   await follow().catch(fail);
-  // Rows of the bank are answered by now; pictures that visitors bring need the network.
-  try { await ask('model'); await ask('network'); } catch (error) {
+  // Rows of the bank are answered by now, from what has come of it; pictures that visitors bring need the network.
+  try {
+    await ask('whole');
+    if (state.result?.among) await follow();
+    await ask('model');
+    await ask('network');
+  } catch (error) {
     if (await isReplaced()) location.reload();
     state.failed = true;
     fail(error);

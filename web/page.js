@@ -23,7 +23,8 @@ export function draw() {
   const { bundle, query, result } = state;
   showTrouble();
   showIndexing();
-  document.querySelectorAll('[data-needs-bundle]').forEach((controls) => { controls.disabled = !bundle; });
+  const isIdle = !bundle || state.failed;
+  document.querySelectorAll('[data-needs-bundle]').forEach((controls) => { controls.disabled = isIdle; });
   if (!bundle) return;
   showFacts();
   showSettings();
@@ -81,8 +82,8 @@ export function showAbout() {
 function showSettings() {
   const { k, min, usual, named } = state;
   for (const [id, value] of [['k', k], ['named', named]]) if (document.activeElement !== $(id)) $(id).value = value;
-  if (usual) $('min').min = (Math.floor(100 * Math.max(-1, usual.any)) / 100).toFixed(2);
   for (const key in usual) document.body.style.setProperty(`--${key}`, usual[key]);
+  if (usual) $('min').min = (Math.floor(100 * Math.max(-1, usual.any)) / 100).toFixed(2);
   $('min').value = min;
   $('min-value').textContent = min > -1 ? min.toFixed(2) : 'any';
   parts.legend.show(state.classes);
@@ -120,7 +121,8 @@ function showResult(query, result) {
   $('empty').hidden = !(state.empty || isEmpty);
   $('empty').textContent = state.empty || emptyWords(query);
   const begins = query?.ms === undefined ? 'Searched' : `Embedded in ${query.ms.toFixed(1)} ms, searched`;
-  $('timing').textContent = result ? `${begins} in ${result.ms.toFixed(2)} ms` : '';
+  const among = result?.among ? ` among the first ${counted(result.among, 'picture')}; the others are coming` : '';
+  $('timing').textContent = result ? `${begins} in ${result.ms.toFixed(2)} ms${among}` : '';
   $('downloads').hidden = !result?.neighbours.length;
   showFar(result);
   parts.shelf.fill(total(), `${total()} ${[...state.added.keys()].at(-1)}`);

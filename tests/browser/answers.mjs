@@ -1,6 +1,7 @@
 // What the page answers before all has come, of all pictures at once, and to files that it cannot open.
 import assert from 'node:assert/strict';
-import { hand, open, picture, settle, text, through } from './pages.mjs';
+import { enlarged } from './large.mjs';
+import { hand, open, picture, rows as shownRows, settle, text, through } from './pages.mjs';
 
 const quiet = ({ errors }) => assert.deepEqual(errors, [], `console errors: ${errors.join('; ')}`);
 
@@ -92,13 +93,13 @@ export async function near_duplicates_are_those_that_a_look_at_all_pairs_finds(b
   await ended();
   const shown = await page.$$eval('#shelf li', (cards) => cards.map((card) => [card.querySelector('.label').textContent, Number(card.dataset.row)]));
   const found = [...new Set(shown.map(([name]) => name))].map((name) => shown.filter(([group]) => group === name).map(([, row]) => row));
-  const plain = ([first, ...others]) => [first, ...others.sort((a, b) => a - b)];
   // A line joins each group: it begins at the first card.
   const joined = await page.$$eval('#shelf li', (cards) => cards.map((card) => [card.dataset.group, card.classList.contains('same'), getComputedStyle(card).borderTopStyle]));
   joined.forEach(([group, isSame, line], i) => {
     const label = shown[i][0], number = Number(label.replace('group ', '')) - 1;
     assert.deepEqual([group, isSame, line], [String(number % 2), label === shown[i - 1]?.[0], 'solid'], `card ${i}, ${label}`);
   });
+  const plain = ([first, ...others]) => [first, ...others.sort((a, b) => a - b)];
   assert.deepEqual(found.map(plain), expected.map(plain));
   assert.equal(await text(page, '#shelf-where'), `${expected.length} group${expected.length === 1 ? '' : 's'} of near-duplicates`);
   // The same picture in another file is one.
