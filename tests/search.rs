@@ -90,7 +90,17 @@ fn a_bank_that_comes_in_portions_is_the_one_read_at_once() {
         let (once, query) = (SearchBank::read(&entry, &bytes).unwrap(), numbers(dim, 4));
         for portion in [1, 7, 1000, bytes.len()] {
             let mut reader = BankReader::new(entry.clone());
-            bytes.chunks(portion).for_each(|bytes| reader.take(bytes).unwrap());
+            assert!(reader.bank().is_none());
+            let row = precision.bank_bytes(1, dim);
+            for (i, bytes) in bytes.chunks(portion).enumerate() {
+                reader.take(bytes).unwrap();
+                // Rows can be asked for once they have come; those of i8 come with the end of the file.
+                let come = (i * portion + bytes.len()) / row;
+                if precision != Precision::I8 {
+                    assert_eq!(reader.bank().unwrap().len(), come);
+                    (0..come).step_by(97).for_each(|at| assert_eq!(reader.bank().unwrap().row(at).unwrap(), once.row(at).unwrap()));
+                }
+            }
             let bank = reader.finish().unwrap();
             assert_eq!((bank.to_bytes(), bank.search(&query, 9).unwrap()), (bytes.clone(), once.search(&query, 9).unwrap()));
         }

@@ -1,5 +1,5 @@
 // The address of the page holds its state: what is asked, and how much of the answer is shown.
-const DEFAULT_COUNT = 10, MOST = 200;
+const DEFAULT_COUNT = 12, MOST = 200;
 
 export function clamped(text, least, most, otherwise) {
   const value = parseFloat(text);
@@ -19,7 +19,8 @@ export function readAddress() {
   const params = new URLSearchParams(location.search);
   const list = (key) => (params.get(key) ?? '').split(',').filter(Boolean);
   return {
-    drop: params.get('drop'), row: params.get('row'), also: list('also'), against: list('not'),
+    drop: params.get('drop'), row: params.get('row'), name: params.get('name'),
+    also: list('also'), against: list('not'),
     k: Math.round(clamped(params.get('k'), 1, MOST, DEFAULT_COUNT)), min: clamped(params.get('min'), -1, 1, -1),
     classes: list('class').map(Number).filter(Number.isInteger), named: params.get('named') ?? '',
   };

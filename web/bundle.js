@@ -1,17 +1,18 @@
 // The files of a bundle: fetched or taken from an earlier visit, checked, and kept for visits without a network.
 const KEPT = 'la-bundle ', MAX_KEPT = 3, MAX_MANIFEST = 1 << 20;
-// Thumbnails of more bytes than this are not fetched ahead. The header with which a server offers original/ROW.
-const MAX_THUMBNAILS = 32e6, ORIGINALS = 'la-originals';
+// Thumbnails of more bytes than this are not fetched ahead. Headers of a server that offers original/ROW, and of one
+// that makes the bundle again when its pictures change.
+const MAX_THUMBNAILS = 32e6, ORIGINALS = 'la-originals', FOLLOWS = 'la-follows';
 const BROKEN = 'the file is broken, export the bundle again or copy it anew';
 
 export async function openBundle(base, onProgress) {
-  const store = await openStore(base), { bytes: manifestBytes, originals } = await readManifest(store);
+  const store = await openStore(base), { bytes: manifestBytes, originals, follows } = await readManifest(store);
   const manifest = parsed(manifestBytes);
   const progress = { loaded: manifestBytes.length, kept: 0, total: 0 };
-  const read = (entry, reader) => readFile(entry, base, store, (change) => {
+  const read = (entry, take) => readFile(entry, base, store, (change) => {
     for (const key in change) progress[key] += change[key];
     onProgress({ ...progress });
-  }, reader);
+  }, take);
   let coming;
   const sheets = new Map(), entries = manifest?.thumbnails?.sheets ?? [];
   // Sheets of thumbnails come when something of them is to be seen.
@@ -23,14 +24,18 @@ export async function openBundle(base, onProgress) {
     return coming;
   }
   return {
-    manifestBytes, manifest, originals, checked: Boolean(crypto.subtle), sheet,
-    // What the first answer needs. `bankReader` is given the bank while it comes.
-    async files(bankReader) {
-      const first = firstEntries(manifest), { file: { path } } = manifest.bank;
+    manifestBytes, manifest, originals, follows, checked: Boolean(crypto.subtle), sheet,
+    // How many rows another bundle has that has taken the place of this one, if one has.
+    async replaced() {
+      const bytes = await readAnew(store.address).catch(() => manifestBytes);
+      return same(bytes, manifestBytes) ? 0 : parsed(bytes)?.bank?.rows;
+    },
+    // The bank, which `take` is given while it comes, and by their paths the others that the first answer needs.
+    files(take) {
+      const first = firstEntries(manifest), { model, bank } = manifest;
       progress.total = first.reduce((sum, entry) => sum + entry.bytes, manifestBytes.length);
-      const early = first.filter((entry) => entry.path !== manifest.model.file.path);
-      const readEarly = async (entry) => [entry.path, await read(entry, entry.path === path ? bankReader : undefined)];
-      return new Map(await Promise.all(early.map(readEarly)));
+      const coming = read(bank.file, take), others = first.filter((one) => one !== model.file && one !== bank.file);
+      return { bank: coming, others: Promise.all(others.map(async (one) => [one.path, await read(one)])) };
     },
     // The network's weights, for pictures that visitors bring.
     model: () => { coming ??= read(manifest.model.file); return coming; },
@@ -50,27 +55,24 @@ export async function openBundle(base, onProgress) {
 
 // A server that has the original pictures says so with the manifest.
 async function readManifest({ address, before }) {
-  let originals = false;
-  try {
-    const note = (headers) => { originals = headers.has(ORIGINALS); };
-    const bytes = await download(address, 'manifest.json', MAX_MANIFEST, () => {}, note);
-    return { bytes, originals };
-  } catch (error) {
-    if (before) return { bytes: before, originals };
-    throw error;
-  }
+  const offers = {};
+  const note = (headers) => Object.assign(offers, { originals: headers.has(ORIGINALS), follows: headers.has(FOLLOWS) });
+  const bytes = await readAnew(address, note).catch((error) => { if (before) return before; throw error; });
+  return { bytes, ...offers };
 }
 
-// `reader`, where there is one, takes the bytes so far while the next ones come.
-async function readFile(entry, base, store, progress, reader) {
+const readAnew = (address, note) => download(address, 'manifest.json', MAX_MANIFEST, () => {}, note);
+
+// `take`, where there is one, is given the bytes so far while the next ones come.
+async function readFile(entry, base, store, progress, take) {
   const url = new URL(entry.path, base).href, key = store.key(entry);
   const kept = await store.get(key);
   if (kept && !await fault(entry, kept)) {
     progress({ loaded: kept.length, kept: kept.length });
-    reader?.take(kept);
+    take?.(kept);
     return kept;
   }
-  const onBytes = (length, soFar) => { progress({ loaded: length }); reader?.take(soFar); };
+  const onBytes = (length, soFar) => { progress({ loaded: length }); take?.(soFar); };
   const bytes = await download(url, entry.path, entry.bytes, onBytes);
   const wrong = await fault(entry, bytes);
   if (wrong) throw new Error(`${entry.path}: ${wrong}: ${BROKEN}`);

@@ -1,6 +1,6 @@
 // How similar pictures of a bank are to each other, and embeddings asked about together.
 // Of a row at most so many near-duplicates are looked for.
-const SAMPLE = 256, LOW = 0.02, MOST = 32;
+const SAMPLE = 256, LOW = 0.02, HIGH = 0.9, MOST = 32;
 
 // Rows spread evenly over a bank: every visit takes the same.
 export function sampled(rows) {
@@ -35,11 +35,11 @@ export function alikeIn(bank, from, to, min, isGone) {
 }
 
 // Below `low` a picture has nothing similar in the bank: of its own rows one in fifty has a nearest below. The slider
-// goes from what any two pictures have in common on.
+// goes from what any two pictures have in common on, the bars of scores from there to `high`.
 export function usualOf(nearest, any) {
   if (nearest.length < 20) return null;
   const at = (values, share) => values.sort((a, b) => a - b)[Math.floor(share * (values.length - 1))];
-  return { low: at(nearest, LOW), any: at(any, 0.5), most: at(nearest, 1) };
+  return { low: at(nearest, LOW), any: at(any, 0.5), high: at(nearest, HIGH) };
 }
 
 // The direction of what is wanted less what is not, of length 1.

@@ -12,6 +12,7 @@ import { createLegend } from './legend.js';
 import { sampled, usualOf } from './likeness.js';
 import { createMap } from './map.js';
 import { createNames } from './names.js';
+import { isReplaced, listenForNews } from './news.js';
 import { keepOffline, notKept } from './offline.js';
 import { createPage, draw, paintOf, showAbout, showPoint, showProgress, sourceOf, usePaint } from './page.js';
 import { createThumbnails, filesOf } from './pictures.js';
@@ -40,12 +41,13 @@ const shelf = createShelf(elements({
   list: 'shelf', where: 'shelf-where', find: 'find', back: 'shelf-back', on: 'shelf-on', random: 'shelf-random',
 }), { rowAt, matching: rowsWith, show: showShelf, perSheet: () => state.bundle.manifest.thumbnails?.per_sheet ?? 1 });
 function showShelf(list, rows) {
-  showCards(list, rows.map(shelfItem), (row) => paintOf(row), actionsOn(list), () => $('find'));
+  const items = rows.map((row, i) => shelfItem(row, rows[i - 1]));
+  showCards(list, items, (row) => paintOf(row), actionsOn(list), () => $('find'));
 }
 const twins = createTwins(elements({ button: 'twins', minimum: 'twins-min' }), shelf);
-function shelfItem(row) {
-  const group = twins.groupOf(row), item = itemOf(row);
-  return group === undefined ? item : { ...item, label: `group ${group + 1}` };
+function shelfItem(row, before) {
+  const group = twins.groupOf(row), item = itemOf(row), isSame = group === twins.groupOf(before);
+  return group === undefined ? item : { ...item, label: `group ${group + 1}`, group, isSame };
 }
 const legend = createLegend($('legend'), guarded((chosen) => go({ class: chosen.join(',') })));
 const viewer = createViewer(elements({
@@ -137,7 +139,7 @@ async function load() {
   const bundle = await loading;
   const { thumbnails, title, bank, labels } = bundle.manifest;
   bundle.names = createNames(bundle.names, bank.rows);
-  usePaint(thumbnails ? createThumbnails(thumbnails, (sheet) => ask('sheet', { sheet })) : null);
+  usePaint(thumbnails ? createThumbnails(thumbnails, readSheet) : null);
   state.bundle = bundle;
   document.title = `${title} · Find similar pictures`;
   $('title').textContent = title;
@@ -153,7 +155,14 @@ async function load() {
   if (bundle.map) map.points(bundle.map, bundle.labels, classes().length);
   showAbout();
   showProgress();
+  listenForNews();
 }
+
+// Of a bundle that was replaced no sheet comes any more; the page says so, and works on.
+const readSheet = (sheet) => ask('sheet', { sheet }).catch(async (error) => {
+  if (await isReplaced()) return new Promise(() => {});
+  throw error;
+});
 
 function notify(text) { $('notice').textContent = text; $('notice').hidden = false; }
 
@@ -174,8 +183,18 @@ async function start() {
   try { await load(); } catch (error) { state.failed = true; fail(error); return false; }
   await bringBack().catch(fail);
   await follow().catch(fail);
-  // Rows of the bank are answered by now; pictures that visitors bring need the network.
-  try { await ask('model'); await ask('network'); } catch (error) { state.failed = true; fail(error); return false; }
+  // Rows of the bank are answered by now, from what has come of it; pictures that visitors bring need the network.
+  try {
+    await ask('whole');
+    if (state.result?.among) await follow();
+    await ask('model');
+    await ask('network');
+  } catch (error) {
+    if (await isReplaced()) location.reload();
+    state.failed = true;
+    fail(error);
+    return false;
+  }
   calibrate().catch(fail);
   keepOffline(state.bundle.page).catch(notKept).then((words) => { state.offline = words; render(); });
   return true;

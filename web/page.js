@@ -1,7 +1,7 @@
 // The state on the screen: render() fills the page from it, and paints nothing that has not changed.
 import { originalOf } from './viewer.js';
 import { emptyWords } from './search.js';
-import { $, counted, fail, itemOf, labelOf, megabytes, nameOf, state, total } from './state.js';
+import { $, classOf, classes, counted, fail, itemOf, labelOf, megabytes, nameOf, state, total } from './state.js';
 import { fill } from './pictures.js';
 import { make, showCards, showVote } from './view.js';
 
@@ -23,7 +23,8 @@ export function draw() {
   const { bundle, query, result } = state;
   showTrouble();
   showIndexing();
-  document.querySelectorAll('[data-needs-bundle]').forEach((controls) => { controls.disabled = !bundle; });
+  const isIdle = !bundle || state.failed;
+  document.querySelectorAll('[data-needs-bundle]').forEach((controls) => { controls.disabled = isIdle; });
   if (!bundle) return;
   showFacts();
   showSettings();
@@ -81,6 +82,7 @@ export function showAbout() {
 function showSettings() {
   const { k, min, usual, named } = state;
   for (const [id, value] of [['k', k], ['named', named]]) if (document.activeElement !== $(id)) $(id).value = value;
+  for (const key in usual) document.body.style.setProperty(`--${key}`, usual[key]);
   if (usual) $('min').min = (Math.floor(100 * Math.max(-1, usual.any)) / 100).toFixed(2);
   $('min').value = min;
   $('min-value').textContent = min > -1 ? min.toFixed(2) : 'any';
@@ -119,7 +121,8 @@ function showResult(query, result) {
   $('empty').hidden = !(state.empty || isEmpty);
   $('empty').textContent = state.empty || emptyWords(query);
   const begins = query?.ms === undefined ? 'Searched' : `Embedded in ${query.ms.toFixed(1)} ms, searched`;
-  $('timing').textContent = result ? `${begins} in ${result.ms.toFixed(2)} ms` : '';
+  const among = result?.among ? ` among the first ${counted(result.among, 'picture')}; the others are coming` : '';
+  $('timing').textContent = result ? `${begins} in ${result.ms.toFixed(2)} ms${among}` : '';
   $('downloads').hidden = !result?.neighbours.length;
   showFar(result);
   parts.shelf.fill(total(), `${total()} ${[...state.added.keys()].at(-1)}`);
@@ -130,7 +133,7 @@ function showResult(query, result) {
     () => list.querySelector(`[data-row="${before}"] button`) ?? $('results-title'));
   if (result) result.row = query.row;
   const asksClass = result && !result.isFar && !state.classes.length;
-  showVote($('vote'), asksClass ? result.shares : null, state.bundle.manifest.labels?.classes);
+  showVote($('vote'), asksClass ? result.shares : null, classes(), Boolean(classOf(query?.row)));
   $('results').lastEmbedding = query?.embedding ?? null;
   parts.map.light(neighbours.map(({ row }) => row), query?.row);
   parts.map.only(result?.wanted ?? null);

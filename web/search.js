@@ -19,12 +19,12 @@ export function go(changes, replace = false) {
 // Rows of the session have another number at the next visit: the address names them by their content.
 const referenceTo = (row) => state.added.get(row)?.digest ?? String(row);
 const rowOf = (reference) => state.brought.get(reference)?.row ?? (/^\d+$/.test(reference) ? Number(reference) : -1);
-const NEITHER = { also: null, not: null };
+const PLAIN = { also: null, not: null, name: null };
 export function goToRow(row) {
   const { digest } = state.added.get(row) ?? {};
-  return go({ row: digest ? null : String(row), drop: digest ?? null, ...NEITHER });
+  return go({ row: digest ? null : String(row), drop: digest ?? null, ...PLAIN });
 }
-export const goToPicture = ({ digest }) => go({ drop: digest, row: null, ...NEITHER });
+export const goToPicture = ({ digest }) => go({ drop: digest, row: null, ...PLAIN });
 
 // Asks for pictures like this row too, or unlike it; or no longer.
 export function weigh(row, how) {
@@ -37,22 +37,27 @@ export function weigh(row, how) {
 }
 
 export async function follow() {
-  const { drop, row: given, also, against, ...settings } = readAddress();
-  const picture = state.brought.get(drop), row = Number(given ?? 0);
+  const { drop, row: given, name, also, against, ...settings } = readAddress();
+  const picture = state.brought.get(drop), row = name ? state.bundle.names.find(name) : Number(given ?? 0);
   Object.assign(state, settings, { error: '', empty: '', address: location.search });
-  if (drop ? !picture : Number.isInteger(row) && row >= bankRows() && !state.added.has(row)) return lose(drop, row);
+  if (row < 0 && name) return lose(`${name} is not among these ${counted(total(), 'picture')}.`);
+  const isGone = drop ? !picture : Number.isInteger(row) && row >= bankRows() && !state.added.has(row);
+  if (isGone) return lose(goneWords(drop, row));
   if (!drop && !isRow(row)) throw new Error(`?row=: expected a row of the bank, 0 to ${total() - 1}, got ${given}`);
   const rowsOf = (references) => references.map(rowOf).filter(isRow);
   const own = drop ? { ...picture, drop } : { row, name: nameOf(row), thumb: state.added.get(row)?.thumb };
   await seek({ ...own, also: rowsOf(also), against: rowsOf(against) });
 }
 
-function lose(drop, row) {
+function goneWords(drop, row) {
   const what = drop ? 'The picture of this address'
     : `Row ${row} is not among these ${counted(total(), 'picture')}. If it was a picture you brought, it`;
-  Object.assign(state, { query: null, result: null, status: '' });
-  state.empty = `${what} is gone: what visitors bring never leaves this machine and is forgotten when the page is `
+  return `${what} is gone: what visitors bring never leaves this machine and is forgotten when the page is `
     + 'closed or loaded anew, unless they keep it. Drop or choose it again, or pick one of these pictures.';
+}
+
+function lose(empty) {
+  Object.assign(state, { query: null, result: null, status: '', empty });
   latest++;
   render();
 }

@@ -2,7 +2,7 @@
 export const state = {
   bundle: null, threads: null, progress: null, failed: false, error: '', status: '', outcome: '', offline: '',
   brought: new Map(), added: new Map(), keeps: false, indexing: null, usual: null,
-  address: '', query: null, result: null, empty: '', k: 10, min: -1, classes: [], named: '',
+  address: '', query: null, result: null, empty: '', k: 12, min: -1, classes: [], named: '',
 };
 // The tests in tests/browser look at it.
 window.laState = state;

@@ -8,10 +8,13 @@ export function make(tag, props = {}, ...children) {
 const CARD = 160;
 const LENS = '<svg viewBox="0 0 20 20" aria-hidden="true"><circle cx="9" cy="9" r="5.5"/><path d="M13 13l4 4"/></svg>';
 
-// `item` is { row, name, label, score? }; `paint` is null where the row has no picture: then the words are the button.
+// `item` is { row, name, label, score?, group?, isSame? }, `isSame` where the card before is of its group; `paint` is
+// null where the row has no picture: then the words are the button.
 function card(item, paint, { onLook, onPick, onRemove }) {
-  const { row, score } = item, entry = make('li');
+  const { row, score, group, isSame } = item, entry = make('li');
   entry.dataset.row = row;
+  if (group !== undefined) entry.dataset.group = group % 2;
+  entry.classList.toggle('same', Boolean(isSame));
   const caption = captionOf(shortName(item.name), item.label);
   entry.append(...(paint ? [pictureOf(item, paint, onLook, onPick), ...caption] : [wordsOf(item, onPick)]));
   if (score !== undefined) (entry.querySelector('.words') ?? entry).append(scoreLine(score));
@@ -46,7 +49,7 @@ function captionOf(words, label) {
 
 function scoreLine(score) {
   const bar = make('span', { className: 'score-bar', ariaHidden: 'true' });
-  bar.style.setProperty('--share', Math.max(0, score));
+  bar.style.setProperty('--score', score);
   return make('span', { className: 'score' }, make('span', { className: 'sr' }, 'similarity '), score.toFixed(3), bar);
 }
 
@@ -60,8 +63,8 @@ export function showCards(list, items, paintOf, actions, otherwise) {
   again?.focus({ preventScroll: true });
 }
 
-// The class that the similar pictures speak for, and the next two.
-export function showVote(box, shares, classes) {
+// The class that the similar pictures speak for, and the next two; of a picture whose class is known it is no guess.
+export function showVote(box, shares, classes, isKnown) {
   box.hidden = !shares;
   if (!shares) return;
   const all = Array.from(shares, (share, index) => ({ share, index })).filter(({ share }) => share > 0.005);
@@ -72,7 +75,8 @@ export function showVote(box, shares, classes) {
     const number = make('span', { className: 'number' }, percent(share));
     return make('li', {}, make('span', { className: 'name' }, classes[index]), bar, number);
   };
-  const [{ index, share }] = best, votes = `: ${percent(share)} of the similar pictures’ vote`;
-  const verdict = make('p', { className: 'verdict' }, 'Looks like ', make('strong', {}, classes[index]), votes);
+  const [{ index, share }] = best, begin = isKnown ? 'Similar pictures are mostly ' : 'Looks like ';
+  const votes = `: ${percent(share)}${isKnown ? '' : ' of the similar pictures’ vote'}`;
+  const verdict = make('p', { className: 'verdict' }, begin, make('strong', {}, classes[index]), votes);
   box.replaceChildren(verdict, make('ul', { ariaLabel: 'Share of the vote' }, ...best.map(line)));
 }

@@ -81,9 +81,10 @@ function similarityOf(row) {
 function selectAll(node) { getSelection().selectAllChildren(node); }
 
 // The address of a picture in full, or nothing where there is none: the file that was brought, or what the server
-// offers.
+// offers, of the rows that go by these names.
 export function originalOf(row) {
   const { file } = state.added.get(row) ?? {};
   if (file) return URL.createObjectURL(file);
-  return state.bundle.originals && !state.added.has(row) ? new URL(`original/${row}`, location.href).href : '';
+  if (!state.bundle.originals || state.added.has(row)) return '';
+  return new URL(`original/${row}?${state.bundle.manifest.names.sha256}`, location.href).href;
 }

@@ -1,14 +1,13 @@
 // Owns the wasm module, the network and the bank; the page only sees numbers, names and pictures.
-import * as single from './pkg/la_wasm.js';
 import { openBundle } from './bundle.js';
 import { alikeIn, compose, likeness } from './likeness.js';
 import { startThreads, threadsFor } from './threads.js';
 
 // Whether pkg/ holds a second module, built with relaxed SIMD, beside the one that every browser with SIMD runs.
 const RELAXED = true;
-// Bytes of a bank that are worth reading at once.
-const PORTION = 1 << 20;
-const MODULE = './pkg/la_wasm_bg.wasm', RELAXED_MODULE = './pkg/la_wasm_relaxed_bg.wasm';
+// Bytes of a bank that are worth reading at once, and so many that the first answer waits for no more.
+const PORTION = 1 << 20, ENOUGH = 1 << 24;
+const MODULE = './pkg/la_wasm_bg.wasm', RELAXED_MODULE = './pkg/la_wasm_relaxed_bg.wasm', GLUE = './pkg/la_wasm.js';
 
 // Modules with one function, whose body uses i8x16.popcnt and i8x16.relaxed_swizzle: browsers without these refuse
 // them.
@@ -19,23 +18,26 @@ const hasRelaxed = () => runs(15, 1, 13, 0, 65, 1, 253, 15, 65, 2, 253, 15, 253,
 
 // Rows that visitors took away again: the bank itself only grows.
 const removed = new Set();
-let la = single, networkComing, bank, labels, bundle, numClasses = 0;
+// `whole` is settled when all of the bank has come and was found right.
+let la, networkComing, bank, whole, labels, bundle, numClasses = 0;
 
 const queued = {
   load: (request) => load(request),
   network: async () => { await network(); },
   embed: ({ pixels, width, height }) => embed(pixels, width, height),
   search: (request) => search(request),
-  add: ({ embedding }) => ({ row: bank.add(embedding) }),
+  add: async ({ embedding }) => { await whole; return { row: bank.add(embedding) }; },
   remove: ({ row }) => { removed.add(row); },
   likeness: ({ rows }) => likeness(bank, rows),
-  twins: ({ from, to, min }) => alikeIn(bank, from, to, min, (row) => removed.has(row)),
+  twins: async ({ from, to, min }) => { await whole; return alikeIn(bank, from, to, min, (row) => removed.has(row)); },
 };
 // These only wait for downloads and would hold up the others.
 const atOnce = {
   sheet: ({ sheet }) => bundle.sheet(sheet),
+  whole: () => whole,
   model: async () => { await bundle.model(); },
   rest: () => bundle.rest(),
+  replaced: () => bundle.replaced(),
 };
 
 // One request at a time: the order of answers is the order of questions.
@@ -68,12 +70,13 @@ async function start(asked) {
   const relaxed = RELAXED && hasRelaxed(), threads = threadsFor(asked);
   if (relaxed && threads > 1) {
     // Without them the page is slower, nothing else.
-    try { const started = await startThreads(threads); la = started.la; return started; } catch { la = single; }
+    try { const started = await startThreads(threads); la = started.la; return started; } catch {}
   }
   for (const path of relaxed ? [RELAXED_MODULE, MODULE] : [MODULE]) {
-    const url = new URL(path, import.meta.url).href;
+    const url = new URL(path, import.meta.url).href, module = fetch(url);
     try {
-      await la.default({ module_or_path: url });
+      la = await import(GLUE);
+      await la.default({ module_or_path: module });
       return { joined: Promise.resolve(1), files: [url] };
     } catch ({ message }) {
       if (path !== MODULE) continue;
@@ -87,14 +90,25 @@ async function load({ base, threads }) {
   const onProgress = (progress) => self.postMessage({ type: 'progress', ...progress });
   const [started, opened] = await Promise.all([start(threads), openBundle(base, onProgress)]);
   started.joined.then((threads) => self.postMessage({ type: 'threads', threads }));
-  bundle = opened;
+  for (bundle = opened; ; bundle = await openBundle(base, onProgress)) {
+    // One that was replaced while it came is none: files of two do not fit together.
+    try { return await read(started); } catch (error) { if (!await bundle.replaced()) throw error; }
+  }
+}
+
+async function read({ files: page }) {
   la.check_manifest(bundle.manifestBytes);
-  const { manifest } = bundle, coming = comingBank(), files = await bundle.files(coming);
-  bank = coming.finish();
+  const { manifest } = bundle, coming = comingBank(), { bank: arriving, others } = bundle.files(coming.take);
+  bank = coming.bank;
+  whole = arriving.then(coming.finish);
+  // It is asked about once the first answer stands.
+  whole.catch(() => {});
+  const [entries] = await Promise.all([others, Promise.race([whole, coming.enough])]), files = new Map(entries);
   labels = manifest.labels && new Uint32Array(aligned(files.get(manifest.labels.file.path)));
   numClasses = manifest.labels?.classes.length ?? 0;
   return {
-    manifest, labels, page: started.files, simd: la.simd(), checked: bundle.checked, originals: bundle.originals,
+    manifest, labels, page, simd: la.simd(), checked: bundle.checked, originals: bundle.originals,
+    follows: bundle.follows,
     names: files.get(manifest.names.path),
     map: manifest.map && new Float32Array(aligned(files.get(manifest.map.file.path))),
   };
@@ -102,21 +116,22 @@ async function load({ base, threads }) {
 
 // Reads the bank in portions while it comes. What is wrong with its values is said once its digest was found right.
 function comingBank() {
-  const coming = new la.ComingBank(bundle.manifestBytes), { bytes } = bundle.manifest.bank.file;
-  let taken = 0, wrong;
-  return {
-    take(soFar) {
-      if (wrong || (soFar.length - taken < PORTION && soFar.length < bytes)) return;
-      try {
-        for (; taken < soFar.length; taken += PORTION) coming.take(soFar.subarray(taken, taken + PORTION));
-      } catch (error) { wrong = error; }
-      taken = soFar.length;
-    },
-    finish() {
-      if (wrong) throw wrong;
-      return coming.finish();
-    },
-  };
+  const bank = new la.Bank(bundle.manifestBytes), { bytes } = bundle.manifest.bank.file;
+  let taken = 0, wrong, hasEnough;
+  const enough = new Promise((resolve) => { hasEnough = resolve; });
+  function take(soFar) {
+    if (wrong || (soFar.length - taken < PORTION && soFar.length < bytes)) return;
+    try {
+      for (; taken < soFar.length; taken += PORTION) bank.take(soFar.subarray(taken, taken + PORTION));
+    } catch (error) { wrong = error; }
+    taken = soFar.length;
+    if (taken >= ENOUGH && bank.length && !wrong) hasEnough();
+  }
+  function finish() {
+    if (wrong) throw wrong;
+    bank.finish();
+  }
+  return { bank, enough, take, finish };
 }
 
 // The network is made when it is first needed: rows of the bank are answered without it.
@@ -135,16 +150,19 @@ async function embed(pixels, width, height) {
 
 // The rows most similar to an embedding or a row, to those `also` wanted, and unlike those `against`. Rows that are
 // asked about are no answers; `wanted` marks those that may be.
-function search({ embedding, row, also, against, k, min, wanted }) {
-  const start = performance.now(), asked = new Set([row, ...also, ...against]);
+// Where others still come, `among` is how many rows there were.
+async function search({ embedding, row, also, against, k, min, wanted }) {
+  const asked = new Set([row, ...also, ...against]), { rows } = bundle.manifest.bank;
+  if ([...asked].some((one) => one >= bank.length)) await whole;
+  const start = performance.now(), among = bank.length < rows ? bank.length : 0;
   const first = embedding ?? bank.row(row), rowsOf = (rows) => rows.map((one) => bank.row(one));
   const query = compose([first, ...rowsOf(also)], rowsOf(against));
   const isAnswer = (hit) => !asked.has(hit) && !removed.has(hit) && (!wanted || wanted[hit] === 1);
   const { hits, answers } = gather(query, k, isAnswer), ms = performance.now() - start;
   const neighbours = answers.filter(({ score }) => score >= min).slice(0, k);
-  const shares = labels && vote(hits, new Set(neighbours.map((hit) => hit.row)));
+  const shares = labels && !among && vote(hits, new Set(neighbours.map((hit) => hit.row)));
   hits.free();
-  return { neighbours, shares, ms, best: answers[0]?.score };
+  return { neighbours, shares, ms, among, best: answers[0]?.score };
 }
 
 // Looks further down the bank until there are `k` answers, or no rows left.

@@ -13,10 +13,12 @@ use std::time::Duration;
 static COME: AtomicUsize = AtomicUsize::new(0);
 /// Whether the next signal ends the process.
 static ENDS_AT_ONCE: AtomicBool = AtomicBool::new(true);
+/// How many watches live: one may begin within another.
+static NUM_WATCHES: AtomicUsize = AtomicUsize::new(0);
 /// How soon a signal is answered in words.
 const POLL: Duration = Duration::from_millis(100);
 
-/// While it lives, the first signal is for [`requested`] to tell, and the second ends the process. Otherwise the first does.
+/// While one lives, the first signal is for [`requested`] to tell, and the second ends the process. Otherwise the first does.
 pub struct Watch {
     is_over: Arc<AtomicBool>,
 }
@@ -29,6 +31,10 @@ pub fn watch() -> anyhow::Result<Watch> {
     }
     ENDS_AT_ONCE.store(requested().is_some(), Ordering::SeqCst);
     let watch = Watch { is_over: Arc::default() };
+    if NUM_WATCHES.fetch_add(1, Ordering::SeqCst) > 0 {
+        // The outer one says that a signal was heard.
+        return Ok(watch);
+    }
     let is_over = watch.is_over.clone();
     std::thread::Builder::new().name("signals".into()).spawn(move || answer(&is_over)).context("signals cannot be answered")?;
     Ok(watch)
@@ -36,7 +42,9 @@ pub fn watch() -> anyhow::Result<Watch> {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        ENDS_AT_ONCE.store(true, Ordering::SeqCst);
+        if NUM_WATCHES.fetch_sub(1, Ordering::SeqCst) == 1 {
+            ENDS_AT_ONCE.store(true, Ordering::SeqCst);
+        }
         self.is_over.store(true, Ordering::SeqCst);
     }
 }

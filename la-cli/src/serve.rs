@@ -1,9 +1,11 @@
 //! `la-cli serve`: a search page on this machine, for this machine alone unless told otherwise.
 
 mod compressed;
+mod follow;
 mod originals;
 
-use crate::export::{are_weights, made_site, MadeSite};
+use crate::export::{are_weights, SiteMaker};
+use crate::index::Look;
 use crate::interrupt;
 use crate::output::{self, say, warning};
 use crate::weights::PHOTOS;
@@ -16,6 +18,7 @@ use axum::response::{IntoResponse, Response};
 use axum::Router;
 use candle_core::Device;
 use compressed::Kept;
+use follow::Follower;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -24,6 +27,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tower_http::services::ServeDir;
@@ -36,6 +40,9 @@ const NUM_PORTS: u16 = 50;
 
 /// How often it is asked whether to end.
 const POLL: Duration = Duration::from_millis(100);
+
+/// How long a page that is being made may keep what was embedded for it after the command is to end.
+const LAST_WORK: Duration = Duration::from_secs(5);
 
 /// How long the headers of a request may take, and a connection be idle.
 const HEADERS_WITHIN: Duration = Duration::from_secs(15);
@@ -86,13 +93,12 @@ pub fn run(args: &ServeArgs, device: &Device) -> anyhow::Result<()> {
     if let Some(data) = args.data.as_ref().filter(|_| is_page) {
         bail!("--data {data}: {} is a page already; leave --data out, or name a run or weights in its place", args.what);
     }
-    let made = match !is_page && are_weights(&args.what) {
-        true => made_site(&args.what, args.data.as_deref(), device)?,
-        false => MadeSite { folder: (&args.what).into(), originals: vec![], _temporary: None },
+    let maker = match !is_page && are_weights(&args.what) {
+        true => SiteMaker::open(&args.what, args.data.as_deref(), device)?,
+        false => Err(PathBuf::from(&args.what)),
     };
-    let root = root(&made.folder, args.data.as_deref())?;
-    // The pictures are for this machine alone.
-    let originals = Originals::new(&root, if args.host.is_loopback() { made.originals } else { vec![] });
+    let site = maker.map_or_else(|folder| Ok(Site::as_it_is(folder)), |maker| Site::made(maker, args.host.is_loopback()))?;
+    let router = router(root(&site.folder, args.data.as_deref())?, &site, args);
     let shown = args.data.as_deref().unwrap_or(&args.what);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the server does not start")?;
     let _watch = interrupt::watch()?;
@@ -108,9 +114,54 @@ pub fn run(args: &ServeArgs, device: &Device) -> anyhow::Result<()> {
                 warning!("no browser could be opened ({error}); open {address} by hand");
             }
         }
-        answer_all(listener, router(root, originals, args)).await;
+        let following = site.follower.map(Follower::start).transpose().context("the pictures cannot be followed")?;
+        answer_all(listener, router).await;
+        if let Some(following) = following {
+            tokio::time::timeout(LAST_WORK, ended(following)).await.ok();
+        }
         Ok(())
     })
+}
+
+/// What is served.
+struct Site {
+    folder: PathBuf,
+    originals: Option<Arc<Originals>>,
+    follower: Option<Follower>,
+    /// Pages of which the maker is no longer needed keep their folder by it.
+    _maker: Option<SiteMaker>,
+}
+
+impl Site {
+    /// A page that is shown as it is.
+    fn as_it_is(folder: PathBuf) -> Self {
+        Self { folder, originals: None, follower: None, _maker: None }
+    }
+
+    /// The page that `maker` makes; the pictures themselves are for this machine alone.
+    fn made(mut maker: SiteMaker, is_local: bool) -> anyhow::Result<Self> {
+        let folder = maker.folder().map(Path::to_path_buf);
+        let seen = folder.and_then(|folder| Some((Look::at(&folder).ok()?, folder)));
+        let made = maker.make()?;
+        let (folder, has_files) = (made.folder.clone(), !made.originals.is_empty());
+        let originals = (has_files && is_local).then(Arc::<Originals>::default);
+        if let Some(originals) = &originals {
+            originals.add(made);
+        }
+        let seen = seen.filter(|_| has_files);
+        let (follower, _maker) = match seen {
+            Some((seen, pictures)) => (Some(Follower::new(maker, pictures, seen, originals.clone())), None),
+            None => (None, Some(maker)),
+        };
+        Ok(Self { folder, originals, follower, _maker })
+    }
+}
+
+/// Waits for the end of a thread.
+async fn ended(thread: JoinHandle<()>) {
+    while !thread.is_finished() {
+        tokio::time::sleep(POLL).await;
+    }
 }
 
 /// Answers until the command is interrupted.
@@ -161,11 +212,15 @@ async fn listen(host: IpAddr, port: Option<u16>) -> anyhow::Result<TcpListener> 
     })
 }
 
-fn router(root: PathBuf, originals: Originals, args: &ServeArgs) -> Router {
+fn router(root: PathBuf, site: &Site, args: &ServeArgs) -> Router {
     let mut router = Router::new().fallback_service(ServeDir::new(&root)).layer(from_fn_with_state(Arc::new(root), only_inside));
-    if !originals.is_empty() {
-        let offered = SetResponseHeaderLayer::overriding(originals::HEADER, HeaderValue::from_static("yes"));
-        router = router.merge(originals::router(originals)).layer(offered);
+    if let Some(originals) = &site.originals {
+        router = router.merge(originals::router(originals.clone()));
+    }
+    for (name, is_so) in [(originals::HEADER, site.originals.is_some()), (follow::HEADER, site.follower.is_some())] {
+        if is_so {
+            router = router.layer(SetResponseHeaderLayer::overriding(name, HeaderValue::from_static("yes")));
+        }
     }
     router = router.layer(from_fn_with_state(Arc::new(Kept::default()), compressed::answer));
     router = router.layer(from_fn_with_state(args.host.is_loopback(), only_as_this_machine));

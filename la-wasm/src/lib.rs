@@ -34,37 +34,48 @@ impl Network {
     }
 }
 
-/// The bank of a bundle, and what is added to it for the session.
+/// The bank of a bundle, of which rows can be searched while others still come, and what is added to it for the session.
 #[wasm_bindgen]
-pub struct Bank(SearchBank);
+pub struct Bank(BankReader);
 
 #[wasm_bindgen]
 impl Bank {
-    /// Reads the bank file of a bundle.
+    /// That of a manifest.
     #[wasm_bindgen(constructor)]
-    pub fn new(manifest: &[u8], bank: &[u8]) -> Result<Bank, JsError> {
-        Ok(Bank(SearchBank::read(&Manifest::parse(manifest)?.bank, bank)?))
+    pub fn new(manifest: &[u8]) -> Result<Bank, JsError> {
+        Ok(Bank(BankReader::new(Manifest::parse(manifest)?.bank)))
     }
 
-    /// Number of rows.
+    /// Reads the next bytes of the bank's file.
+    pub fn take(&mut self, bytes: &[u8]) -> Result<(), JsError> {
+        Ok(self.0.take(bytes)?)
+    }
+
+    /// Throws where not all of its file has come.
+    pub fn finish(&mut self) -> Result<(), JsError> {
+        self.0.whole()?;
+        Ok(())
+    }
+
+    /// Number of rows that are there.
     #[wasm_bindgen(getter)]
     pub fn length(&self) -> usize {
-        self.0.len()
+        self.0.bank().map_or(0, SearchBank::len)
     }
 
     /// The embedding of a row.
     pub fn row(&self, row: usize) -> Result<Vec<f32>, JsError> {
-        Ok(self.0.row(row)?)
+        Ok(self.rows()?.row(row)?)
     }
 
     /// Adds an embedding; gives its row.
     pub fn add(&mut self, embedding: &[f32]) -> Result<usize, JsError> {
-        Ok(self.0.push(embedding)?)
+        Ok(self.0.whole()?.push(embedding)?)
     }
 
     /// The `k` rows with the largest products with `query`, best first.
     pub fn search(&self, query: &[f32], k: usize) -> Result<Hits, JsError> {
-        Ok(Hits(self.0.search(query, k)?))
+        Ok(Hits(self.rows()?.search(query, k)?))
     }
 
     /// The share of each class in the neighbours' weighted vote.
@@ -73,26 +84,9 @@ impl Bank {
     }
 }
 
-/// The bank of a bundle that still comes.
-#[wasm_bindgen]
-pub struct ComingBank(BankReader);
-
-#[wasm_bindgen]
-impl ComingBank {
-    /// That of a manifest.
-    #[wasm_bindgen(constructor)]
-    pub fn new(manifest: &[u8]) -> Result<ComingBank, JsError> {
-        Ok(ComingBank(BankReader::new(Manifest::parse(manifest)?.bank)))
-    }
-
-    /// Reads the next bytes of the file.
-    pub fn take(&mut self, bytes: &[u8]) -> Result<(), JsError> {
-        Ok(self.0.take(bytes)?)
-    }
-
-    /// The bank, once all of its file has come.
-    pub fn finish(self) -> Result<Bank, JsError> {
-        Ok(Bank(self.0.finish()?))
+impl Bank {
+    fn rows(&self) -> Result<&SearchBank, JsError> {
+        self.0.bank().ok_or_else(|| JsError::new("bank: nothing of it has come yet"))
     }
 }
 

@@ -1,6 +1,7 @@
 // What the page answers before all has come, of all pictures at once, and to files that it cannot open.
 import assert from 'node:assert/strict';
-import { hand, open, picture, settle, text, through } from './pages.mjs';
+import { enlarged } from './large.mjs';
+import { hand, open, picture, rows as shownRows, settle, text, through } from './pages.mjs';
 
 const quiet = ({ errors }) => assert.deepEqual(errors, [], `console errors: ${errors.join('; ')}`);
 
@@ -9,7 +10,59 @@ export async function the_first_answer_waits_for_no_weights(browser, site) {
   await through(site, { change }, async (address) => {
     const { page, context } = await open(browser, address, { serviceWorkers: 'block', until: '#error:not([hidden])' });
     assert.match(await text(page, '#error-text'), /model\.safetensors/);
-    assert.equal(await page.locator('#neighbours li').count(), 10, 'there was no answer before the weights were asked for');
+    assert.equal(await page.locator('#neighbours li').count(), 12, 'there was no answer before the weights were asked for');
+    await context.close();
+  });
+}
+
+// So many rows that the first half of the bank is enough for an answer.
+async function large(browser, site) {
+  const { bank: { rows, file } } = await (await fetch(`${site}bundle/manifest.json`)).json(), blank = await browser.newPage();
+  const count = Math.ceil(2.2 * 2 ** 24 / (file.bytes / rows)), files = await enlarged(site, count, { page: blank, perSheet: 64 });
+  await blank.close();
+  return { files, count };
+}
+const ofBank = (path) => path.endsWith('bank.bin');
+
+export async function a_large_bank_is_answered_from_its_first_part_and_then_from_all(browser, site) {
+  const { files, count } = await large(browser, site);
+  let release;
+  const held = new Promise((resolve) => { release = resolve; });
+  await through(site, { files, later: (path) => (ofBank(path) ? held : null) }, async (address) => {
+    const opened = await open(browser, address, { serviceWorkers: 'block' }), { page, context } = opened;
+    const among = await page.evaluate(() => laState.result.among);
+    assert.ok(among > 0 && among < count, `answered among ${among} of ${count}`);
+    assert.match(await text(page, '#timing'), /among the first [\d,]+ pictures; the others are coming$/);
+    assert.ok((await shownRows(page)).every((row) => row < among));
+    assert.equal(await page.locator('#vote').isVisible(), false, 'a part of the pictures votes');
+    // A row that has not come yet is answered when it has.
+    await page.evaluate(async (row) => { history.replaceState(null, '', `?row=${row}`); dispatchEvent(new PopStateEvent('popstate')); }, count - 1);
+    release();
+    await settle(page, (row) => laState.query.row === row && laState.result.among === 0, count - 1);
+    assert.doesNotMatch(await text(page, '#timing'), /among/);
+    await page.goto(address);
+    await settle(page, () => window.laState?.usual && laState.result.among === 0, null, 60000);
+    const copies = await page.evaluate(() => laState.result.neighbours.filter(({ score }) => score > 0.999).length);
+    assert.ok(copies > 0, 'what came later is not found');
+    quiet(opened);
+    await context.close();
+  });
+}
+
+export async function a_large_bank_that_turns_out_broken_is_said_so_and_answers_no_more(browser, site) {
+  const { files } = await large(browser, site);
+  const broken = (path) => {
+    const bytes = files(path);
+    if (!ofBank(path)) return bytes;
+    const changed = Buffer.from(bytes);
+    changed[bytes.length - 9] ^= 1;
+    return changed;
+  };
+  await through(site, { files: broken }, async (address) => {
+    const { page, context } = await open(browser, address, { serviceWorkers: 'block', until: '#error:not([hidden])' });
+    assert.match(await text(page, '#error-text'), /bank\.bin: expected sha256 [0-9a-f]{64}, got [0-9a-f]{64}: .*export/);
+    assert.equal(await page.locator('#main').isVisible(), false, 'what was answered from a broken bank is still shown');
+    assert.equal(await page.locator('#pick').isDisabled(), true);
     await context.close();
   });
 }
@@ -40,6 +93,12 @@ export async function near_duplicates_are_those_that_a_look_at_all_pairs_finds(b
   await ended();
   const shown = await page.$$eval('#shelf li', (cards) => cards.map((card) => [card.querySelector('.label').textContent, Number(card.dataset.row)]));
   const found = [...new Set(shown.map(([name]) => name))].map((name) => shown.filter(([group]) => group === name).map(([, row]) => row));
+  // A line joins each group: it begins at the first card.
+  const joined = await page.$$eval('#shelf li', (cards) => cards.map((card) => [card.dataset.group, card.classList.contains('same'), getComputedStyle(card).borderTopStyle]));
+  joined.forEach(([group, isSame, line], i) => {
+    const label = shown[i][0], number = Number(label.replace('group ', '')) - 1;
+    assert.deepEqual([group, isSame, line], [String(number % 2), label === shown[i - 1]?.[0], 'solid'], `card ${i}, ${label}`);
+  });
   const plain = ([first, ...others]) => [first, ...others.sort((a, b) => a - b)];
   assert.deepEqual(found.map(plain), expected.map(plain));
   assert.equal(await text(page, '#shelf-where'), `${expected.length} group${expected.length === 1 ? '' : 's'} of near-duplicates`);

@@ -12,7 +12,7 @@ const asked = (page, name) => settle(page, (name) => document.querySelector('#qu
 
 export async function the_page_loads_and_answers(browser, site) {
   const opened = await open(browser, site), { page, context } = opened;
-  assert.equal((await rows(page)).length, Math.min(10, await page.evaluate(() => laState.bundle.manifest.bank.rows - 1)));
+  assert.equal((await rows(page)).length, Math.min(12, await page.evaluate(() => laState.bundle.manifest.bank.rows - 1)));
   assert.match(await text(page, '#timing'), /searched in \d/i);
   assert.match(await text(page, '#facts'), /pictures · [\d.]+ MB loaded/);
   const scores = (await page.$$eval('#neighbours .score', (all) => all.map((one) => parseFloat(one.textContent.replace('similarity ', '')))));

@@ -29,7 +29,8 @@ async function measure([net, size, threads, rows, precision]) {
     const read = new TextEncoder().encode(JSON.stringify(manifest)), weights = await bytes(`/nets/${net}/model.safetensors`);
     const network = new la.Network(read, weights);
     const loaded = memory.buffer.byteLength;
-    const bank = new la.Bank(read, new Uint8Array(length).map((_, i) => (i % 2 ? 0x2c + (i % 11 == 0) : (i * 7919) % 251)));
+    const bank = new la.Bank(read);
+    bank.take(new Uint8Array(length).map((_, i) => (i % 2 ? 0x2c + (i % 11 == 0) : (i * 7919) % 251)));
     const queries = [0, 1, 2].map((shift) => network.embed(new Uint8Array(size * size * 4).map((_, i) => ((i + shift) * 7919) % 251), size, size));
     queries.forEach((query) => bank.search(query, 10).free());
     return { loaded, all: memory.buffer.byteLength, weights: weights.length, bank: length };

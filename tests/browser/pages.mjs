@@ -22,6 +22,13 @@ export async function open(browser, url, { until = '#neighbours li', prepare, ..
 // Waits for a state of the page; `test` runs there, with `argument`.
 export const settle = (page, test, argument, timeout = 20000) => page.waitForFunction(test, argument, { timeout });
 
+// The same for a test that answers later: a promise is true at once.
+export async function settleLater(page, test, argument, timeout = 60000) {
+  for (const end = Date.now() + timeout; !await page.evaluate(test, argument); await page.waitForTimeout(100)) {
+    if (Date.now() > end) throw new Error(`Timeout ${timeout}ms exceeded: ${test}`);
+  }
+}
+
 export const rows = (page) => page.$$eval('#neighbours li', (cards) => cards.map((card) => Number(card.dataset.row)));
 export const text = (page, selector) => page.locator(selector).innerText();
 
@@ -54,13 +61,18 @@ export const holdBack = (page, name) => page.evaluate((name) => {
 
 // The same site through a host of its own, which may leave headers out, add `headers`, and change files: `change(path, body)`,
 // or nothing for a file that is missing; `files(path)` are files that only this host has. `asked` are the names of the files
-// that were asked of it, by workers of workers too.
-export async function through(site, { isolated = true, headers = {}, files = () => null, change = (_, body) => body }, visit) {
+// that were asked of it, by workers of workers too. Of its own files the second half waits for `later(path)`.
+export async function through(site, { isolated = true, headers = {}, files = () => null, later = () => null, change = (_, body) => body }, visit) {
   const asked = [], server = createServer(async (request, response) => {
     asked.push(request.url.split('/').pop());
     const isolating = { 'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp' };
     const ours = files(request.url), same = { ...(isolated && isolating), ...headers };
-    if (ours) return response.writeHead(200, same).end(ours);
+    if (ours) {
+      const half = later(request.url) ? ours.length >> 1 : 0;
+      response.writeHead(200, same).write(ours.subarray(0, half));
+      await later(request.url);
+      return response.end(ours.subarray(half));
+    }
     const answer = await fetch(new URL(request.url, site)), body = change(request.url, Buffer.from(await answer.arrayBuffer()));
     const type = answer.headers.get('content-type') ?? 'application/octet-stream';
     response.writeHead(body ? answer.status : 404, { 'content-type': type, ...same }).end(body);

@@ -58,7 +58,7 @@ export async function threads_that_do_not_start_are_done_without(browser, site) 
     const seen = await through(site, { change }, (address) => visit(browser, `${address}?threads=2`));
     assert.ok(seen.asked.includes(missing.split('/').pop()), `${missing} was not asked for`);
     assert.equal(seen.threads, 1, missing);
-    assert.equal(seen.rows.length, 10, missing);
+    assert.equal(seen.rows.length, 12, missing);
   }
 }
 
@@ -67,5 +67,5 @@ export async function a_thread_lost_before_it_helps_is_not_waited_for(browser, s
   const change = (path, body) => (path === '/helper.js' ? `${String(body).replace('help(); }', "lost('help'); }")}\n${lost}` : body);
   const seen = await through(site, { change }, (address) => visit(browser, `${address}?threads=2`));
   assert.ok(seen.asked.includes('helper.js'));
-  assert.equal(seen.rows.length, 10, 'the page waits for a thread that is lost');
+  assert.equal(seen.rows.length, 12, 'the page waits for a thread that is lost');
 }

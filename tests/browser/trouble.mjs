@@ -1,7 +1,7 @@
 // What the page says, and still does, where something is wrong.
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { hand, open, picture, rows, settle, text, through } from './pages.mjs';
+import { hand, open, picture, rows, settle, settleLater, text, through } from './pages.mjs';
 
 const wrong = (page) => text(page, '#error-text');
 
@@ -83,10 +83,10 @@ async function renew(context, anew, lost) {
     return lost(name) ? route.abort() : anew[name] ? route.fulfill({ body: anew[name] }) : route.continue();
   });
 }
-const isKept = (page, title) => settle(page, async (title) => {
+const isKept = (page, title) => settleLater(page, async (title) => {
   const kept = await caches.match(new URL('bundle/manifest.json', location.href).href);
   return kept && (await kept.json()).title === title;
-}, title, 60000);
+}, title);
 
 export async function a_new_bundle_that_does_not_come_whole_leaves_the_one_kept_before(browser, site) {
   const { page, context } = await open(browser, site, { serviceWorkers: 'block' }), anew = await exportedAnew(site);
@@ -116,7 +116,7 @@ export async function a_visit_that_ends_late_leaves_the_newer_bundle_whole(brows
   await page.goto(site);
   await page.waitForSelector('#neighbours li');
   const sheetOf = (page) => page.evaluate(() => { const [{ path, sha256 }] = laState.bundle.manifest.thumbnails.sheets; return `${path}?sha256=${sha256}`; });
-  const comes = (sheet) => settle(page, async (sheet) => Boolean(await caches.match(new URL(`bundle/${sheet}`, location.href).href)), sheet);
+  const comes = (sheet) => settleLater(page, async (sheet) => Boolean(await caches.match(new URL(`bundle/${sheet}`, location.href).href)), sheet);
   await isKept(page, 'exported anew');
   await comes(await sheetOf(page));
   release();

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 /// A server that ends with the test.
 struct Server {
@@ -130,7 +131,7 @@ fn headers_that_do_not_come_end_the_connection() {
     let mut streams = [TcpStream::connect(&server.address).unwrap(), TcpStream::connect(&server.address).unwrap()];
     write!(streams[0], "GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ").unwrap();
     for stream in &mut streams {
-        stream.set_read_timeout(Some(std::time::Duration::from_secs(25))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(25))).unwrap();
         // What it says, if anything, is that the request is none; then it is closed.
         assert!(stream.read_to_end(&mut Vec::new()).is_ok(), "still open after 25 s");
     }
@@ -261,6 +262,95 @@ fn originals_are_shown_by_the_number_of_their_row_and_on_this_machine_alone() {
     let local = open.address.replace("0.0.0.0", "127.0.0.1");
     let (head, _) = Server { address: local, child: std::process::Command::new("true").spawn().unwrap() }.get("/original/0", "");
     assert!(head.contains("404") && !head.contains("la-originals"), "{head}");
+}
+
+/// Asks until the page shows as many pictures; gives the digest of its names, and them.
+fn waited_for(server: &Server, rows: u64) -> (String, Vec<String>) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < end {
+        let (head, manifest) = server.get("/bundle/manifest.json", "");
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        if manifest["bank"]["rows"] == rows {
+            assert_holds(&head, &["la-follows"]);
+            let names = String::from_utf8(server.get("/bundle/names.txt", "").1).unwrap();
+            return (manifest["names"]["sha256"].as_str().unwrap().into(), names.lines().map(String::from).collect());
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    panic!("the page does not come to show {rows} pictures");
+}
+
+#[test]
+fn pictures_that_come_change_and_go_while_it_runs_are_served() {
+    let folder = folder();
+    train_tiny(folder.path(), "run", &[]).ok();
+    let set = folder.path().join("mine");
+    write_pictures(&set, 12);
+    let server = Server::start(folder.path(), &["run", "--data", "mine"]);
+    let original = |row: usize, names: &str| server.get(&format!("/original/{row}?{names}"), "");
+    let (before, _) = waited_for(&server, 12);
+    let second = bytes(set.join("01.png"));
+
+    // Between the first and the second, so that every other row has another number.
+    write_picture(&set.join("00b.png"), 40);
+    fs::write(set.join("notes.txt"), "secret").unwrap();
+    let (after, names) = waited_for(&server, 13);
+    assert_eq!(names[1], "00b.png");
+    assert!(original(1, &after).1 == bytes(set.join("00b.png")));
+    assert!(original(1, &before).1 == second, "a page that was open before shows another picture");
+    assert!(original(12, &before).0.contains("404"));
+    let (head, bank) = server.get("/bundle/bank.bin", "");
+    assert_holds(&head, &["200 ok"]);
+    for row in (0..14).map(|row| original(row, &after)).chain([server.get("/original/1", "")]) {
+        assert!(!String::from_utf8_lossy(&row.1).contains("secret"));
+    }
+
+    write_picture(&set.join("01.png"), 77);
+    let end = Instant::now() + Duration::from_secs(60);
+    while server.get("/bundle/bank.bin", "").1 == bank {
+        assert!(Instant::now() < end, "a picture that was changed is not noticed");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    fs::remove_file(set.join("00b.png")).unwrap();
+    let (_, names) = waited_for(&server, 12);
+    assert_eq!(names[1], "01.png");
+    assert!(original(1, &after).0.contains("404"), "a picture that is gone is served");
+}
+
+#[test]
+fn a_folder_that_becomes_empty_leaves_the_page_as_it_was() {
+    let folder = folder();
+    train_tiny(folder.path(), "run", &[]).ok();
+    let set = folder.path().join("mine");
+    write_pictures(&set, 12);
+    let log = folder.path().join("log");
+    let server = Server::start_with_log(folder.path(), &["run", "--data", "mine"], Stdio::from(fs::File::create(&log).unwrap()));
+    fs::rename(&set, folder.path().join("away")).unwrap();
+    fs::create_dir(&set).unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    while !fs::read_to_string(&log).unwrap().contains("the page stays as it was") {
+        assert!(Instant::now() < end, "nothing is said of a folder without pictures");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    waited_for(&server, 12);
+    fs::remove_dir(&set).unwrap();
+    fs::rename(folder.path().join("away"), &set).unwrap();
+    write_picture(&set.join("new.png"), 50);
+    waited_for(&server, 13);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_server_that_made_its_page_again_ends_as_it_is_asked_to() {
+    let folder = folder();
+    write_pictures(&folder.path().join("mine"), 3);
+    train_tiny(folder.path(), "run", &[]).ok();
+    let mut server = Server::start(folder.path(), &["run", "--data", "mine"]);
+    write_picture(&folder.path().join("mine/new.png"), 50);
+    waited_for(&server, 4);
+    let killed = std::process::Command::new("kill").args(["-INT", &server.child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(server.child.wait().unwrap().code(), Some(0), "the signal ended it, not the server itself");
 }
 
 #[test]

@@ -1,13 +1,7 @@
 /**
- * The bank of a bundle, and what is added to it for the session.
+ * The bank of a bundle, of which rows can be searched while others still come, and what is added to it for the session.
  */
 export class Bank {
-    static __wrap(ptr) {
-        const obj = Object.create(Bank.prototype);
-        obj.__wbg_ptr = ptr;
-        BankFinalization.register(obj, obj.__wbg_ptr, obj);
-        return obj;
-    }
     __destroy_into_raw() {
         const ptr = this.__wbg_ptr;
         this.__wbg_ptr = 0;
@@ -33,7 +27,16 @@ export class Bank {
         return ret[0] >>> 0;
     }
     /**
-     * Number of rows.
+     * Throws where not all of its file has come.
+     */
+    finish() {
+        const ret = wasm.bank_finish(this.__wbg_ptr);
+        if (ret[1]) {
+            throw takeFromExternrefTable0(ret[0]);
+        }
+    }
+    /**
+     * Number of rows that are there.
      * @returns {number}
      */
     get length() {
@@ -41,23 +44,13 @@ export class Bank {
         return ret >>> 0;
     }
     /**
-     * Reads the bank file of a bundle.
+     * That of a manifest.
      * @param {Uint8Array | number[]} manifest
-     * @param {Uint8Array | number[]} bank
      */
-    constructor(manifest, bank) {
-        let ptr0, len0, ptr1, len1;
-        try {
-            ptr0 = passArray8ToWasm0(manifest, wasm.__wbindgen_malloc);
-            len0 = WASM_VECTOR_LEN;
-            ptr1 = passArray8ToWasm0(bank, wasm.__wbindgen_malloc);
-            len1 = WASM_VECTOR_LEN;
-        } catch (e) {
-            if (ptr1) { wasm.__wbindgen_free(ptr1, len1 * 1, 1); }
-            if (ptr0) { wasm.__wbindgen_free(ptr0, len0 * 1, 1); }
-            throw e;
-        }
-        const ret = wasm.bank_new(ptr0, len0, ptr1, len1);
+    constructor(manifest) {
+        const ptr0 = passArray8ToWasm0(manifest, wasm.__wbindgen_malloc);
+        const len0 = WASM_VECTOR_LEN;
+        const ret = wasm.bank_new(ptr0, len0);
         if (ret[2]) {
             throw takeFromExternrefTable0(ret[1]);
         }
@@ -96,6 +89,18 @@ export class Bank {
         return Hits.__wrap(ret[0]);
     }
     /**
+     * Reads the next bytes of the bank's file.
+     * @param {Uint8Array | number[]} bytes
+     */
+    take(bytes) {
+        const ptr0 = passArray8ToWasm0(bytes, wasm.__wbindgen_malloc);
+        const len0 = WASM_VECTOR_LEN;
+        const ret = wasm.bank_take(this.__wbg_ptr, ptr0, len0);
+        if (ret[1]) {
+            throw takeFromExternrefTable0(ret[0]);
+        }
+    }
+    /**
      * The share of each class in the neighbours' weighted vote.
      * @param {Hits} hits
      * @param {Uint32Array | number[]} labels
@@ -114,62 +119,6 @@ export class Bank {
     }
 }
 if (Symbol.dispose) Bank.prototype[Symbol.dispose] = Bank.prototype.free;
-
-/**
- * The bank of a bundle that still comes.
- */
-export class ComingBank {
-    __destroy_into_raw() {
-        const ptr = this.__wbg_ptr;
-        this.__wbg_ptr = 0;
-        ComingBankFinalization.unregister(this);
-        return ptr;
-    }
-    free() {
-        const ptr = this.__destroy_into_raw();
-        wasm.__wbg_comingbank_free(ptr, 0);
-    }
-    /**
-     * The bank, once all of its file has come.
-     * @returns {Bank}
-     */
-    finish() {
-        const ptr = this.__destroy_into_raw();
-        const ret = wasm.comingbank_finish(ptr);
-        if (ret[2]) {
-            throw takeFromExternrefTable0(ret[1]);
-        }
-        return Bank.__wrap(ret[0]);
-    }
-    /**
-     * That of a manifest.
-     * @param {Uint8Array | number[]} manifest
-     */
-    constructor(manifest) {
-        const ptr0 = passArray8ToWasm0(manifest, wasm.__wbindgen_malloc);
-        const len0 = WASM_VECTOR_LEN;
-        const ret = wasm.comingbank_new(ptr0, len0);
-        if (ret[2]) {
-            throw takeFromExternrefTable0(ret[1]);
-        }
-        this.__wbg_ptr = ret[0];
-        ComingBankFinalization.register(this, this.__wbg_ptr, this);
-        return this;
-    }
-    /**
-     * Reads the next bytes of the file.
-     * @param {Uint8Array | number[]} bytes
-     */
-    take(bytes) {
-        const ptr0 = passArray8ToWasm0(bytes, wasm.__wbindgen_malloc);
-        const len0 = WASM_VECTOR_LEN;
-        const ret = wasm.comingbank_take(this.__wbg_ptr, ptr0, len0);
-        if (ret[1]) {
-            throw takeFromExternrefTable0(ret[0]);
-        }
-    }
-}
-if (Symbol.dispose) ComingBank.prototype[Symbol.dispose] = ComingBank.prototype.free;
 
 /**
  * Neighbours, best first.
@@ -357,9 +306,6 @@ function __wbg_get_imports(memory) {
 const BankFinalization = (typeof FinalizationRegistry === 'undefined')
     ? { register: () => {}, unregister: () => {} }
     : new FinalizationRegistry(ptr => wasm.__wbg_bank_free(ptr, 1));
-const ComingBankFinalization = (typeof FinalizationRegistry === 'undefined')
-    ? { register: () => {}, unregister: () => {} }
-    : new FinalizationRegistry(ptr => wasm.__wbg_comingbank_free(ptr, 1));
 const HitsFinalization = (typeof FinalizationRegistry === 'undefined')
     ? { register: () => {}, unregister: () => {} }
     : new FinalizationRegistry(ptr => wasm.__wbg_hits_free(ptr, 1));

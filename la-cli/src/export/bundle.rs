@@ -48,7 +48,7 @@ pub fn write(rows: &Rows, (weights, bank): (Precision, Precision), folder: &Path
         preprocessing: rows.encoder.preprocessing(),
         bank: BankEntry { rows: rows.len(), dim: rows.dim, precision: bank, made: rows.made(), file },
         labels: labels(rows, &files)?,
-        names: files.add("names.txt", rows.names().iter().flat_map(|name| [name, "\n"]).collect::<String>().as_bytes())?,
+        names: files.add("names.txt", Rows::names_file(&rows.images).as_bytes())?,
         thumbnails: Some(thumbnails(rows, &files)?),
         map: Some(MapEntry { method: "umap".into(), file: files.add("map.bin", &points)? }),
     };

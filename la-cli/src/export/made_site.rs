@@ -12,10 +12,12 @@ use anyhow::{bail, Context};
 use candle_core::Device;
 use la_core::data::Source;
 use la_core::files::{cache_folder, sha256_of, temporary_path, write_atomically};
+use la_core::pca::Whitening;
 use la_core::search::{FileEntry, Manifest};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tempfile::TempDir;
 
 /// Where a page has the list of its files.
@@ -56,46 +58,84 @@ pub struct MadeSite {
     pub folder: PathBuf,
     /// The file of each row; none where the pictures are not files of a folder.
     pub originals: Vec<PathBuf>,
-    /// Where the page cannot be kept, it goes with this.
-    pub _temporary: Option<TempDir>,
+    /// SHA-256 of the page's file of names, by which it knows which rows it has.
+    pub names: String,
 }
 
-/// The page of a run or of weights: with the images that a run records or with `data`, made where none of them is there yet.
-pub fn made_site(name: &str, data: Option<&str>, device: &Device) -> anyhow::Result<MadeSite> {
-    let beside = Place::beside(name);
-    if let Some(place) = beside.as_ref().filter(|place| data.is_none() && place.has_page() && place.read().is_none()) {
-        remark!(
-            "note: nothing says what {0} was made of, so it is shown as it is; to make it again, remove it or name --data",
-            place.site.display()
-        );
-        return Ok(MadeSite { folder: place.site.clone(), originals: vec![], _temporary: None });
+/// Makes the page of a run or of weights, again whenever it is asked to.
+pub struct SiteMaker {
+    encoder: Encoder,
+    /// The encoder's own read-out: each page has it fitted to its pictures.
+    readout: Option<Whitening>,
+    /// The images, and how many of them.
+    src: String,
+    limit: Option<usize>,
+    /// Whether they were named, and not recorded in a run.
+    is_named: bool,
+    place: Place,
+    /// Where the page cannot be kept, it goes with this.
+    _temporary: Option<TempDir>,
+}
+
+impl SiteMaker {
+    /// That of the weights `name`, with `data` or the images that their run records.
+    ///
+    /// The folder of a page in its place where one is there of which nothing says what it was made of.
+    pub fn open(name: &str, data: Option<&str>, device: &Device) -> anyhow::Result<Result<Self, PathBuf>> {
+        let beside = Place::beside(name);
+        if let Some(place) = beside.as_ref().filter(|place| data.is_none() && place.has_page() && place.read().is_none()) {
+            let site = place.site.display();
+            remark!("note: nothing says what {site} was made of, so it is shown as it is; to make it again, remove it or name --data");
+            return Ok(Err(place.site.clone()));
+        }
+        let encoder = EncoderArgs { weights: name.to_string(), size: None, limit: None, embedding: None }.load(device)?;
+        let (src, limit) = chosen_images(&encoder, data)?;
+        let (place, _temporary) = beside.map_or_else(|| Place::kept_or_not(&src), |place| Ok((place, None)))?;
+        let readout = encoder.readout().cloned();
+        Ok(Ok(Self { encoder, readout, src, limit, is_named: data.is_some(), place, _temporary }))
     }
-    let mut encoder = EncoderArgs { weights: name.to_string(), size: None, limit: None, embedding: None }.load(device)?;
-    let (src, limit) = chosen_images(&encoder, data)?;
-    let (place, temporary) = beside.map_or_else(|| Place::kept_or_not(&src), |place| Ok((place, None)))?;
-    let recorded = |error| if data.is_some() { error } else { not_where_recorded(error, name, &src) };
-    let mut images = Data::open(&OpenArgs { data: &src, limit, use_cache: true }, &encoder).map_err(recorded)?;
-    let split = if data.is_some() { Split::All } else { Split::Train };
-    let weights = encoder.identity();
-    // A folder's embeddings are kept, so looking for new pictures is quick; others are embedded where the page is made.
-    let known = if images.is_folder() { Some(images.embed(split, &mut encoder)?) } else { None };
-    let pictures = known.as_ref().map(|indexed| indexed.digest()).transpose()?;
-    let originals = known.as_ref().map_or(vec![], |indexed| files_of(indexed.images.as_ref()));
-    let origin = Origin { weights, data: src, limit, pictures };
-    match place.read().filter(|_| place.has_page()) {
-        Some(earlier) if earlier == origin => return Ok(MadeSite { folder: place.site, originals, _temporary: temporary }),
-        Some(earlier) => remark!("note: {} is made again: {}", place.site.display(), difference(&earlier, &origin)),
-        None => {}
+
+    /// The folder of pictures that it shows, where it is one.
+    pub fn folder(&self) -> Option<&Path> {
+        Some(Path::new(&self.src)).filter(|folder| folder.is_dir())
     }
-    // One process at a time makes it: another may have made the very page meanwhile.
-    let _lock = place.lock();
-    if place.read().filter(|_| place.has_page()).as_ref() == Some(&origin) {
-        return Ok(MadeSite { folder: place.site, originals, _temporary: temporary });
+
+    /// The page, made where none of these images and weights is there yet.
+    pub fn make(&mut self) -> anyhow::Result<MadeSite> {
+        self.encoder.set_readout(self.readout.clone());
+        let recorded = |error| if self.is_named { error } else { not_where_recorded(error, &self.encoder.name, &self.src) };
+        let open = OpenArgs { data: &self.src, limit: self.limit, use_cache: true };
+        let mut images = Data::open(&open, &self.encoder).map_err(recorded)?;
+        let split = if self.is_named { Split::All } else { Split::Train };
+        let weights = self.encoder.identity();
+        // A folder's embeddings are kept, so looking for new pictures is quick; others are embedded where the page is made.
+        let known = if images.is_folder() { Some(images.embed(split, &mut self.encoder)?) } else { None };
+        let made = MadeSite::of(&self.place.site, known.as_ref().map(|indexed| &indexed.images));
+        let pictures = known.as_ref().map(|indexed| indexed.digest()).transpose()?;
+        let origin = Origin { weights, data: self.src.clone(), limit: self.limit, pictures };
+        match self.place.read().filter(|_| self.place.has_page()) {
+            Some(earlier) if earlier == origin => return Ok(made),
+            Some(earlier) => remark!("note: {} is made again: {}", self.place.site.display(), difference(&earlier, &origin)),
+            None => {}
+        }
+        // One process at a time makes it: another may have made the very page meanwhile.
+        let _lock = self.place.lock();
+        if self.place.read().filter(|_| self.place.has_page()).as_ref() == Some(&origin) {
+            return Ok(made);
+        }
+        folder::check(&self.place.site, true)?;
+        let indexed = known.map_or_else(|| images.embed(split, &mut self.encoder), Ok)?;
+        self.place.make(&Rows::new(&self.encoder, indexed, None)?, origin)?;
+        Ok(made)
     }
-    folder::check(&place.site, true)?;
-    let indexed = known.map_or_else(|| images.embed(split, &mut encoder), Ok)?;
-    place.make(&Rows::new(encoder, indexed, None)?, origin)?;
-    Ok(MadeSite { folder: place.site, originals, _temporary: temporary })
+}
+
+impl MadeSite {
+    /// The page in `folder`, with the pictures of a folder where it shows those.
+    fn of(folder: &Path, images: Option<&Arc<dyn Source>>) -> Self {
+        let names = images.map_or(String::new(), |images| sha256_of([Rows::names_file(images)]));
+        Self { folder: folder.to_path_buf(), originals: images.map_or(vec![], |images| files_of(images.as_ref())), names }
+    }
 }
 
 /// The file of each image, where all have one.

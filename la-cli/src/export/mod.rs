@@ -20,7 +20,7 @@ use candle_core::Device;
 use clap::ValueEnum;
 use folder::NewFolder;
 use la_core::search::Precision;
-pub use made_site::{are_weights, made_site, MadeSite};
+pub use made_site::{are_weights, MadeSite, SiteMaker};
 pub use page::write as write_page;
 use rows::Rows;
 use serde_json::json;
@@ -80,7 +80,7 @@ enum Format {
 /// Runs `la-cli export`.
 pub fn run(args: &ExportArgs, device: &Device) -> anyhow::Result<()> {
     check(args)?;
-    let encoder = args.encoder.load(device)?;
+    let mut encoder = args.encoder.load(device)?;
     if args.format == Format::Onnx {
         return write_onnx(args, &encoder);
     }
@@ -98,7 +98,7 @@ pub fn run(args: &ExportArgs, device: &Device) -> anyhow::Result<()> {
     let open = OpenArgs { data: &data, limit, use_cache: args.cache.use_cache() };
     // Made before the work, so that it is not in vain.
     let folder = if args.format == Format::Atlas { None } else { Some(NewFolder::create(&args.out, args.force)?) };
-    let rows = Rows::embed(encoder, (&open, args.split), args).map_err(|error| match args.data {
+    let rows = Rows::embed(&mut encoder, (&open, args.split), args).map_err(|error| match args.data {
         Some(_) => error,
         None => source::not_where_recorded(error, &name, &data),
     })?;
@@ -127,7 +127,7 @@ pub fn write_bundle((weights, name): (&Path, String), data: &OpenArgs, out: &Pat
     let mut images = Data::open(data, &encoder)?;
     rows::check_classes(images.splits.train.class_names())?;
     let indexed = images.embed(Split::Train, &mut encoder)?;
-    let rows = Rows::new(encoder, indexed, None)?;
+    let rows = Rows::new(&encoder, indexed, None)?;
     bundle::write(&rows, (page_precision(&rows), PRECISION), out)?;
     Ok(rows.len())
 }

@@ -31,6 +31,7 @@ static FILES: &[(&str, &[u8])] = &files![
     "main.js",
     "map.js",
     "names.js",
+    "news.js",
     "offline.js",
     "page.js",
     "pictures.js",

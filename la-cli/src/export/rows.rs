@@ -16,9 +16,9 @@ use std::sync::Arc;
 const THUMBNAIL: usize = 160;
 
 /// An embedded data source.
-pub struct Rows {
+pub struct Rows<'a> {
     /// The network.
-    pub encoder: Encoder,
+    pub encoder: &'a Encoder,
     /// The images.
     pub images: Arc<dyn Source>,
     /// Unit-length embeddings `(N, D)`, row after row.
@@ -31,14 +31,14 @@ pub struct Rows {
     pub title: String,
 }
 
-impl Rows {
+impl<'a> Rows<'a> {
     /// Opens and embeds a data source.
-    pub fn embed(mut encoder: Encoder, (open, split): (&OpenArgs, Split), args: &ExportArgs) -> anyhow::Result<Self> {
-        let mut data = Data::open(open, &encoder)?;
+    pub fn embed(encoder: &'a mut Encoder, (open, split): (&OpenArgs, Split), args: &ExportArgs) -> anyhow::Result<Self> {
+        let mut data = Data::open(open, encoder)?;
         if args.format == Format::Site {
             check_classes(data.splits.train.class_names())?;
         }
-        let indexed = data.embed(split, &mut encoder)?;
+        let indexed = data.embed(split, encoder)?;
         if split == Split::Train && (encoder.recorded_data().0, encoder.recorded_limit()) == (Some(open.data), open.limit) {
             source::note_other_number(indexed.images.len(), &encoder.name, encoder.run.as_ref());
         }
@@ -46,7 +46,7 @@ impl Rows {
     }
 
     /// Images that are embedded already.
-    pub fn new(encoder: Encoder, Indexed { name, images, rows }: Indexed, thumb: Option<usize>) -> anyhow::Result<Self> {
+    pub fn new(encoder: &'a Encoder, Indexed { name, images, rows }: Indexed, thumb: Option<usize>) -> anyhow::Result<Self> {
         let dim = rows.dim(1)?;
         let first = images.picture(0)?;
         let thumb = thumb.unwrap_or(first.width.min(first.height).clamp(8, THUMBNAIL));
@@ -62,6 +62,11 @@ impl Rows {
     /// The name of each image, on one line.
     pub fn names(&self) -> Vec<String> {
         source::names(&self.images).iter().map(|name| one_line(name)).collect()
+    }
+
+    /// The page's file of names, each ended by a line feed.
+    pub fn names_file(images: &Arc<dyn Source>) -> String {
+        source::names(images).iter().flat_map(|name| [one_line(name), "\n".into()]).collect()
     }
 
     /// The class of each image, or none where no image has one.

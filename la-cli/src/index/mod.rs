@@ -5,6 +5,7 @@ mod fitted;
 mod folder;
 mod indexed;
 mod kept;
+mod look;
 mod rows_file;
 mod stamp;
 
@@ -16,6 +17,7 @@ use candle_core::Tensor;
 use folder::FolderIndex;
 pub use indexed::Indexed;
 use la_core::data::{Source, Splits, Unreadable};
+pub use look::Look;
 pub use rows_file::write;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,54 +1,59 @@
 //! The pictures themselves, for the large view of a page: by the number of their row alone, never by a path.
 
+use crate::export::MadeSite;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::Router;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, PoisonError};
 use tower_http::services::ServeFile;
 
 /// Every answer has it where the server has the pictures: the page then asks for them.
 pub const HEADER: HeaderName = HeaderName::from_static("la-originals");
 
-/// The file of each row of a page.
-pub struct Originals {
+/// Pages that are open keep their pictures while so many others take their place.
+const MOST: usize = 8;
+
+/// The files of the rows of pages, the latest last.
+#[derive(Default)]
+pub struct Originals(Mutex<Vec<Page>>);
+
+struct Page {
+    /// SHA-256 of its names: rows of the same names have the same files.
+    names: String,
     files: Vec<PathBuf>,
-    manifest: PathBuf,
-    /// When the page was made that has these rows: another command may make it again meanwhile.
-    made: Option<SystemTime>,
 }
 
 impl Originals {
-    /// Those of the page in `folder`.
-    pub fn new(folder: &std::path::Path, files: Vec<PathBuf>) -> Self {
-        let manifest = folder.join("bundle/manifest.json");
-        Self { files, made: modified(&manifest), manifest }
+    /// Adds those of a page.
+    pub fn add(&self, made: MadeSite) {
+        let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pages.retain(|page| page.names != made.names);
+        pages.push(Page { names: made.names, files: made.originals });
+        let num_old = pages.len().saturating_sub(MOST);
+        pages.drain(..num_old);
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
-    }
-
-    fn of(&self, row: &str) -> Option<&PathBuf> {
-        self.files.get(row.parse::<usize>().ok()?).filter(|_| modified(&self.manifest) == self.made)
+    /// The file of a row of the page with these names; a page that does not tell its names must be the only one.
+    fn of(&self, row: &str, names: Option<&str>) -> Option<PathBuf> {
+        let pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let page = match names {
+            Some(names) => pages.iter().find(|page| page.names == names)?,
+            None => pages.first().filter(|_| pages.len() == 1)?,
+        };
+        page.files.get(row.parse::<usize>().ok()?).cloned()
     }
 }
 
-fn modified(path: &std::path::Path) -> Option<SystemTime> {
-    path.metadata().and_then(|meta| meta.modified()).ok()
-}
-
-/// Answers `/original/ROW` with the file of that row.
-pub fn router(originals: Originals) -> Router {
-    Router::new().route("/original/{row}", get(original)).with_state(Arc::new(originals))
+/// Answers `/original/ROW?NAMES` with the file of that row of the page whose names have this digest.
+pub fn router(originals: Arc<Originals>) -> Router {
+    Router::new().route("/original/{row}", get(original)).with_state(originals)
 }
 
 async fn original(State(originals): State<Arc<Originals>>, Path(row): Path<String>, request: Request) -> Response {
-    let file = originals.of(&row);
+    let file = originals.of(&row, request.uri().query());
     // The file may be gone by now, or be something that never ends.
     match file.filter(|file| file.is_file()) {
         Some(file) => match ServeFile::new(file).try_call(request).await {

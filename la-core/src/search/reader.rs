@@ -3,7 +3,7 @@
 use super::{BankEntry, Precision, SearchBank};
 use crate::{error::bail, Result};
 
-/// Reads rows while the next ones still come.
+/// Reads rows while the next ones still come: those that have come can be searched.
 pub struct BankReader {
     entry: BankEntry,
     bank: Option<SearchBank>,
@@ -33,25 +33,45 @@ impl BankReader {
             Precision::I8 => self.entry.num_bytes(),
             precision => precision.bank_bytes(1, self.entry.dim),
         };
-        self.rest.extend_from_slice(bytes);
-        let whole = self.rest.len() / row * row;
-        if whole == 0 {
-            return Ok(());
+        let missing = if self.rest.is_empty() { 0 } else { (row - self.rest.len()).min(bytes.len()) };
+        let (first, others) = bytes.split_at(missing);
+        self.rest.extend_from_slice(first);
+        if self.rest.len() == row {
+            bank.read_rows(&self.entry, &self.rest)?;
+            self.rest.clear();
         }
-        bank.read_rows(&self.entry, &self.rest[..whole])?;
-        self.rest.drain(..whole);
+        let (whole, rest) = others.split_at(others.len() / row * row);
+        if !whole.is_empty() {
+            bank.read_rows(&self.entry, whole)?;
+        }
+        self.rest.extend_from_slice(rest);
         Ok(())
     }
 
+    /// The rows that have come; none before the first bytes have.
+    pub fn bank(&self) -> Option<&SearchBank> {
+        self.bank.as_ref()
+    }
+
     /// The bank, once all of the file has come.
-    pub fn finish(self) -> Result<SearchBank> {
-        match self.bank {
+    pub fn whole(&mut self) -> Result<&mut SearchBank> {
+        match &mut self.bank {
             Some(bank) if self.num_taken == self.entry.num_bytes() => Ok(bank),
-            _ => self.refuse(),
+            _ => refuse(&self.entry, self.num_taken),
         }
     }
 
-    fn refuse<T>(&self) -> Result<T> {
-        bail!("bank: {} must have {} bytes, got {}: export it again", self.entry.file.path, self.entry.num_bytes(), self.num_taken)
+    /// The same without what it was read from.
+    pub fn finish(mut self) -> Result<SearchBank> {
+        self.whole()?;
+        self.bank.map_or_else(|| refuse(&self.entry, self.num_taken), Ok)
     }
+
+    fn refuse<T>(&self) -> Result<T> {
+        refuse(&self.entry, self.num_taken)
+    }
+}
+
+fn refuse<T>(entry: &BankEntry, num_taken: usize) -> Result<T> {
+    bail!("bank: {} must have {} bytes, got {num_taken}: export it again", entry.file.path, entry.num_bytes())
 }
