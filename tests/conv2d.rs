@@ -1,7 +1,8 @@
 //! Convolution against a brute-force oracle in f64, at every stride, padding, odd and non-square size that ResNets meet.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use la_core::ops::conv2d::{conv2d, conv2d_backward_input, conv2d_backward_weight, Conv2d};
+use la_core::ops::device::bf16_instructions;
 use la_core::rng::{Rng, Stream};
 
 struct Case {
@@ -49,11 +50,24 @@ impl Case {
         Tensor::from_slice(values, dims, &Device::Cpu).unwrap()
     }
 
+    /// The same with every value rounded to bf16.
+    fn rounded(mut self) -> Self {
+        for values in [&mut self.x, &mut self.w, &mut self.grad] {
+            values.iter_mut().for_each(|value| *value = half::bf16::from_f32(*value).to_f32());
+        }
+        self
+    }
+
     fn check(&self) {
+        self.check_as(DType::F32);
+    }
+
+    /// Activations and their gradients of `dtype`; weights and theirs f32.
+    fn check_as(&self, dtype: DType) {
         let [b, h, w, c] = self.dims;
-        let (x, weight) =
-            (self.tensor(&self.x, &self.dims), self.tensor(&self.w, &[self.conv.kernel.0, self.conv.kernel.1, c, self.out_channels]));
-        let grad = self.tensor(&self.grad, &[b, self.out.0, self.out.1, self.out_channels]);
+        let weight = self.tensor(&self.w, &[self.conv.kernel.0, self.conv.kernel.1, c, self.out_channels]);
+        let x = self.tensor(&self.x, &self.dims).to_dtype(dtype).unwrap();
+        let grad = self.tensor(&self.grad, &[b, self.out.0, self.out.1, self.out_channels]).to_dtype(dtype).unwrap();
         let (mut y, mut dx, mut dw) = (vec![0f64; self.grad.len()], vec![0f64; self.x.len()], vec![0f64; self.w.len()]);
         self.visit(|i, k, o| {
             y[o] += self.x[i] as f64 * self.w[k] as f64;
@@ -62,7 +76,7 @@ impl Case {
         });
         close(&conv2d(&x, &weight, &self.conv).unwrap(), &y, "forward");
         close(&conv2d_backward_input(&grad, &weight, &self.conv, (h, w), None).unwrap(), &dx, "backward input");
-        let base = self.tensor(&vec![0.5; self.x.len()], &self.dims);
+        let base = self.tensor(&vec![0.5; self.x.len()], &self.dims).to_dtype(dtype).unwrap();
         let added: Vec<f64> = dx.iter().map(|d| d + 0.5).collect();
         close(&conv2d_backward_input(&grad, &weight, &self.conv, (h, w), Some(base)).unwrap(), &added, "backward input, added");
         let out = weight.zeros_like().unwrap();
@@ -71,12 +85,14 @@ impl Case {
     }
 }
 
+/// Within f32's rounding of a sum, and half a unit in the last place of what is stored as bf16.
 fn close(got: &Tensor, expected: &[f64], what: &str) {
-    let got: Vec<f32> = got.flatten_all().unwrap().to_vec1().unwrap();
+    let rounding = if got.dtype() == DType::BF16 { 2f64.powi(-8) } else { 0.0 };
+    let got: Vec<f32> = got.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap();
     assert_eq!(got.len(), expected.len(), "{what}");
     let scale = expected.iter().fold(0f64, |m, e| m.max(e.abs())).max(1e-9);
     for (i, (g, e)) in got.iter().zip(expected).enumerate() {
-        assert!((*g as f64 - e).abs() <= 2e-5 * scale, "{what}: value {i}: got {g}, expected {e}");
+        assert!((*g as f64 - e).abs() <= 2e-5 * scale + rounding * e.abs(), "{what}: value {i}: got {g}, expected {e}");
     }
 }
 
@@ -111,6 +127,61 @@ fn convolution_equals_the_definition_at_awkward_channel_counts() {
     }
     Case::new([2, 6, 5, 4], 6, Conv2d { kernel: (1, 3), stride: 1, padding: 1 }).check();
     Case::new([2, 12, 9, 8], 6, Conv2d { kernel: (5, 2), stride: 3, padding: 2 }).check();
+}
+
+/// Shapes that ResNets meet, awkward ones, and random ones of odd sizes.
+fn cases_of_bf16() -> Vec<([usize; 4], usize, Conv2d)> {
+    let mut cases = vec![
+        ([2, 34, 33, 64], 64, Conv2d::square(3, 1, 1)),
+        ([1, 57, 40, 64], 32, Conv2d::square(3, 1, 1)),
+        ([3, 8, 8, 64], 128, Conv2d::square(3, 2, 1)),
+        ([2, 9, 7, 64], 96, Conv2d::square(3, 2, 1)),
+        ([2, 7, 9, 64], 128, Conv2d::square(1, 2, 0)),
+        ([2, 21, 30, 64], 160, Conv2d::square(1, 1, 0)),
+        ([2, 45, 37, 3], 64, Conv2d::square(7, 2, 3)),
+        ([3, 32, 33, 3], 64, Conv2d::square(3, 1, 1)),
+        ([19, 4, 4, 96], 64, Conv2d::square(3, 1, 1)),
+        ([2, 1, 1, 640], 128, Conv2d::square(1, 1, 0)),
+        ([3, 1, 1, 40], 24, Conv2d::square(3, 2, 1)),
+        ([2, 2, 2, 200], 40, Conv2d::square(3, 1, 1)),
+        ([2, 6, 5, 4], 6, Conv2d { kernel: (1, 3), stride: 1, padding: 1 }),
+        ([2, 12, 9, 8], 6, Conv2d { kernel: (5, 2), stride: 3, padding: 2 }),
+        ([2, 9, 1, 48], 16, Conv2d { kernel: (3, 1), stride: 1, padding: 0 }),
+    ];
+    let mut rng = Rng::new(Stream::Weights, &[11]);
+    let mut draw = |n: f32| rng.uniform_in(0.0, n) as usize;
+    while cases.len() < 60 {
+        let conv = Conv2d { kernel: (1 + draw(4.0), 1 + draw(4.0)), stride: 1 + draw(3.0), padding: draw(3.0) };
+        let dims = [1 + draw(4.0), 1 + draw(19.0), 1 + draw(19.0), 1 + draw(70.0)];
+        let fits = conv.output_size((dims[1], dims[2])).is_some_and(|(y, x)| y * x > 0);
+        if fits && conv.padding < conv.kernel.0.min(conv.kernel.1) {
+            cases.push((dims, 1 + draw(70.0), conv));
+        }
+    }
+    cases
+}
+
+#[test]
+fn convolution_of_bf16_equals_the_definition() {
+    for (dims, out, conv) in cases_of_bf16() {
+        let case = Case::new(dims, out, conv).rounded();
+        if bf16_instructions().is_none() {
+            let x = case.tensor(&case.x, &case.dims).to_dtype(DType::BF16).unwrap();
+            let w = case.tensor(&case.w, &[conv.kernel.0, conv.kernel.1, dims[3], out]);
+            assert!(conv2d(&x, &w, &conv).is_err());
+            continue;
+        }
+        case.check_as(DType::BF16);
+    }
+}
+
+/// Where the processor has AMX, the vectors of AVX512-BF16 are asked for in a process of their own.
+#[test]
+fn convolution_of_bf16_equals_the_definition_without_tiles() {
+    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+    let done = again.env("LA_SIMD", "avx512").args(["--exact", "convolution_of_bf16_equals_the_definition"]).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success() && said.contains("1 passed"), "{said}");
 }
 
 #[test]

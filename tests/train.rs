@@ -10,6 +10,7 @@ use la_core::{
     augment::AugmentConfig,
     config::{BankInit, Ir, TrainConfig},
     files::read_tensors,
+    ops::device::{bf16_instructions, Precision},
     optim::SgdConfig,
     resnet::{Arch, ResNet},
     train::{health::Warning, EpochMetrics, Event, Phase, Start, Summary},
@@ -67,15 +68,44 @@ fn instance_recognition_lowers_its_loss_and_raises_accuracy() {
 
 #[test]
 fn a_seed_gives_the_same_bytes_on_any_number_of_threads() {
+    same_bytes_on_any_number_of_threads(Precision::F32);
+}
+
+#[test]
+fn in_bf16_a_seed_gives_the_same_bytes_too_and_others_than_in_f32() {
+    if bf16_instructions().is_some() {
+        let (f32, bf16) = (same_bytes_on_any_number_of_threads(Precision::F32), same_bytes_on_any_number_of_threads(Precision::Bf16));
+        assert_ne!(f32, bf16);
+    }
+}
+
+fn same_bytes_on_any_number_of_threads(precision: Precision) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let bytes = |threads: usize| {
         let path = folder.path().join(threads.to_string());
-        let config = TrainConfig { threads, ..config() };
+        let config = TrainConfig { threads, precision, ..config() };
         on_threads(threads, || run(&config, &splits(IMAGES), &path).map(|_| model(&path))).unwrap()
     };
     let one = bytes(1);
     assert_eq!(one, bytes(2));
     assert_eq!(one, bytes(3));
+    one
+}
+
+#[test]
+fn a_run_in_bf16_learns_and_records_its_instructions() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = TrainConfig { epochs: 6, ir_epochs: 6, bank_init: BankInit::Forward, precision: Precision::Bf16, ..config() };
+    let done = run(&config, &splits(IMAGES), folder.path());
+    if bf16_instructions().is_none() {
+        let error = done.err().unwrap().to_string();
+        return assert!(error.contains("AVX512-BF16"), "{error}");
+    }
+    let epochs = done.unwrap().epochs;
+    assert!(epochs[5].loss < 0.9 * epochs[0].loss, "{:?}", losses(&epochs));
+    let recorded = RunFolder::open(folder.path()).unwrap().read_config().unwrap();
+    assert_eq!(recorded.simd.as_deref(), bf16_instructions());
+    assert_eq!(recorded.train.precision, Precision::Bf16);
 }
 
 #[test]

@@ -24,7 +24,7 @@ use candle_core::Device;
 use la_core::checkpoint::{self, Position, TrainImages};
 use la_core::config::{Monitor, TrainConfig};
 use la_core::data::Splits;
-use la_core::ops::{device, simd};
+use la_core::ops::device;
 use la_core::train::{check_start, Start, StoppedAt, Summary};
 use outcome::{knn_config, Used};
 use reporter::{unless_closed, Lines, Reporter};
@@ -190,7 +190,8 @@ fn refuse_lost_checkpoint(run: &RunFolder) -> anyhow::Result<()> {
 
 /// Says so where the last bits of results may differ from those of the machine where the run began.
 fn note_other_instructions(run: &RunFolder) -> anyhow::Result<()> {
-    let (before, now) = (run.read_config()?.simd, simd::level().name());
+    let recorded = run.read_config()?;
+    let (before, now) = (recorded.simd, device::instructions(recorded.train.precision));
     if let Some(before) = before.filter(|before| before != now) {
         remark!(
             "note: the run began with the processor's {before} instructions and resumes with {now}: the last bits of results will differ"

@@ -80,7 +80,7 @@ def training(args):
 
 
 def embedding(args):
-    return eval_step(network(args).to(args.device, memory_format=torch.channels_last), made_up_images(args))
+    return eval_step(network(args).to(args.device, memory_format=torch.channels_last), made_up_images(args), args)
 
 
 def made_up_images(args):
@@ -128,7 +128,7 @@ def optimiser(net):
 def training_step(net, images, args):
     sgd = optimiser(net)
     aggregate, update = local_aggregation(args)
-    autocast = torch.autocast(args.device.split(":")[0], torch.bfloat16) if args.precision == "bf16" else contextlib.nullcontext()
+    autocast = casting(args)
 
     def step():
         indices = torch.randint(0, args.num_images, (args.batch_size,), device=args.device)
@@ -142,6 +142,11 @@ def training_step(net, images, args):
         update(embeddings, indices)
 
     return step
+
+
+def casting(args):
+    """Autocast to bf16 where that is asked for."""
+    return torch.autocast(args.device.split(":")[0], torch.bfloat16) if args.precision == "bf16" else contextlib.nullcontext()
 
 
 def local_aggregation(args):
@@ -193,12 +198,15 @@ def clustering(args):
     return step
 
 
-def eval_step(net, images):
+def eval_step(net, images, args):
     net.eval()
+    autocast = casting(args)
 
     @torch.inference_mode()
     def step():
-        F.normalize(net(images), dim=1)
+        with autocast:
+            outputs = net(images)
+        F.normalize(outputs.float(), dim=1)
 
     return step
 

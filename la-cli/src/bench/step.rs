@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use la_core::checkpoint::{Position, TrainState};
 use la_core::config::TrainConfig;
 use la_core::loss::LaConfig;
-use la_core::ops::device::{profile, set_precision, Precision, Share};
+use la_core::ops::device::{instructions, profile, set_precision, Precision, Share};
 use la_core::ops::replay::{Recording, Replay};
 use la_core::optim::{Sgd, SgdConfig};
 use la_core::resnet::{ResNet, ResNetConfig};
@@ -40,7 +40,7 @@ pub struct StepArgs {
     /// Clusters of each
     #[arg(long, value_name = "M", default_value_t = 1000, value_parser = count)]
     num_clusters: usize,
-    /// Precision on a GPU; the CPU supports only f32
+    /// Precision; a CPU needs AVX512-BF16 or AMX for bf16, and has no tf32
     #[arg(long, value_name = "f32|tf32|bf16", default_value_t = Precision::F32)]
     precision: Precision,
     /// Steps that are measured
@@ -84,7 +84,10 @@ pub fn run(args: &StepArgs, device: &Device) -> anyhow::Result<Figures> {
         }
     }
     let times = Times::of(parts.iter().map(|step| total(step)).collect());
-    let figures = describe(args).with("images_per_s", args.batch_size as f64 / times.median());
+    let figures = describe(args)
+        .with("precision", args.precision.to_string())
+        .with("instructions", instructions(args.precision))
+        .with("images_per_s", args.batch_size as f64 / times.median());
     Ok(times.add_to(figures).with("shares", shares(&parts)).with_peak())
 }
 

@@ -4,7 +4,7 @@ use super::{RunConfig, RunFolder, RunLock, Versions};
 use la_core::checkpoint::TrainState;
 use la_core::config::{Fit, TrainConfig};
 use la_core::data::{Splits, Unreadable};
-use la_core::ops::{device, simd};
+use la_core::ops::device;
 use la_core::train::{self, Baseline, Begun, EpochMetrics, Event, Observer, Start, Summary};
 use la_core::Result;
 use std::ops::ControlFlow;
@@ -88,7 +88,7 @@ impl Keeper<'_, '_> {
             command: self.run.command.clone(),
             machine: self.run.machine.clone(),
             size: self.run.size,
-            simd: Some(simd::level().name().into()),
+            simd: Some(device::instructions(fit.config.precision).into()),
         })?;
         self.run.write_unreadable(&self.splits.unreadable)
     }

@@ -89,7 +89,7 @@ pub struct TrainArgs {
     /// Dimension of the embedding
     #[arg(long, value_name = "D", help_heading = "Network")]
     embedding_dim: Option<usize>,
-    /// Precision on a GPU: f32, or faster tf32 or bf16; the CPU supports only f32
+    /// Precision: f32, or faster bf16, which a CPU needs AVX512-BF16 or AMX for, or tf32 on a GPU
     #[arg(long, value_name = "f32|tf32|bf16", help_heading = "Network")]
     precision: Option<Precision>,
     /// Epochs in all

@@ -2,6 +2,7 @@
 
 use crate::{choices::choices, error::bail, Result};
 use candle_core::{Device, DeviceLocation, Tensor};
+use std::cell::Cell;
 
 /// Leaves the function with the GPU's implementation where a tensor lives on one.
 macro_rules! on_gpu {
@@ -13,6 +14,18 @@ macro_rules! on_gpu {
     };
 }
 pub(crate) use on_gpu;
+
+/// Leaves the function with the implementation for bf16 on the CPU where a tensor is of that type.
+macro_rules! in_bf16 {
+    ($x:expr, $call:expr) => {
+        #[cfg(target_arch = "x86_64")]
+        if $x.dtype() == candle_core::DType::BF16 && $x.device().is_cpu() {
+            $crate::ops::bf16::require()?;
+            return $call;
+        }
+    };
+}
+pub(crate) use in_bf16;
 
 choices! {
     /// What the network computes in; weights, statistics and losses are f32 in each.
@@ -31,10 +44,13 @@ choices! {
 impl Precision {
     /// Fails where `device` cannot compute in this precision.
     pub(crate) fn check(self, device: &Device) -> Result<()> {
-        if self != Self::F32 && !device.is_cuda() {
-            bail!("precision {self} needs a CUDA device, got {:?}; only f32 is available on the CPU", device.location());
+        match self {
+            Self::Tf32 if !device.is_cuda() => {
+                bail!("precision tf32 needs a CUDA device, got {:?}; the CPU has f32 and bf16", device.location())
+            }
+            Self::Bf16 if device.is_cpu() => require_bf16(),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -68,13 +84,51 @@ pub fn open_cuda(index: usize) -> Result<Device> {
     bail!("GPU {index}: this program was built without the feature `cuda`")
 }
 
-/// Makes `device` compute in `precision` from here on; the CPU knows f32 alone.
+#[cfg(target_arch = "x86_64")]
+fn require_bf16() -> Result<()> {
+    super::bf16::require()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn require_bf16() -> Result<()> {
+    bail!("precision bf16 on the CPU needs an x86-64 processor with AVX512-BF16; f32 runs on any")
+}
+
+/// The vector instructions that a network on the CPU computes with: the last bits of results depend on them.
+pub fn instructions(precision: Precision) -> &'static str {
+    match bf16_instructions() {
+        Some(name) if precision == Precision::Bf16 => name,
+        _ => super::simd::level().name(),
+    }
+}
+
+/// The instructions that multiply bf16 on this CPU: `amx-bf16` or `avx512-bf16`; `None` where it has neither.
+pub fn bf16_instructions() -> Option<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    return super::bf16::name();
+    #[cfg(not(target_arch = "x86_64"))]
+    None
+}
+
+thread_local! {
+    /// What networks on the CPU compute in where this thread runs them.
+    static ON_CPU: Cell<Precision> = const { Cell::new(Precision::F32) };
+}
+
+/// Makes `device` compute in `precision` from here on; on the CPU, the work that the calling thread begins.
 pub fn set_precision(device: &Device, precision: Precision) -> Result<()> {
     #[cfg(feature = "cuda")]
     if let Device::Cuda(device) = device {
         return super::cuda::set_precision(device, precision);
     }
-    precision.check(device)
+    precision.check(device)?;
+    ON_CPU.set(precision);
+    Ok(())
+}
+
+/// Whether networks on the CPU compute in bf16 where this thread runs them.
+pub(crate) fn is_bf16_on_cpu() -> bool {
+    ON_CPU.get() == Precision::Bf16
 }
 
 /// Starts to measure which operations a GPU spends its time on (slower: each is waited for), or gives what was measured.
@@ -104,5 +158,11 @@ pub(crate) fn activations(x: Tensor, device: &Device) -> Result<Tensor> {
     if let Device::Cuda(device) = device {
         return super::cuda::send(&x, device);
     }
-    Ok(x.to_device(device)?)
+    let x = x.to_device(device)?;
+    #[cfg(target_arch = "x86_64")]
+    if is_bf16_on_cpu() && x.dtype() == candle_core::DType::F32 {
+        let values = super::host::read(&x, super::bf16::cast::rounded)?;
+        return Ok(super::host::tensor(values, x.shape()));
+    }
+    Ok(x)
 }

@@ -2,6 +2,8 @@
 
 pub(crate) mod assign;
 pub mod batch_norm;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod bf16;
 pub(crate) mod bias;
 pub mod color;
 pub mod conv2d;

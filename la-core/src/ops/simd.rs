@@ -125,19 +125,71 @@ pub(crate) use dispatch;
 
 /// Calls `$function::<S>` at every multiple of its lanes below `$count`, then `$function::<One>` at each value that is left.
 macro_rules! over_lanes {
-    ($s:ident, $count:expr, $at:ident, $function:ident($($arg:expr),*)) => {{
+    ($s:ident, $count:expr, $at:ident, $function:ident $(::<$element:ident>)? ($($arg:expr),*)) => {{
         let mut $at = 0;
         while $at + $s::LANES <= $count {
-            $function::<$s>($($arg),*);
+            $function::<$s $(, $element)?>($($arg),*);
             $at += $s::LANES;
         }
         while $at < $count {
-            $function::<$crate::ops::simd::One>($($arg),*);
+            $function::<$crate::ops::simd::One $(, $element)?>($($arg),*);
             $at += 1;
         }
     }};
 }
 pub(crate) use over_lanes;
+
+/// Compiles `kernel::<Avx512, bf16>(args)` and calls it, inside an `unsafe` block; the processor must have AVX512-BF16.
+#[cfg(target_arch = "x86_64")]
+macro_rules! dispatch_bf16 {
+    ($kernel:ident ( $($arg:ident : $ty:ty),* $(,)? )) => {{
+        #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,avx2,fma")]
+        unsafe fn avx512($($arg: $ty),*) {
+            // SAFETY: the caller of the macro upholds the kernel's contract; the features are enabled above.
+            unsafe { $kernel::<$crate::ops::simd::Avx512, half::bf16>($($arg),*) }
+        }
+        avx512($($arg),*)
+    }};
+}
+#[cfg(target_arch = "x86_64")]
+pub(crate) use dispatch_bf16;
+
+/// Values that are computed with in vectors of `f32`, whatever they are stored as.
+///
+/// # Safety
+/// As for [`Simd`]; bf16 needs AVX512-BF16 as well.
+#[allow(clippy::missing_safety_doc)]
+pub(crate) trait Stored<S: Simd>: Copy {
+    /// `LANES` values from `p`.
+    unsafe fn load(p: *const Self) -> S::V;
+    /// `LANES` values to `p`, rounded to the nearest.
+    unsafe fn store(p: *mut Self, v: S::V);
+}
+
+// SAFETY of the blocks below: the trait's contract is that of the methods they call.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl<S: Simd> Stored<S> for f32 {
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> S::V {
+        unsafe { S::load(p) }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: S::V) {
+        unsafe { S::store(p, v) }
+    }
+}
+
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Stored<One> for half::bf16 {
+    #[inline(always)]
+    unsafe fn load(p: *const Self) -> f32 {
+        unsafe { (*p).to_f32() }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut Self, v: f32) {
+        unsafe { *p = Self::from_f32(v) }
+    }
+}
 
 /// Sixteen lanes of AVX-512.
 #[cfg(target_arch = "x86_64")]
@@ -214,6 +266,18 @@ mod x86 {
         #[inline(always)]
         unsafe fn greater(a: __m512, b: __m512) -> u32 {
             unsafe { _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b) as u32 }
+        }
+    }
+
+    #[allow(clippy::undocumented_unsafe_blocks)]
+    impl super::Stored<Avx512> for half::bf16 {
+        #[inline(always)]
+        unsafe fn load(p: *const Self) -> __m512 {
+            unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast())))) }
+        }
+        #[inline(always)]
+        unsafe fn store(p: *mut Self, v: __m512) {
+            unsafe { _mm256_storeu_si256(p.cast(), std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v))) }
         }
     }
 

@@ -3,9 +3,9 @@
 use super::ResNetConfig;
 use crate::{
     ops::{
-        batch_norm::{batch_norm, batch_norm_backward, batch_norm_eval, batch_stats, BatchStats, Epilogue},
+        batch_norm::{batch_norm, batch_norm_backward, BatchStats, Epilogue},
         bias::{add_bias, sum_rows},
-        conv2d::{conv2d, conv2d_backward_input, conv2d_backward_weight, Conv2d},
+        conv2d::{conv2d, conv2d_backward_input, conv2d_backward_weight, conv2d_eval, conv2d_stats, Conv2d},
     },
     rng::Rng,
     Result,
@@ -128,14 +128,12 @@ impl Unit {
     }
 
     pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>, relu: bool) -> Result<Tensor> {
-        let y = conv2d(x, &self.weight.value, &self.conv)?;
-        batch_norm_eval(&y, (&self.running_mean.value, &self.running_var.value), self.norm(), Epilogue { residual, relu })?;
-        Ok(y)
+        let running = (&self.running_mean.value, &self.running_var.value);
+        conv2d_eval(x, &self.weight.value, &self.conv, running, self.norm(), Epilogue { residual, relu })
     }
 
     pub fn forward_train(&mut self, x: &Tensor, residual: Option<&Tensor>, relu: bool) -> Result<(Tensor, UnitCache)> {
-        let conv_out = conv2d(x, &self.weight.value, &self.conv)?;
-        let stats = batch_stats(&conv_out)?;
+        let (conv_out, stats) = conv2d_stats(x, &self.weight.value, &self.conv)?;
         if self.is_moving {
             stats.move_running((&self.running_mean.value, &self.running_var.value), NORM_MOMENTUM)?;
         }

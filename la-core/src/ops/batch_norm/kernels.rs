@@ -4,13 +4,63 @@ use super::{channels, Affine, Epilogue, HostStats};
 use crate::{
     error::bail,
     ops::{
-        host::{read, scratch, write},
+        host::{read_as, scratch, write_as, Element},
         parallel::{for_each, SharedMut},
-        simd::{dispatch, over_lanes, Simd},
+        simd::{dispatch, over_lanes, One, Simd, Stored},
     },
     Result,
 };
 use candle_core::Tensor;
+
+/// The kernels, compiled for a type of values.
+pub(super) trait Value: Element {
+    /// # Safety
+    /// The buffers of the job hold what its kernel reads and writes.
+    unsafe fn apply(job: &Apply<Self>);
+    /// # Safety
+    /// As above.
+    unsafe fn sums(job: &Sums<Self>);
+    /// # Safety
+    /// As above.
+    unsafe fn input_grad(job: &InputGrad<Self>);
+}
+
+impl Value for f32 {
+    unsafe fn apply(job: &Apply<f32>) {
+        // SAFETY: the caller's promise.
+        unsafe { dispatch!(apply_block::<f32>(job: &Apply<f32>)) }
+    }
+    unsafe fn sums(job: &Sums<f32>) {
+        // SAFETY: the caller's promise.
+        unsafe { dispatch!(sums_block::<f32>(job: &Sums<f32>)) }
+    }
+    unsafe fn input_grad(job: &InputGrad<f32>) {
+        // SAFETY: the caller's promise.
+        unsafe { dispatch!(input_grad_block::<f32>(job: &InputGrad<f32>)) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod narrow {
+    use super::*;
+    use crate::ops::simd::dispatch_bf16;
+    use half::bf16;
+
+    impl Value for bf16 {
+        unsafe fn apply(job: &Apply<bf16>) {
+            // SAFETY: the caller's promise; bf16 is refused where the processor lacks AVX512-BF16.
+            unsafe { dispatch_bf16!(apply_block(job: &Apply<bf16>)) }
+        }
+        unsafe fn sums(job: &Sums<bf16>) {
+            // SAFETY: as above.
+            unsafe { dispatch_bf16!(sums_block(job: &Sums<bf16>)) }
+        }
+        unsafe fn input_grad(job: &InputGrad<bf16>) {
+            // SAFETY: as above.
+            unsafe { dispatch_bf16!(input_grad_block(job: &InputGrad<bf16>)) }
+        }
+    }
+}
 
 /// Values of one block of pixels: they stay in the second-level cache between two passes.
 const BLOCK_VALUES: usize = 32 * 1024;
@@ -74,12 +124,12 @@ unsafe fn moments_column<S: Simd>(x: *const f32, pixels: usize, stride: usize, m
 }
 
 /// `out = affine(x) (+ residual), (relu)`; `x` absent means `out` itself.
-pub(super) fn apply(x: Option<&Tensor>, out: &Tensor, affine: &Affine, epilogue: Epilogue) -> Result<()> {
+pub(super) fn apply<E: Value>(x: Option<&Tensor>, out: &Tensor, affine: &Affine, epilogue: Epilogue) -> Result<()> {
     let channels = channels(out)?;
     if affine.scale.len() != channels {
         bail!("batch norm: expected {channels} channels, got weights for {}", affine.scale.len());
     }
-    let run = |out: &mut [f32], x: *const f32, residual: *const f32| {
+    let run = |out: &mut [E], x: *const E, residual: *const E| {
         let (len, total) = (block_pixels(channels) * channels, out.len());
         let (shared, source, added) = (SharedMut(out.as_mut_ptr()), SharedMut(x.cast_mut()), SharedMut(residual.cast_mut()));
         for_each(total.div_ceil(len), |i| {
@@ -95,64 +145,63 @@ pub(super) fn apply(x: Option<&Tensor>, out: &Tensor, affine: &Affine, epilogue:
                     relu: epilogue.relu,
                 }
             };
-            let job = &job;
             // SAFETY: as above.
-            unsafe { dispatch!(apply_block(job: &Apply)) };
+            unsafe { E::apply(&job) };
         });
     };
-    write(out, |out| {
+    write_as(out, |out: &mut [E]| {
         let own = out.as_ptr();
-        let with_x = |x: *const f32, out: &mut [f32]| match epilogue.residual {
-            Some(residual) => read(residual, |r| run(out, x, r.as_ptr())),
+        let with_x = |x: *const E, out: &mut [E]| match epilogue.residual {
+            Some(residual) => read_as(residual, |r: &[E]| run(out, x, r.as_ptr())),
             None => {
                 run(out, x, std::ptr::null());
                 Ok(())
             }
         };
         match x {
-            Some(x) => read(x, |x| with_x(x.as_ptr(), out))?,
+            Some(x) => read_as(x, |x: &[E]| with_x(x.as_ptr(), out))?,
             None => with_x(own, out),
         }
     })?
 }
 
-struct Apply<'a> {
-    x: *const f32,
-    residual: *const f32,
-    out: *mut f32,
+pub(super) struct Apply<'a, E> {
+    x: *const E,
+    residual: *const E,
+    out: *mut E,
     pixels: usize,
     affine: &'a Affine,
     relu: bool,
 }
 
 #[inline(always)]
-unsafe fn apply_block<S: Simd>(job: &Apply) {
+unsafe fn apply_block<S: Simd, E: Stored<S> + Stored<One>>(job: &Apply<E>) {
     let channels = job.affine.scale.len();
     for p in 0..job.pixels {
         // SAFETY: pixel `p` has `channels` values in each buffer.
-        unsafe { over_lanes!(S, channels, c, apply_at(job, p * channels, c)) }
+        unsafe { over_lanes!(S, channels, c, apply_at::<E>(job, p * channels, c)) }
     }
 }
 
 #[inline(always)]
-unsafe fn apply_at<S: Simd>(job: &Apply, row: usize, c: usize) {
+unsafe fn apply_at<S: Simd, E: Stored<S>>(job: &Apply<E>, row: usize, c: usize) {
     // SAFETY: as in `apply_block`.
     unsafe {
         let affine = job.affine;
-        let centred = S::sub(S::load(job.x.add(row + c)), S::load(affine.mean.as_ptr().add(c)));
+        let centred = S::sub(E::load(job.x.add(row + c)), S::load(affine.mean.as_ptr().add(c)));
         let mut y = S::mul_add(centred, S::load(affine.scale.as_ptr().add(c)), S::load(affine.bias.as_ptr().add(c)));
         if !job.residual.is_null() {
-            y = S::add(y, S::load(job.residual.add(row + c)));
+            y = S::add(y, E::load(job.residual.add(row + c)));
         }
         if job.relu {
             y = S::max(S::splat(0.0), y);
         }
-        S::store(job.out.add(row + c), y);
+        E::store(job.out.add(row + c), y);
     }
 }
 
 /// Per channel, Σ g and Σ g · x̂ with g gated by the ReLU; with `keep`, the gated gradient is written back.
-pub(super) fn sums(grad: &mut [f32], x: &[f32], y: &[f32], stats: &HostStats, relu: bool, keep: bool) -> (Vec<f64>, Vec<f64>) {
+pub(super) fn sums<E: Value>(grad: &mut [E], x: &[E], y: &[E], stats: &HostStats, relu: bool, keep: bool) -> (Vec<f64>, Vec<f64>) {
     let channels = stats.mean.len();
     let len = block_pixels(channels) * channels;
     let blocks = x.len().div_ceil(len);
@@ -173,9 +222,8 @@ pub(super) fn sums(grad: &mut [f32], x: &[f32], y: &[f32], stats: &HostStats, re
                 out: out.get().add(i * 2 * channels),
             }
         };
-        let job = &job;
         // SAFETY: as above.
-        unsafe { dispatch!(sums_block(job: &Sums)) };
+        unsafe { E::sums(&job) };
     });
     let mut result = (vec![0f64; channels], vec![0f64; channels]);
     for part in parts.chunks_exact(2 * channels) {
@@ -187,10 +235,10 @@ pub(super) fn sums(grad: &mut [f32], x: &[f32], y: &[f32], stats: &HostStats, re
     result
 }
 
-struct Sums<'a> {
-    grad: *mut f32,
-    x: *const f32,
-    y: *const f32,
+pub(super) struct Sums<'a, E> {
+    grad: *mut E,
+    x: *const E,
+    y: *const E,
     pixels: usize,
     stats: &'a HostStats,
     relu: bool,
@@ -199,29 +247,29 @@ struct Sums<'a> {
 }
 
 #[inline(always)]
-unsafe fn sums_block<S: Simd>(job: &Sums) {
+unsafe fn sums_block<S: Simd, E: Stored<S> + Stored<One>>(job: &Sums<E>) {
     let channels = job.stats.mean.len();
     // SAFETY: every buffer of the job has pixels · channels values, `out` has 2 · channels.
-    unsafe { over_lanes!(S, channels, c, sums_column(job, channels, c)) }
+    unsafe { over_lanes!(S, channels, c, sums_column::<E>(job, channels, c)) }
 }
 
 #[inline(always)]
-unsafe fn sums_column<S: Simd>(job: &Sums, channels: usize, c: usize) {
+unsafe fn sums_column<S: Simd, E: Stored<S>>(job: &Sums<E>, channels: usize, c: usize) {
     // SAFETY: as in `sums_block`.
     unsafe {
         let (mean, inv_std) = (S::load(job.stats.mean.as_ptr().add(c)), S::load(job.stats.inv_std.as_ptr().add(c)));
         let (mut sum, mut dot) = ([S::splat(0.0); 2], [S::splat(0.0); 2]);
         for p in 0..job.pixels {
             let at = p * channels + c;
-            let mut g = S::load(job.grad.add(at));
+            let mut g = E::load(job.grad.add(at));
             if job.relu {
-                g = S::where_positive(S::load(job.y.add(at)), g);
+                g = S::where_positive(E::load(job.y.add(at)), g);
             }
             if job.keep {
-                S::store(job.grad.add(at), g);
+                E::store(job.grad.add(at), g);
             }
             sum[p % 2] = S::add(sum[p % 2], g);
-            dot[p % 2] = S::mul_add(g, S::sub(S::load(job.x.add(at)), mean), dot[p % 2]);
+            dot[p % 2] = S::mul_add(g, S::sub(E::load(job.x.add(at)), mean), dot[p % 2]);
         }
         S::store(job.out.add(c), S::add(sum[0], sum[1]));
         S::store(job.out.add(channels + c), S::mul(S::add(dot[0], dot[1]), inv_std));
@@ -237,7 +285,7 @@ pub(super) struct Terms<'a> {
 }
 
 /// `out = a · g + b · (x − mean) + c`, with g gated by `y > 0` where `gate`; `out` may be `grad` itself.
-pub(super) fn input_grad(grad: *const f32, x: &[f32], y: &[f32], terms: &Terms, gate: bool, out: SharedMut) {
+pub(super) fn input_grad<E: Value>(grad: *const E, x: &[E], y: &[E], terms: &Terms, gate: bool, out: SharedMut<E>) {
     let channels = terms.a.len();
     let (len, total, grad) = (block_pixels(channels) * channels, x.len(), SharedMut(grad.cast_mut()));
     for_each(total.div_ceil(len), |i| {
@@ -254,42 +302,41 @@ pub(super) fn input_grad(grad: *const f32, x: &[f32], y: &[f32], terms: &Terms, 
                 gate,
             }
         };
-        let job = &job;
         // SAFETY: as above.
-        unsafe { dispatch!(input_grad_block(job: &InputGrad)) };
+        unsafe { E::input_grad(&job) };
     });
 }
 
-struct InputGrad<'a> {
-    grad: *const f32,
-    x: *const f32,
-    y: *const f32,
-    out: *mut f32,
+pub(super) struct InputGrad<'a, E> {
+    grad: *const E,
+    x: *const E,
+    y: *const E,
+    out: *mut E,
     pixels: usize,
     terms: &'a Terms<'a>,
     gate: bool,
 }
 
 #[inline(always)]
-unsafe fn input_grad_block<S: Simd>(job: &InputGrad) {
+unsafe fn input_grad_block<S: Simd, E: Stored<S> + Stored<One>>(job: &InputGrad<E>) {
     let channels = job.terms.a.len();
     for p in 0..job.pixels {
         // SAFETY: pixel `p` has `channels` values in each buffer.
-        unsafe { over_lanes!(S, channels, c, input_grad_at(job, p * channels, c)) }
+        unsafe { over_lanes!(S, channels, c, input_grad_at::<E>(job, p * channels, c)) }
     }
 }
 
 #[inline(always)]
-unsafe fn input_grad_at<S: Simd>(job: &InputGrad, row: usize, c: usize) {
+unsafe fn input_grad_at<S: Simd, E: Stored<S>>(job: &InputGrad<E>, row: usize, c: usize) {
     // SAFETY: as in `input_grad_block`.
     unsafe {
-        let mut g = S::load(job.grad.add(row + c));
+        let mut g = E::load(job.grad.add(row + c));
         if job.gate {
-            g = S::where_positive(S::load(job.y.add(row + c)), g);
+            g = S::where_positive(E::load(job.y.add(row + c)), g);
         }
         let terms = job.terms;
-        let centred = S::sub(S::load(job.x.add(row + c)), S::load(terms.mean.as_ptr().add(c)));
+        let centred = S::sub(E::load(job.x.add(row + c)), S::load(terms.mean.as_ptr().add(c)));
         let offset = S::mul_add(centred, S::load(terms.b.as_ptr().add(c)), S::load(terms.c.as_ptr().add(c)));
-        S::store(job.out.add(row + c), S::mul_add(g, S::load(terms.a.as_ptr().add(c)), offset));
+        E::store(job.out.add(row + c), S::mul_add(g, S::load(terms.a.as_ptr().add(c)), offset));
     }
 }

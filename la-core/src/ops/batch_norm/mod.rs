@@ -8,13 +8,13 @@ mod kernels;
 use super::{
     device::on_gpu,
     gradients::refuse_tracked,
-    host::{read, scratch, tensor, write},
+    host::{by_type, read, read_as, scratch_of, tensor, write, write_as},
     parallel::SharedMut,
 };
 use crate::{error::bail, Result};
 use candle_core::{Device, Tensor};
 pub use epilogue::{Epilogue, EPSILON};
-use kernels::{apply, input_grad, moments, sums, Terms};
+use kernels::{apply, input_grad, moments, sums, Terms, Value};
 
 /// Mean and inverse standard deviation of each channel over a batch.
 #[derive(Debug, Clone)]
@@ -45,20 +45,41 @@ pub fn batch_stats(x: &Tensor) -> Result<BatchStats> {
     refuse_tracked(x, "batch_stats")?;
     let channels = channels(x)?;
     let pixels = x.elem_count() / channels;
+    check_pixels(pixels)?;
+    on_gpu!(x, Ok(BatchStats(Kept::Gpu(super::cuda::norm::stats(x)?))));
+    let (mean, squares) = read(x, |x| moments(x, channels))?;
+    Ok(BatchStats::of_moments(&mean, &squares, pixels))
+}
+
+fn check_pixels(pixels: usize) -> Result<()> {
     if pixels < 2 {
         bail!("batch norm: expected at least 2 values per channel in training, got {pixels} (batch size 1 on 1x1 features)");
     }
-    on_gpu!(x, Ok(BatchStats(Kept::Gpu(super::cuda::norm::stats(x)?))));
-    let (mean, squares) = read(x, |x| moments(x, channels))?;
-    let variance = |count: usize| squares.iter().map(|s| (s / count as f64) as f32).collect::<Vec<f32>>();
-    Ok(BatchStats(Kept::Host(HostStats {
-        inv_std: squares.iter().map(|s| (1.0 / (s / pixels as f64 + EPSILON).sqrt()) as f32).collect(),
-        mean: mean.iter().map(|&m| m as f32).collect(),
-        unbiased_variance: variance(pixels - 1),
-    })))
+    Ok(())
 }
 
 impl BatchStats {
+    /// From each channel's sum and sum of squares over `pixels` values: exact enough where the values are bf16, whose own
+    /// rounding is larger. Refuses a single value per channel.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn of_sums(sums: &[f64], squares: &[f64], pixels: usize) -> Result<Self> {
+        check_pixels(pixels)?;
+        let mean: Vec<f64> = sums.iter().map(|sum| sum / pixels as f64).collect();
+        // `max` would turn NaN into 0 and hide it.
+        let deviation = |(square, mean): (&f64, &f64)| square - mean * mean * pixels as f64;
+        let deviations = squares.iter().zip(&mean).map(deviation).map(|s| if s < 0.0 { 0.0 } else { s });
+        Ok(Self::of_moments(&mean, &deviations.collect::<Vec<_>>(), pixels))
+    }
+
+    /// From each channel's mean and sum of squared deviations.
+    fn of_moments(mean: &[f64], squares: &[f64], pixels: usize) -> Self {
+        Self(Kept::Host(HostStats {
+            inv_std: squares.iter().map(|s| (1.0 / (s / pixels as f64 + EPSILON).sqrt()) as f32).collect(),
+            mean: mean.iter().map(|&m| m as f32).collect(),
+            unbiased_variance: squares.iter().map(|s| (s / (pixels - 1) as f64) as f32).collect(),
+        }))
+    }
+
     /// Moves the running `mean` and `variance` `(C,)` by `momentum` towards this batch's, in place.
     pub fn move_running(&self, (mean, variance): (&Tensor, &Tensor), momentum: f32) -> Result<()> {
         match &self.0 {
@@ -97,8 +118,12 @@ pub fn batch_norm(x: &Tensor, stats: &BatchStats, (weight, bias): (&Tensor, &Ten
     }
     let stats = stats.host()?;
     let affine = Affine::new(&stats.mean, &stats.inv_std, weight, bias)?;
-    let out = tensor(scratch(x.elem_count()), x.shape());
-    apply(Some(x), &out, &affine, epilogue)?;
+    by_type!(x, E => normalized::<E>(x, &affine, epilogue))
+}
+
+fn normalized<E: Value>(x: &Tensor, affine: &Affine, epilogue: Epilogue) -> Result<Tensor> {
+    let out = tensor(scratch_of::<E>(x.elem_count()), x.shape());
+    apply::<E>(Some(x), &out, affine, epilogue)?;
     Ok(out)
 }
 
@@ -107,7 +132,18 @@ pub fn batch_norm_eval(x: &Tensor, running: (&Tensor, &Tensor), (weight, bias): 
     [x, weight, bias].into_iter().chain(epilogue.residual).try_for_each(|tensor| refuse_tracked(tensor, "batch_norm_eval"))?;
     on_gpu!(x, super::cuda::norm::apply(x, &super::cuda::norm::running_stats(running)?, (weight, bias), epilogue, true).map(drop));
     let inv_std: Vec<f32> = running.1.to_vec1::<f32>()?.iter().map(|&v| (1.0 / (v as f64 + EPSILON).sqrt()) as f32).collect();
-    apply(None, x, &Affine::new(&running.0.to_vec1::<f32>()?, &inv_std, weight, bias)?, epilogue)
+    let affine = Affine::new(&running.0.to_vec1::<f32>()?, &inv_std, weight, bias)?;
+    by_type!(x, E => apply::<E>(None, x, &affine, epilogue))
+}
+
+/// Running statistics, weight and bias as one factor and one summand for each channel.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn eval_affine((mean, var): (&Tensor, &Tensor), (weight, bias): (&Tensor, &Tensor)) -> Result<(Vec<f32>, Vec<f32>)> {
+    let [mean, var, weight, bias] = [mean, var, weight, bias].map(Tensor::to_vec1::<f32>);
+    let (mean, var, weight, bias) = (mean?, var?, weight?, bias?);
+    let scale: Vec<f32> = weight.iter().zip(var).map(|(w, v)| (f64::from(*w) / (f64::from(v) + EPSILON).sqrt()) as f32).collect();
+    let shift = scale.iter().zip(mean).zip(bias).map(|((s, m), b)| b - m * s).collect();
+    Ok((scale, shift))
 }
 
 /// Backward of [`batch_norm`] in training mode: the gradients to the input and, if one was added, to the residual.
@@ -127,10 +163,21 @@ pub fn batch_norm_backward(
     if let Kept::Gpu(stats) = &stats.0 {
         return super::cuda::norm::backward(grad, (x, y), stats, (weight, _bias), epilogue, into);
     }
-    let (channels, stats) = (channels(x)?, stats.host()?);
+    by_type!(x, E => backward::<E>(grad, (x, y), stats.host()?, weight, epilogue, into))
+}
+
+fn backward<E: Value>(
+    grad: Tensor,
+    (x, y): (&Tensor, &Tensor),
+    stats: &HostStats,
+    weight: &Tensor,
+    epilogue: Epilogue,
+    into: (&Tensor, &Tensor),
+) -> Result<(Tensor, Option<Tensor>)> {
+    let channels = channels(x)?;
     let pixels = (x.elem_count() / channels) as f64;
     let keep = epilogue.residual.is_some();
-    let (sum, dot) = write(&grad, |g| read(x, |x| read(y, |y| sums(g, x, y, stats, epilogue.relu, keep))))???;
+    let (sum, dot) = write_as(&grad, |g: &mut [E]| read_as(x, |x| read_as(y, |y| sums(g, x, y, stats, epilogue.relu, keep))))???;
     // dx = w/σ · (g − mean(g) − x̂ · mean(g · x̂)), written as a·g + b·(x − mean) + c.
     let (mut a, mut b, mut c) = (vec![0f32; channels], vec![0f32; channels], vec![0f32; channels]);
     let weights = weight.to_vec1::<f32>()?;
@@ -140,14 +187,14 @@ pub fn batch_norm_backward(
         (a[i], b[i]) = (scale as f32, slope as f32);
         c[i] = (-scale * sum[i] / pixels) as f32;
     }
-    let input = if keep { tensor(scratch(x.elem_count()), x.shape()) } else { grad.clone() };
+    let input = if keep { tensor(scratch_of::<E>(x.elem_count()), x.shape()) } else { grad.clone() };
     let gate = epilogue.relu && !keep;
-    write(&input, |out| {
+    write_as(&input, |out: &mut [E]| {
         let out = SharedMut(out.as_mut_ptr());
         let terms = Terms { a: &a, b: &b, c: &c, mean: &stats.mean };
-        let from = |g: *const f32| read(x, |x| read(y, |y| input_grad(g, x, y, &terms, gate, out)));
+        let from = |g: *const E| read_as(x, |x| read_as(y, |y| input_grad(g, x, y, &terms, gate, out)));
         if keep {
-            read(&grad, |g| from(g.as_ptr()))?
+            read_as(&grad, |g: &[E]| from(g.as_ptr()))?
         } else {
             from(out.get())
         }

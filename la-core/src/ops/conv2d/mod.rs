@@ -3,6 +3,8 @@
 //! candle's backward pass fails on strided non-square inputs and costs several forwards; these are explicit functions.
 
 mod cpu;
+#[cfg(target_arch = "x86_64")]
+mod cpu_bf16;
 mod kernel;
 mod operands;
 mod packed;
@@ -13,7 +15,8 @@ mod winograd;
 use crate::{
     error::bail,
     ops::{
-        device::on_gpu,
+        batch_norm::{batch_norm_eval, batch_stats, BatchStats, Epilogue},
+        device::{in_bf16, on_gpu},
         gradients::refuse_tracked,
         host::{read, scratch, tensor, write},
     },
@@ -38,6 +41,7 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, conv: &Conv2d) -> Result<Tensor> {
     let shape = Shape::new(x.dims4()?, weight, conv)?;
     on_gpu!(x, super::cuda::conv::forward(x, weight, &shape.sizes()));
     on_cpu(x)?;
+    in_bf16!(x, cpu_bf16::forward(x, weight, &shape).map(|(out, _)| out));
     let mut out = scratch(shape.batch * shape.output.0 * shape.output.1 * shape.out_channels);
     read(x, |x| {
         read(weight, |w| {
@@ -54,6 +58,34 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, conv: &Conv2d) -> Result<Tensor> {
         })
     })??;
     Ok(tensor(out, (shape.batch, shape.output.0, shape.output.1, shape.out_channels)))
+}
+
+/// [`conv2d`] with the statistics of its output, as batch norm takes them.
+///
+/// Fails as [`conv2d`] and [`batch_stats`] do.
+pub fn conv2d_stats(x: &Tensor, weight: &Tensor, conv: &Conv2d) -> Result<(Tensor, BatchStats)> {
+    in_bf16!(x, cpu_bf16::forward_stats(x, weight, conv));
+    let out = conv2d(x, weight, conv)?;
+    let stats = batch_stats(&out)?;
+    Ok((out, stats))
+}
+
+/// [`conv2d`], then batch norm with running statistics (eval mode) and its epilogue.
+///
+/// Fails as [`conv2d`] and [`batch_norm_eval`] do.
+pub fn conv2d_eval(
+    x: &Tensor,
+    weight: &Tensor,
+    conv: &Conv2d,
+    running: (&Tensor, &Tensor),
+    norm: (&Tensor, &Tensor),
+    epilogue: Epilogue,
+) -> Result<Tensor> {
+    [x, weight].into_iter().try_for_each(|tensor| refuse_tracked(tensor, "conv2d"))?;
+    in_bf16!(x, cpu_bf16::forward_eval(x, weight, &Shape::new(x.dims4()?, weight, conv)?, running, norm, epilogue));
+    let y = conv2d(x, weight, conv)?;
+    batch_norm_eval(&y, running, norm, epilogue)?;
+    Ok(y)
 }
 
 /// Gradient to the input `(B, H, W, C)` of [`conv2d`], from the output's `grad` `(B, H', W', O)`.
@@ -78,6 +110,7 @@ pub fn conv2d_backward_input(
     }
     on_gpu!(grad, super::cuda::conv::backward_input(grad, weight, &shape.sizes(), add_to));
     on_cpu(grad)?;
+    in_bf16!(grad, cpu_bf16::backward_input(grad, weight, &shape, add_to));
     let out = add_to.unwrap_or_else(|| tensor(scratch(batch * height * width * channels), dims));
     write(&out, |out| read(grad, |g| read(weight, |w| shape.gather_back(g, w, out, accumulate))))???;
     Ok(out)
@@ -90,6 +123,7 @@ pub fn conv2d_backward_weight(x: &Tensor, grad: &Tensor, conv: &Conv2d, out: &Te
     shape.check_grad(grad)?;
     on_gpu!(x, super::cuda::conv::backward_weight(x, grad, &shape.sizes(), out));
     on_cpu(x)?;
+    in_bf16!(x, cpu_bf16::backward_weight(x, grad, &shape, out));
     write(out, |out| {
         read(x, |x| {
             read(grad, |g| {

@@ -21,7 +21,7 @@ impl Conv2d {
     }
 
     /// Whether the taps of one kernel row are read as one run of values: with few channels (the stem).
-    pub(super) fn merges_rows(&self, channels: usize) -> bool {
+    pub(in crate::ops) fn merges_rows(&self, channels: usize) -> bool {
         self.kernel.1 > 1 && self.kernel.1 * channels <= 32
     }
 
