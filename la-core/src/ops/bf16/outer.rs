@@ -29,7 +29,7 @@ pub(crate) fn backward_weight(x: &[bf16], grad: &[bf16], sizes: &Sizes, out: &mu
     let values = grid.depth * grid.planes.len() + sizes.out_channels.next_multiple_of(SIDE);
     let count = ((VALUES / values).clamp(*POSITIONS.start(), *POSITIONS.end()) / positions).clamp(1, pieces.len());
     // An odd number of cache lines spreads a column of tiles over the cache.
-    let stride = (positions / SIDE | 1) * SIDE;
+    let stride = ((positions / SIDE) | 1) * SIDE;
     let mut operands = Operands {
         grid: &grid,
         inputs: Lines::scratch(count * grid.planes.len() * grid.depth * stride),

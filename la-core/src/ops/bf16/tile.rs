@@ -57,9 +57,10 @@ impl Multiplier {
     /// 32 rows of `blocks * 32` values must be readable at each tap, and the panel's blocks.
     #[inline]
     pub unsafe fn run(&self, product: &Product, out: &mut Sums) {
-        // SAFETY: the caller's promise; `new` found the instructions.
         match self.0 {
+            // SAFETY: the caller's promise; `new` found the instructions.
             Path::Amx => unsafe { amx(product, out) },
+            // SAFETY: as above.
             Path::Avx512 => unsafe { avx512(product, out) },
         }
     }
