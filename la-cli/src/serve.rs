@@ -142,18 +142,16 @@ impl Site {
     fn made(mut maker: SiteMaker, is_local: bool) -> anyhow::Result<Self> {
         let folder = maker.folder().map(Path::to_path_buf);
         let seen = folder.and_then(|folder| Some((Look::at(&folder).ok()?, folder)));
-        let made = maker.make()?;
-        let (folder, has_files) = (made.folder.clone(), !made.originals.is_empty());
+        let made = maker.make(&|_| ())?;
+        let has_files = !made.originals.is_empty();
         let originals = (has_files && is_local).then(Arc::<Originals>::default);
-        if let Some(originals) = &originals {
-            originals.add(made);
-        }
+        originals.iter().for_each(|originals| originals.add(&made));
         let seen = seen.filter(|_| has_files);
         let (follower, _maker) = match seen {
             Some((seen, pictures)) => (Some(Follower::new(maker, pictures, seen, originals.clone())), None),
             None => (None, Some(maker)),
         };
-        Ok(Self { folder, originals, follower, _maker })
+        Ok(Self { folder: made.folder, originals, follower, _maker })
     }
 }
 

@@ -100,8 +100,8 @@ impl SiteMaker {
         Some(Path::new(&self.src)).filter(|folder| folder.is_dir())
     }
 
-    /// The page, made where none of these images and weights is there yet.
-    pub fn make(&mut self) -> anyhow::Result<MadeSite> {
+    /// The page, made where none of these images and weights is there yet. `before` is told of it before anybody can see it.
+    pub fn make(&mut self, before: &dyn Fn(&MadeSite)) -> anyhow::Result<MadeSite> {
         self.encoder.set_readout(self.readout.clone());
         let recorded = |error| if self.is_named { error } else { not_where_recorded(error, &self.encoder.name, &self.src) };
         let open = OpenArgs { data: &self.src, limit: self.limit, use_cache: true };
@@ -111,6 +111,7 @@ impl SiteMaker {
         // A folder's embeddings are kept, so looking for new pictures is quick; others are embedded where the page is made.
         let known = if images.is_folder() { Some(images.embed(split, &mut self.encoder)?) } else { None };
         let made = MadeSite::of(&self.place.site, known.as_ref().map(|indexed| &indexed.images));
+        before(&made);
         let pictures = known.as_ref().map(|indexed| indexed.digest()).transpose()?;
         let origin = Origin { weights, data: self.src.clone(), limit: self.limit, pictures };
         match self.place.read().filter(|_| self.place.has_page()) {

@@ -1,7 +1,7 @@
 //! Follows the pictures of a folder: where they have changed, the page is made again while it is served.
 
 use super::originals::Originals;
-use crate::export::SiteMaker;
+use crate::export::{MadeSite, SiteMaker};
 use crate::index::Look;
 use crate::interrupt;
 use crate::output::warning;
@@ -69,12 +69,12 @@ impl Follower {
     }
 
     fn make(&mut self) {
-        match (self.maker.make(), &self.originals) {
-            (Ok(made), Some(originals)) => originals.add(made),
-            (Ok(_), None) => (),
+        let before = |made: &MadeSite| self.originals.iter().for_each(|originals| originals.add(made));
+        match self.maker.make(&before) {
+            Ok(_) => (),
             // What is done is kept, and the command ends.
-            (Err(_), _) if interrupt::requested().is_some() => (),
-            (Err(error), _) => warning!("the page stays as it was until the pictures change again: {error:#}"),
+            Err(_) if interrupt::requested().is_some() => (),
+            Err(error) => warning!("the page stays as it was until the pictures change again: {error:#}"),
         }
     }
 }

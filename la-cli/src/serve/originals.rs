@@ -28,10 +28,10 @@ struct Page {
 
 impl Originals {
     /// Adds those of a page.
-    pub fn add(&self, made: MadeSite) {
+    pub fn add(&self, made: &MadeSite) {
         let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pages.retain(|page| page.names != made.names);
-        pages.push(Page { names: made.names, files: made.originals });
+        pages.push(Page { names: made.names.clone(), files: made.originals.clone() });
         let num_old = pages.len().saturating_sub(MOST);
         pages.drain(..num_old);
     }
