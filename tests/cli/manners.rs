@@ -1,5 +1,6 @@
 //! How the program behaves towards its user: signals, JSON, silence, help, completions, and words that fit their number and terminal.
 
+use crate::strict_hub::{Hub, TOKEN};
 use crate::support::*;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -242,7 +243,8 @@ fn home() -> tempfile::TempDir {
 #[test]
 fn every_help_ends_with_examples_that_work() {
     let home = home();
-    let run = |line: &str| bash(home.path(), &format!("export HOME=$PWD; la-cli() {{ $LA \"$@\"; }}; {line}"));
+    let hub = format!("HF_ENDPOINT={} HF_HOME=$PWD/hf HF_TOKEN={TOKEN} HF_XET_XORB_COMPRESSION_POLICY=none", Hub::start().address);
+    let run = |line: &str| bash(home.path(), &format!("export HOME=$PWD {hub}; la-cli() {{ $LA \"$@\"; }}; {line}"));
     let (mut num_run, helps) = (0, helps());
     assert!(helps.len() > 15, "{helps:?}");
     for (words, help) in &helps {

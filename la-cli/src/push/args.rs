@@ -9,9 +9,9 @@ use std::path::PathBuf;
 
 Examples:
   la-cli push runs/mine me/mine                    # pack the run and publish it
-  la-cli push runs/mine me/mine --private
+  la-cli push runs/mine me/hidden --private
   la-cli push runs/mine me/mine --space            # and a page that searches its pictures, for everyone
-  la-cli push packed/mine me/mine --dry-run out    # only write what would be published")]
+  la-cli push runs/mine me/mine --dry-run out      # only write what would be published")]
 pub struct PushArgs {
     /// A run, which is packed first, or a folder that `la-cli pack` wrote
     #[arg(value_name = "RUN|WEIGHTS")]
