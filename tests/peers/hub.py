@@ -124,7 +124,7 @@ def graph(name, weights, folder, pictures, paths):
             continue
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         notes = session.get_modelmeta().custom_metadata_map
-        size, resized = int(notes["size"]), round(int(notes["size"]) / float(notes["crop_fraction"]))
+        size, resized = int(notes["size"]), int(notes["resized"])
         images = prepared(pictures, resized, size, json.loads(notes["mean"]), json.loads(notes["std"]))
         outputs = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
         compare(f"{name}: ONNX, {kind}", embedded(weights, folder, paths, "--embedding", kind), outputs)

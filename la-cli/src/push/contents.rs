@@ -12,7 +12,7 @@ use crate::run::RunFolder;
 use crate::weights;
 use anyhow::{bail, Context};
 use candle_core::Device;
-use la_core::files::{hexadecimal, write_atomically};
+use la_core::files::{hexadecimal, sha256_of, write_atomically};
 use sha1::{Digest, Sha1};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -150,5 +150,5 @@ fn describe(path: String, from: PathBuf) -> anyhow::Result<repo::File> {
     let content = fs::read(&from).with_context(|| from.display().to_string())?;
     let git = Sha1::new().chain_update(format!("blob {}\0", content.len())).chain_update(&content).finalize();
     let sample = content[..content.len().min(SAMPLE)].to_vec();
-    Ok(repo::File { path, size: content.len() as u64, sha256: sha256(&from)?, git: hexadecimal(&git), sample, from })
+    Ok(repo::File { path, size: content.len() as u64, sha256: sha256_of([&content]), git: hexadecimal(&git), sample, from })
 }

@@ -38,9 +38,10 @@ fn entries(encoder: &Encoder) -> Vec<(&'static str, String)> {
     let Normalization { mean, std } = how.normalization;
     vec![
         ("title", encoder.describe_to_others()),
-        ("input", "RGB in 0 to 1; shorter side resized to size / crop_fraction, middle cropped, (value - mean) / std".into()),
+        ("input", "RGB in 0 to 1; the shorter side resized to `resized`, the middle cropped to `size`, (value - mean) / std".into()),
         ("size", how.size.to_string()),
-        ("crop_fraction", how.crop_fraction.to_string()),
+        ("resized", how.resized_side().to_string()),
+        ("interpolation", format!("{:?}", how.interpolation).to_lowercase()),
         ("mean", format!("{mean:?}")),
         ("std", format!("{std:?}")),
         ("output", "embeddings of length 1: their product is the cosine similarity".into()),
