@@ -50,7 +50,7 @@ fn a_folder_is_indexed_with_them_and_then_they_are_adapted_to_it() {
     let config: Value = serde_json::from_slice(&bytes(at.path().join("adapted/config.json"))).unwrap();
     assert_eq!(config["train"]["init"], "theirs.safetensors");
     let after = accuracy(at.path(), "adapted", &[]);
-    assert!((0.0..=1.0).contains(&before) && (0.0..=1.0).contains(&after));
+    assert!(after > before + 0.1, "{before} before, {after} after");
     // Where it began from goes into the card of what is published.
     la(at.path(), &["push", "adapted", "me/adapted", "--dry-run", "out"]).ok();
     let card = String::from_utf8(bytes(at.path().join("out/README.md"))).unwrap();

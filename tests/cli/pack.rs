@@ -35,12 +35,7 @@ fn shared_weights() -> &'static Path {
 
 /// A copy that a test may change.
 fn copied_weights() -> TempDir {
-    let folder = folder();
-    for entry in shared_weights().read_dir().unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
-    }
-    folder
+    copy_of(shared_weights())
 }
 
 fn knn(args: &[&str]) -> f64 {

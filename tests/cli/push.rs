@@ -25,12 +25,7 @@ fn packed() -> &'static Path {
 
 /// A copy that a test may change.
 fn copied() -> TempDir {
-    let folder = folder();
-    for entry in packed().read_dir().unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
-    }
-    folder
+    copy_of(packed())
 }
 
 /// The program before a Hub, with a cache of its own in `at`.

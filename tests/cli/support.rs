@@ -78,6 +78,16 @@ pub fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder can be made")
 }
 
+/// A copy of the files of a folder, which a test may change.
+pub fn copy_of(from: &Path) -> TempDir {
+    let copy = folder();
+    for entry in from.read_dir().expect("the folder is there") {
+        let entry = entry.expect("its entries can be read");
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("a file can be copied");
+    }
+    copy
+}
+
 /// Trains a tiny run `name` in `folder` with more flags.
 pub fn train_tiny(folder: &Path, name: &str, more: &[&str]) -> Ended {
     la(folder, &[&["train", "--out", name], &TINY[..], more].concat())
