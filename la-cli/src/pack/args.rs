@@ -30,13 +30,13 @@ pub struct CardArgs {
     /// A run of equal length to compare with, such as one of instance recognition alone
     #[arg(long, value_name = "RUN")]
     pub beside: Option<PathBuf>,
-    /// Also measure a linear probe of everything that is compared
+    /// Also measure a linear probe, of these weights and of all that they are compared with
     #[arg(long)]
     pub linear: bool,
     /// First line of the model card [default: from the network and the data]
     #[arg(long, value_name = "TEXT")]
     pub title: Option<String>,
-    /// Side of the square images that the weights are used with [default: as the run is used]; figures at both
+    /// Side of the square images that the weights are used with [default: as the run is used]; the card has figures at both sizes
     #[arg(long, value_name = "PX")]
     pub size: Option<usize>,
     /// Images of the run, where they are now [default: where they were]

@@ -204,7 +204,8 @@ impl Card<'_> {
                 );
             }
         }
-        text + "\n![Loss and kNN accuracy by epoch](curves.png)\n"
+        let drawn = if self.packed.figures.is_some() { "Loss and kNN accuracy" } else { "Loss" };
+        text + &format!("\n![{drawn} by epoch](curves.png)\n")
     }
 
     fn row(&self, line: &FigureLine) -> String {
@@ -279,7 +280,10 @@ impl Card<'_> {
     }
 
     fn elsewhere(&self) -> String {
-        let normal = "**L2 normalisation is not in the graph**: divide the outputs by their length before comparing them.";
+        let mut normal = "**L2 normalisation is not in the graph**: divide the outputs by their length before comparing them.".to_string();
+        if self.readout_dim.is_some() {
+            normal += &format!(" They are the network's {} outputs, not the read-out.", self.net.embedding_dim);
+        }
         let builds = match (self.net.width, self.net.stem) {
             (64, Stem::Imagenet) => format!("{}\n{}", self.torchvision(""), self.timm()),
             (64, Stem::Small) => format!(
@@ -327,22 +331,23 @@ impl Card<'_> {
     }
 
     fn limitations(&self) -> String {
+        let beginning = if self.packed.run.train.init.is_some() { ", from weights that had been trained before" } else { "" };
         format!(
-            "## Limitations\n\nThe weights have seen {} of {} and nothing else: pictures unlike these are told apart less well, and what is \
-             over- or under-represented there is so here. Similar means that pictures look alike to the network, at {} × {} pixels; it is no \
-             proof that two show the same thing or person. There is no search by text.\n",
+            "## Limitations\n\nTrained on {} of {}{beginning}: pictures unlike these are told apart less well. Similar means that pictures look \
+             alike to the network, at {size} × {size} pixels; it does not prove that two show the same thing or person. There is no search by \
+             text.\n",
             counted(self.packed.run.num_images, "image"),
             escaped(&self.packed.run.train.data),
-            self.packed.size(),
-            self.packed.size(),
+            size = self.packed.size(),
         )
     }
 
     fn files(&self) -> String {
         let beside = if self.packed.beside.is_some() { format!(", `{BESIDE_METRICS}` of the run beside") } else { String::new() };
+        let readout = if self.readout_dim.is_some() { " `readout.safetensors`, the read-out's map in f32;" } else { "" };
         format!(
             "## Files\n\n`model.safetensors`: convolutions and the last layer in f16, batch norm and biases in f32, sha256\n`{}`.\n\n\
-             `config.json` in timm's shape, with our settings under `{}`; `metrics.jsonl`, an object an epoch{beside}; `SHA256SUMS` for `sha256sum -c`, \
+             `config.json` in timm's shape, with our settings under `{}`; `metrics.jsonl`, one JSON object per epoch{beside}, drawn in `curves.png`;{readout} `SHA256SUMS` for `sha256sum -c`, \
              against which la-cli checks the weights each time it opens them.\n\n\
              The weights may be used under the MIT or the Apache-2.0 licence, at your choice; {}.\n",
             self.sha256,

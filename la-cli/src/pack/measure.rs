@@ -16,6 +16,7 @@ const SAMPLE_LIMIT: usize = 1000;
 
 /// Measures the shipped weights on a part of the embedded sample.
 pub fn check_on_sample(shipped: &Encoder) -> anyhow::Result<SampleCheck> {
+    remark!("measuring on the sample, for a figure that everybody can repeat");
     let sample = Labelled::new(source::open("sample", None, &shipped.open_config(Some(SAMPLE_LIMIT)))?, "sample")?;
     let knn = sample.usual_knn();
     Ok(SampleCheck { limit: SAMPLE_LIMIT, knn, knn_top1: sample.measure(shipped, &knn, false)?.knn_top1 })
