@@ -91,6 +91,6 @@ fn a_model_without_weights_is_named() {
     let error = on_hub(folder.path(), &address, &["eval", "hf:someone/model", "--data", "sample"]).error();
     assert_holds(&error, &["hf:someone/model", "model.safetensors"]);
     let error = on_hub(folder.path(), &address, &["eval", "hf:nobody/none", "--data", "sample"]).error();
-    assert_holds(&error, &["hf:nobody/none", "check the name"]);
+    assert_holds(&error, &["hf:nobody/none", "check owner, name and branch"]);
     assert_holds(&on_hub(folder.path(), &address, &["eval", "hf:nameless", "--data", "sample"]).error(), &["expected hf:owner/name"]);
 }

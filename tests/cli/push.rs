@@ -112,7 +112,7 @@ fn a_published_model_is_used_as_the_folder_is() {
     assert_eq!(search("hf:me/tiny@v2"), here, "from the cache");
     hub.mend();
     let error = ended(on(&hub, at.path(), &["info", "hf:me/tiny@v3"]).output().unwrap()).error();
-    assert_holds(&error, &["hf:me/tiny@v3", "check the name"]);
+    assert_holds(&error, &["hf:me/tiny@v3", "check owner, name and branch"]);
     let error = ended(on(&hub, at.path(), &["info", "hf:me/tiny:other.safetensors"]).output().unwrap()).error();
     assert_holds(&error, &["expected a model that has other.safetensors"]);
     for name in ["hf:me/tiny:../x", "hf:me@v2/tiny", "hf:me/tiny@"] {
@@ -211,7 +211,8 @@ fn what_cannot_work_is_said_before_anything_is_done() {
     assert_holds(&with("HF_HUB_OFFLINE", "1", &args), &["HF_HUB_OFFLINE is set", "--dry-run"]);
     assert_holds(&with("HF_ENDPOINT", "http://127.0.0.1:9", &args), &["http://127.0.0.1:9", "run the same command again"]);
     assert_holds(&with("A", "a", &["push", text(packed()), "tiny"]), &["OWNER/NAME", "got tiny"]);
-    assert_holds(&with("A", "a", &["push", "missing", "me/tiny"]), &["missing"]);
+    assert_holds(&with("A", "a", &["push", "missing", "me/tiny"]), &["missing: expected the folder of a run", "got no such folder"]);
+    assert_holds(&with("A", "a", &["push", text(at.path()), "me/tiny"]), &["got a folder that is neither"]);
     assert_holds(&with("A", "a", &["push", text(packed()), "me/tiny", "--title", "x"]), &["is packed already"]);
     assert_holds(&with("A", "a", &["push", text(packed()), "me/tiny", "--bundle"]), &["--data"]);
     let broken = copied();

@@ -43,7 +43,7 @@ pub struct ExportArgs {
     #[arg(long, value_name = "train|test|all", default_value = "train")]
     split: Split,
     /// Folder to write; for `atlas` and `onnx`, the file
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR|FILE")]
     out: PathBuf,
     /// A page with its bundle, TensorFlow's Embedding Projector, Parquet for Embedding Atlas, or the network alone as an ONNX graph
     #[arg(long, value_name = "site|projector|atlas|onnx", default_value = "site")]

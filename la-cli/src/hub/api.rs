@@ -180,7 +180,7 @@ impl Api {
         let of_header = || Some(headers.get("x-error-message")?.to_str().ok()?.to_string());
         let usual = || status.canonical_reason().unwrap_or("refused").to_string();
         let said = of_body().or_else(of_header).unwrap_or_else(usual);
-        Refusal { status: Some(status.as_u16()), said: self.token.hidden_in(&said) }
+        Refusal { status: Some(status.as_u16()), said: self.token.hidden_in(said.trim_end_matches('.')) }
     }
 }
 

@@ -27,14 +27,16 @@ pub fn download_weights(id: &str) -> Result<PathBuf> {
     let Some((owner, name)) = owner_and_name(model).filter(|_| is_plain) else {
         bail!("expected hf:owner/name, hf:owner/name@revision, or either with :file.safetensors, got hf:{id}");
     };
-    let failed = |err: HFError| match err {
+    let failed = |err: HFError| {
+        match err {
         HFError::EntryNotFound { .. } => Error::invalid(format!(
-            "hf:{id}: expected a model that has {file}, got no such file; check the name, or name another file as hf:{before}:FILE"
+            "hf:{id}: expected a model that has {file}, but there is none; check owner, name and branch; a private model needs HF_TOKEN, and hf:{before}:FILE names another file"
         )),
         HFError::LocalEntryNotFound { .. } => Error::invalid(format!("hf:{id}: {}", NOT_IN_CACHE)),
         err => Error::invalid(format!(
             "hf:{id}: {err}; check the name and the network; a private model needs HF_TOKEN, another server HF_ENDPOINT"
         )),
+    }
     };
     let model = Model { repo: client().map_err(failed)?.model(owner, name), revision };
     // Asked for before weights that are new, and never again: weights from the cache need no network.

@@ -14,7 +14,7 @@ Examples:
   la-cli push runs/mine me/mine --dry-run out      # only write what would be published")]
 pub struct PushArgs {
     /// A run, which is packed first, or a folder that `la-cli pack` wrote
-    #[arg(value_name = "RUN|WEIGHTS")]
+    #[arg(value_name = "RUN|FOLDER")]
     pub weights: PathBuf,
     /// The model on the Hub; it is made where it does not exist
     #[arg(value_name = "OWNER/NAME")]
@@ -40,7 +40,7 @@ pub struct PushArgs {
     /// Replace a README.md on the Hub that was written or changed by hand
     #[arg(long)]
     pub force: bool,
-    /// Only write what would be published into this new folder, and ask nothing of the Hub; with --space also FOLDER-space
+    /// Only write what would be published into this new folder; needs no token and no network. With --space also FOLDER-space
     #[arg(long, value_name = "FOLDER")]
     pub dry_run: Option<PathBuf>,
     #[command(flatten, next_help_heading = "Model card of a run")]

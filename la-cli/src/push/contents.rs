@@ -63,10 +63,11 @@ fn pack_run(run: &Path, args: &PushArgs, model: &Path, device: &Device) -> anyho
 fn copy_packed(args: &PushArgs, model: &Path) -> anyhow::Result<()> {
     let folder = &args.weights;
     if !folder.is_dir() {
-        bail!("{}: there is no such folder; expected a run, or a folder that `la-cli pack` wrote", folder.display());
+        let got = if folder.exists() { "a file" } else { "no such folder" };
+        bail!("{}: expected the folder of a run, or one that `la-cli pack` wrote, got {got}", folder.display());
     }
     let Ok(sums) = fs::read_to_string(folder.join(SUMS)) else {
-        bail!("{}: expected a run, or a folder that `la-cli pack` wrote, got one without {SUMS}", folder.display());
+        bail!("{}: expected the folder of a run, or one that `la-cli pack` wrote, got a folder that is neither", folder.display());
     };
     let of_data = CardArgs { data: args.card.data.clone(), ..CardArgs::default() };
     if args.card != of_data {
