@@ -28,6 +28,7 @@ pub(crate) mod row_sums;
 pub(crate) mod scan;
 pub(crate) mod scores;
 pub(crate) mod sgd;
+pub(crate) mod shape;
 pub mod simd;
 pub(crate) mod softmax;
 pub mod top_k;

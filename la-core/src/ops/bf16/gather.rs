@@ -2,12 +2,15 @@
 
 use super::{
     copy::copy,
-    grid::{Grid, Piece, Sizes, NOWHERE},
+    grid::{Grid, Piece, NOWHERE},
     panels::Panels,
     rows::{write, Rows},
     tile::{Multiplier, Product, Sums, BLOCK, SIDE},
 };
-use crate::ops::parallel::{for_each, SharedMut};
+use crate::ops::{
+    parallel::{for_each, SharedMut},
+    shape::Shape,
+};
 use half::bf16;
 
 pub(crate) use super::rows::Norm;
@@ -26,9 +29,9 @@ enum End<'a> {
 }
 
 /// `x` `(B, H, W, C)` through `weight` `(KH, KW, C, O)`, over `out` `(B, H', W', O)`; gives Σ y and Σ y² of each channel.
-pub(crate) fn forward(x: &[bf16], weight: &[f32], sizes: &Sizes, out: &mut [bf16]) -> (Vec<f64>, Vec<f64>) {
-    let parts = product(x, weight, sizes, out, End::Count);
-    let columns = sizes.out_channels;
+pub(crate) fn forward(x: &[bf16], weight: &[f32], shape: &Shape, out: &mut [bf16]) -> (Vec<f64>, Vec<f64>) {
+    let parts = product(x, weight, shape, out, End::Count);
+    let columns = shape.out_channels;
     let (mut sums, mut squares) = (vec![0f64; columns], vec![0f64; columns]);
     for part in parts.chunks_exact(2 * columns.next_multiple_of(SIDE)) {
         let (sum, square) = part.split_at(part.len() / 2);
@@ -39,30 +42,30 @@ pub(crate) fn forward(x: &[bf16], weight: &[f32], sizes: &Sizes, out: &mut [bf16
 }
 
 /// [`forward`] with batch norm in eval mode, before anything is rounded.
-pub(crate) fn forward_eval(x: &[bf16], weight: &[f32], sizes: &Sizes, norm: &Norm, out: &mut [bf16]) {
-    product(x, weight, sizes, out, End::Norm(norm));
+pub(crate) fn forward_eval(x: &[bf16], weight: &[f32], shape: &Shape, norm: &Norm, out: &mut [bf16]) {
+    product(x, weight, shape, out, End::Norm(norm));
 }
 
-fn product(x: &[bf16], weight: &[f32], sizes: &Sizes, out: &mut [bf16], end: End) -> Vec<f32> {
-    let grid = Grid::forward(sizes);
-    let run = if grid.is_merged { sizes.conv.kernel.1 * sizes.channels } else { sizes.channels };
-    let panels = Panels::forward(weight, &grid, (run, sizes.out_channels));
+fn product(x: &[bf16], weight: &[f32], shape: &Shape, out: &mut [bf16], end: End) -> Vec<f32> {
+    let grid = Grid::forward(shape);
+    let run = if grid.is_merged { shape.conv.kernel.1 * shape.channels } else { shape.channels };
+    let panels = Panels::forward(weight, &grid, (run, shape.out_channels));
     gather(&grid, x, &panels, out, end)
 }
 
 /// The gradient to the input from `grad` `(B, H', W', O)`, written over `out` `(B, H, W, C)` or added to it.
-pub(crate) fn backward_input(grad: &[bf16], weight: &[f32], sizes: &Sizes, out: &mut [bf16], is_added: bool) {
-    let strides = 0..sizes.conv.stride;
+pub(crate) fn backward_input(grad: &[bf16], weight: &[f32], shape: &Shape, out: &mut [bf16], is_added: bool) {
+    let strides = 0..shape.conv.stride;
     for phase in strides.clone().flat_map(|y| strides.clone().map(move |x| (y, x))) {
-        let grid = Grid::backward(sizes, phase);
+        let grid = Grid::backward(shape, phase);
         if grid.is_empty() {
             continue;
         }
         if !grid.taps.is_empty() {
-            let panels = Panels::backward(weight, &grid, (sizes.out_channels, sizes.channels));
+            let panels = Panels::backward(weight, &grid, (shape.out_channels, shape.channels));
             gather(&grid, grad, &panels, out, if is_added { End::Add } else { End::Write });
         } else if !is_added {
-            zero(&grid, sizes.channels, out);
+            zero(&grid, shape.channels, out);
         }
     }
 }

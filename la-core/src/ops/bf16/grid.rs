@@ -6,23 +6,12 @@
 //! The zeros right of a row are those left of the next.
 
 use super::tile::SIDE;
-use crate::ops::conv2d::plan::Conv2d;
+use crate::ops::shape::{Conv2d, Shape};
 
 /// Positions of one piece of work: copy, sums and one panel stay in the second-level cache.
 const POSITIONS: usize = 1024;
 /// Values of a piece's copy, for the same reason.
 const VALUES: usize = 512 * 1024;
-
-/// The shapes of a convolution.
-#[derive(Clone, Copy)]
-pub(crate) struct Sizes {
-    pub conv: Conv2d,
-    pub batch: usize,
-    pub input: (usize, usize),
-    pub output: (usize, usize),
-    pub channels: usize,
-    pub out_channels: usize,
-}
 
 /// One tap: which weights, and where it reads relative to an output's position.
 pub(super) struct Tap {
@@ -82,8 +71,8 @@ pub(super) fn real(size: usize, lead: usize, step: usize, phase: usize) -> (usiz
 
 impl Grid {
     /// Output pixels from input pixels.
-    pub fn forward(sizes: &Sizes) -> Self {
-        let Sizes { conv, batch, input, output, channels, .. } = *sizes;
+    pub fn forward(shape: &Shape) -> Self {
+        let Shape { conv, batch, input, output, channels, .. } = *shape;
         let (kernel, s) = (conv.kernel, conv.stride);
         let target = Target { step: 1, first: (0, 0), width: output.1, image: output.0 * output.1 };
         if is_pointwise(&conv) {
@@ -102,8 +91,8 @@ impl Grid {
     }
 
     /// Gradients to the input pixels of one residue class modulo the stride, from gradients to the output pixels.
-    pub fn backward(sizes: &Sizes, phase: (usize, usize)) -> Self {
-        let Sizes { conv, batch, input, output, out_channels, .. } = *sizes;
+    pub fn backward(shape: &Shape, phase: (usize, usize)) -> Self {
+        let Shape { conv, batch, input, output, out_channels, .. } = *shape;
         if is_pointwise(&conv) {
             return Self::pointwise(batch * output.0 * output.1, out_channels);
         }

@@ -17,6 +17,5 @@ mod tile;
 mod transpose;
 
 pub(crate) use gather::{backward_input, forward, forward_eval, Norm};
-pub(crate) use grid::Sizes;
 pub(crate) use outer::backward_weight;
 pub(crate) use path::{name, require};

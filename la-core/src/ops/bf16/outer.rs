@@ -2,11 +2,14 @@
 
 use super::{
     copy::{copy, read_positions, Lines},
-    grid::{Grid, Piece, Sizes, Tap, NOWHERE},
+    grid::{Grid, Piece, Tap, NOWHERE},
     tile::{Multiplier, Product, Sums, BLOCK, SIDE, TILE},
     transpose::{columns, pair_rows, LANES},
 };
-use crate::ops::parallel::{for_each, SharedMut};
+use crate::ops::{
+    parallel::{for_each, SharedMut},
+    shape::Shape,
+};
 use half::bf16;
 
 /// Values of the transposed operands of a group of pieces: what the second-level cache holds.
@@ -18,23 +21,23 @@ const BLOCKS: usize = 4;
 const PARTS: usize = 16;
 
 /// The gradient `(KH, KW, C, O)` from `x` `(B, H, W, C)` and `grad` `(B, H', W', O)`, written over `out`.
-pub(crate) fn backward_weight(x: &[bf16], grad: &[bf16], sizes: &Sizes, out: &mut [f32]) {
-    let grid = Grid::forward(sizes);
+pub(crate) fn backward_weight(x: &[bf16], grad: &[bf16], shape: &Shape, out: &mut [f32]) {
+    let grid = Grid::forward(shape);
     let pieces = grid.pieces();
     let (mut positions, mut blocks) = (SIDE, 1);
     for piece in &pieces {
         positions = positions.max(read_positions(&grid, piece));
         blocks = blocks.max(grid.positions(piece).div_ceil(SIDE));
     }
-    let values = grid.depth * grid.planes.len() + sizes.out_channels.next_multiple_of(SIDE);
+    let values = grid.depth * grid.planes.len() + shape.out_channels.next_multiple_of(SIDE);
     let count = ((VALUES / values).clamp(*POSITIONS.start(), *POSITIONS.end()) / positions).clamp(1, pieces.len());
     // An odd number of cache lines spreads a column of tiles over the cache.
     let stride = ((positions / SIDE) | 1) * SIDE;
     let mut operands = Operands {
         grid: &grid,
         inputs: Lines::scratch(count * grid.planes.len() * grid.depth * stride),
-        grads: Lines::scratch(count * sizes.out_channels.div_ceil(SIDE) * blocks * BLOCK),
-        out_channels: sizes.out_channels,
+        grads: Lines::scratch(count * shape.out_channels.div_ceil(SIDE) * blocks * BLOCK),
+        out_channels: shape.out_channels,
         blocks,
         stride,
     };

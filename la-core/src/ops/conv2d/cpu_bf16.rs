@@ -5,7 +5,7 @@ use crate::{
     error::bail,
     ops::{
         batch_norm::{eval_affine, BatchStats, Epilogue},
-        bf16::{self, Norm, Sizes},
+        bf16::{self, Norm},
         gradients::refuse_tracked,
         host::{read, read_as, scratch_of, tensor, write, write_as},
     },
@@ -16,17 +16,10 @@ use candle_core::Tensor;
 /// Sums and sums of squares of each channel.
 type Moments = (Vec<f64>, Vec<f64>);
 
-impl Shape {
-    fn of_bf16(&self) -> Sizes {
-        let Self { conv, batch, input, output, channels, out_channels } = *self;
-        Sizes { conv, batch, input, output, channels, out_channels }
-    }
-}
-
 /// The output, and its moments.
 pub(super) fn forward(x: &Tensor, weight: &Tensor, shape: &Shape) -> Result<(Tensor, Moments)> {
     let mut out = scratch_of(shape.batch * shape.output.0 * shape.output.1 * shape.out_channels);
-    let moments = read_as(x, |x| read(weight, |w| bf16::forward(x, w, &shape.of_bf16(), &mut out)))??;
+    let moments = read_as(x, |x| read(weight, |w| bf16::forward(x, w, shape, &mut out)))??;
     Ok((tensor(out, (shape.batch, shape.output.0, shape.output.1, shape.out_channels)), moments))
 }
 
@@ -56,7 +49,7 @@ pub(super) fn forward_eval(
     let mut out = scratch_of(dims.0 * dims.1 * dims.2 * dims.3);
     let mut run = |residual: Option<&[half::bf16]>| {
         let norm = Norm { scale: &scale, shift: &shift, residual, relu: epilogue.relu };
-        read_as(x, |x| read(weight, |w| bf16::forward_eval(x, w, &shape.of_bf16(), &norm, &mut out)))?
+        read_as(x, |x| read(weight, |w| bf16::forward_eval(x, w, shape, &norm, &mut out)))?
     };
     match epilogue.residual {
         Some(residual) => read_as(residual, |residual| run(Some(residual)))??,
@@ -70,14 +63,12 @@ pub(super) fn backward_input(grad: &Tensor, weight: &Tensor, shape: &Shape, add_
     let dims = (shape.batch, shape.input.0, shape.input.1, shape.channels);
     let is_added = add_to.is_some();
     let out = add_to.unwrap_or_else(|| tensor(scratch_of::<half::bf16>(dims.0 * dims.1 * dims.2 * dims.3), dims));
-    let sizes = shape.of_bf16();
-    write_as(&out, |out| read_as(grad, |g| read(weight, |w| bf16::backward_input(g, w, &sizes, out, is_added))))???;
+    write_as(&out, |out| read_as(grad, |g| read(weight, |w| bf16::backward_input(g, w, shape, out, is_added))))???;
     Ok(out)
 }
 
 /// The gradient to the weights, written over `out`.
 pub(super) fn backward_weight(x: &Tensor, grad: &Tensor, shape: &Shape, out: &Tensor) -> Result<()> {
-    let sizes = shape.of_bf16();
-    write(out, |out| read_as(x, |x| read_as(grad, |g| bf16::backward_weight(x, g, &sizes, out))))???;
+    write(out, |out| read_as(x, |x| read_as(grad, |g| bf16::backward_weight(x, g, shape, out))))???;
     Ok(())
 }

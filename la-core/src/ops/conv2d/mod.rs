@@ -9,9 +9,11 @@ mod kernel;
 mod operands;
 mod packed;
 mod panels;
-pub(crate) mod plan;
+mod plan;
 mod winograd;
 
+pub use super::shape::Conv2d;
+use super::shape::Shape;
 use crate::{
     error::bail,
     ops::{
@@ -29,7 +31,6 @@ use operands::Images;
 pub use operands::{Finish, Values};
 pub use packed::PackedConv2d;
 use panels::Panels;
-pub use plan::Conv2d;
 use plan::Plan;
 use winograd::Tiling;
 
@@ -39,7 +40,7 @@ use winograd::Tiling;
 pub fn conv2d(x: &Tensor, weight: &Tensor, conv: &Conv2d) -> Result<Tensor> {
     [x, weight].into_iter().try_for_each(|tensor| refuse_tracked(tensor, "conv2d"))?;
     let shape = Shape::new(x.dims4()?, weight, conv)?;
-    on_gpu!(x, super::cuda::conv::forward(x, weight, &shape.sizes()));
+    on_gpu!(x, super::cuda::conv::forward(x, weight, &shape));
     on_cpu(x)?;
     in_bf16!(x, cpu_bf16::forward(x, weight, &shape).map(|(out, _)| out));
     let mut out = scratch(shape.batch * shape.output.0 * shape.output.1 * shape.out_channels);
@@ -108,7 +109,7 @@ pub fn conv2d_backward_input(
     if let Some(out) = add_to.as_ref().filter(|out| out.dims() != [batch, height, width, channels]) {
         bail!("convolution backward: expected a tensor of shape {dims:?} to add to, got {:?}", out.dims());
     }
-    on_gpu!(grad, super::cuda::conv::backward_input(grad, weight, &shape.sizes(), add_to));
+    on_gpu!(grad, super::cuda::conv::backward_input(grad, weight, &shape, add_to));
     on_cpu(grad)?;
     in_bf16!(grad, cpu_bf16::backward_input(grad, weight, &shape, add_to));
     let out = add_to.unwrap_or_else(|| tensor(scratch(batch * height * width * channels), dims));
@@ -121,7 +122,7 @@ pub fn conv2d_backward_weight(x: &Tensor, grad: &Tensor, conv: &Conv2d, out: &Te
     [x, grad].into_iter().try_for_each(|tensor| refuse_tracked(tensor, "conv2d_backward_weight"))?;
     let shape = Shape::new(x.dims4()?, out, conv)?;
     shape.check_grad(grad)?;
-    on_gpu!(x, super::cuda::conv::backward_weight(x, grad, &shape.sizes(), out));
+    on_gpu!(x, super::cuda::conv::backward_weight(x, grad, &shape, out));
     on_cpu(x)?;
     in_bf16!(x, cpu_bf16::backward_weight(x, grad, &shape, out));
     write(out, |out| {
@@ -154,16 +155,6 @@ const EXACT_BELOW: usize = 32 * 1024;
 
 /// Fewer tiles than this do not repay the transformed weights.
 const WINOGRAD_TILES: usize = 64;
-
-/// The checked shapes of one convolution.
-struct Shape {
-    conv: Conv2d,
-    batch: usize,
-    input: (usize, usize),
-    output: (usize, usize),
-    channels: usize,
-    out_channels: usize,
-}
 
 /// A plan in which the taps of one kernel row may be merged into one run of values.
 struct MergedRows {
@@ -201,12 +192,6 @@ impl Shape {
             bail!("convolution: an image of {height}x{width} has more values in a layer than the 2^31 that are computed with; smaller images need fewer");
         }
         Ok(Self { conv: *conv, batch, input: (height, width), output, channels, out_channels })
-    }
-
-    #[cfg(feature = "cuda")]
-    fn sizes(&self) -> super::cuda::conv::Sizes {
-        let Self { conv, batch, input, output, channels, out_channels } = *self;
-        super::cuda::conv::Sizes { conv, batch, input, output, channels, out_channels }
     }
 
     /// The tiles of a 3×3 stride-1 convolution where Winograd pays: enough tiles, few wasted outputs, panels that fit caches.

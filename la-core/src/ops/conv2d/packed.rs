@@ -4,9 +4,8 @@ use super::{
     cpu::gather_all,
     operands::{Epilogue, Finish, Images, Values},
     panels::Panels,
-    plan::Conv2d,
     winograd::{self, Points},
-    Shape,
+    Conv2d, Shape,
 };
 use crate::{error::bail, ops::host::scratch, Result};
 /// Up to this many channels, 3×3 stride-1 weights are kept ready for Winograd, four times their size.

@@ -1,36 +1,9 @@
 //! Which input pixels each output pixel of a convolution gathers: the geometry, once per image.
 
+use crate::ops::shape::Conv2d;
+
 /// Marks a tap that falls into the padding.
 pub(super) const PADDED: i32 = -1;
-
-/// The shape of a convolution: square stride and padding, any kernel and image size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Conv2d {
-    /// Height and width of the kernel.
-    pub kernel: (usize, usize),
-    /// Pixels from one output to the next.
-    pub stride: usize,
-    /// Zero rows and columns on each side.
-    pub padding: usize,
-}
-
-impl Conv2d {
-    /// A square kernel.
-    pub fn square(kernel: usize, stride: usize, padding: usize) -> Self {
-        Self { kernel: (kernel, kernel), stride, padding }
-    }
-
-    /// Whether the taps of one kernel row are read as one run of values: with few channels (the stem).
-    pub(in crate::ops) fn merges_rows(&self, channels: usize) -> bool {
-        self.kernel.1 > 1 && self.kernel.1 * channels <= 32
-    }
-
-    /// Height and width of the output of an `(height, width)` input, or `None` where the kernel does not fit.
-    pub fn output_size(&self, (height, width): (usize, usize)) -> Option<(usize, usize)> {
-        let side = |size: usize, kernel: usize| Some((size + 2 * self.padding).checked_sub(kernel)? / self.stride + 1);
-        Some((side(height, self.kernel.0)?, side(width, self.kernel.1)?))
-    }
-}
 
 /// A gather over one image: for each output pixel and tap, the offset of the input values it multiplies.
 pub(super) struct Plan {

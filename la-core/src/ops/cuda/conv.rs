@@ -7,7 +7,7 @@ use super::{
     launch::{arg, device, empty, pointer, Arg, Launch},
 };
 use crate::{
-    ops::{conv2d::plan::Conv2d, device::Precision},
+    ops::{device::Precision, shape::Shape},
     Result,
 };
 use candle_core::{cuda_backend::CudaDevice, DType, Tensor};
@@ -17,18 +17,7 @@ const SEARCH_WORKSPACES: [usize; 3] = [1 << 30, 1 << 28, 1 << 26];
 /// Side of the tiles that weights are transposed in.
 const TILE: usize = 32;
 
-/// A convolution's checked shapes.
-#[derive(Clone, Copy)]
-pub(crate) struct Sizes {
-    pub conv: Conv2d,
-    pub batch: usize,
-    pub input: (usize, usize),
-    pub output: (usize, usize),
-    pub channels: usize,
-    pub out_channels: usize,
-}
-
-impl Sizes {
+impl Shape {
     fn problem(&self, way: Way, dtype: DType, precision: Precision) -> Problem {
         Problem {
             way,
@@ -54,56 +43,56 @@ impl Sizes {
 }
 
 /// `x` `(B, H, W, C)` through `weight` `(KH, KW, C, O)`, to `(B, H', W', O)` of the type of `x`.
-pub(crate) fn forward(x: &Tensor, weight: &Tensor, sizes: &Sizes) -> Result<Tensor> {
+pub(crate) fn forward(x: &Tensor, weight: &Tensor, shape: &Shape) -> Result<Tensor> {
     let gpu = device(x)?;
-    let out = empty(&gpu, (sizes.batch, sizes.output.0, sizes.output.1, sizes.out_channels), x.dtype())?;
-    if sizes.is_product(x.dtype()) {
-        let (b, c, o) = (sizes.batch, sizes.channels, sizes.out_channels);
+    let out = empty(&gpu, (shape.batch, shape.output.0, shape.output.1, shape.out_channels), x.dtype())?;
+    if shape.is_product(x.dtype()) {
+        let (b, c, o) = (shape.batch, shape.channels, shape.out_channels);
         product(Side::new(x, c), Side::new(weight, o), (b, o, c), &out)?;
         return Ok(out);
     }
-    let weight = weights_in(&gpu, weight, sizes, x.dtype())?;
-    let problem = sizes.problem(Way::Forward, x.dtype(), precision(&gpu));
+    let weight = weights_in(&gpu, weight, shape, x.dtype())?;
+    let problem = shape.problem(Way::Forward, x.dtype(), precision(&gpu));
     run(&gpu, &problem, [x, &weight, &out], 0.0)?;
     Ok(out)
 }
 
 /// The gradient to the input, written over `out` or added to it.
-pub(crate) fn backward_input(grad: &Tensor, weight: &Tensor, sizes: &Sizes, add_to: Option<Tensor>) -> Result<Tensor> {
+pub(crate) fn backward_input(grad: &Tensor, weight: &Tensor, shape: &Shape, add_to: Option<Tensor>) -> Result<Tensor> {
     let gpu = device(grad)?;
     let keep = if add_to.is_some() { 1.0 } else { 0.0 };
     let out = match add_to {
         Some(out) => out,
-        None => empty(&gpu, (sizes.batch, sizes.input.0, sizes.input.1, sizes.channels), grad.dtype())?,
+        None => empty(&gpu, (shape.batch, shape.input.0, shape.input.1, shape.channels), grad.dtype())?,
     };
-    if sizes.is_product(grad.dtype()) && keep == 0.0 {
-        let (b, c, o) = (sizes.batch, sizes.channels, sizes.out_channels);
+    if shape.is_product(grad.dtype()) && keep == 0.0 {
+        let (b, c, o) = (shape.batch, shape.channels, shape.out_channels);
         product(Side::new(grad, o), Side::new(weight, o).transposed(), (b, c, o), &out)?;
         return Ok(out);
     }
-    let weight = weights_in(&gpu, weight, sizes, grad.dtype())?;
-    let problem = sizes.problem(Way::BackwardInput, grad.dtype(), precision(&gpu));
+    let weight = weights_in(&gpu, weight, shape, grad.dtype())?;
+    let problem = shape.problem(Way::BackwardInput, grad.dtype(), precision(&gpu));
     run(&gpu, &problem, [&weight, grad, &out], keep)?;
     Ok(out)
 }
 
 /// The gradient to the weights, written over `out` `(KH, KW, C, O)` f32.
-pub(crate) fn backward_weight(x: &Tensor, grad: &Tensor, sizes: &Sizes, out: &Tensor) -> Result<()> {
+pub(crate) fn backward_weight(x: &Tensor, grad: &Tensor, shape: &Shape, out: &Tensor) -> Result<()> {
     let gpu = device(x)?;
-    if sizes.is_product(x.dtype()) {
-        let (b, c, o) = (sizes.batch, sizes.channels, sizes.out_channels);
+    if shape.is_product(x.dtype()) {
+        let (b, c, o) = (shape.batch, shape.channels, shape.out_channels);
         return product(Side::new(x, c).transposed(), Side::new(grad, o), (c, o, b), out);
     }
-    let (rows, columns) = (sizes.out_channels, sizes.weight_rows());
+    let (rows, columns) = (shape.out_channels, shape.weight_rows());
     let found = empty(&gpu, (rows, columns), x.dtype())?;
-    let problem = sizes.problem(Way::BackwardWeight, x.dtype(), precision(&gpu));
+    let problem = shape.problem(Way::BackwardWeight, x.dtype(), precision(&gpu));
     run(&gpu, &problem, [x, grad, &found], 0.0)?;
     transpose("weights_out", &found, out, (rows, columns), x.dtype())
 }
 
 /// Weights as cuDNN takes them, `(O, KH, KW, C)` in the activations' type.
-fn weights_in(gpu: &CudaDevice, weight: &Tensor, sizes: &Sizes, dtype: DType) -> Result<Tensor> {
-    let (rows, columns) = (sizes.weight_rows(), sizes.out_channels);
+fn weights_in(gpu: &CudaDevice, weight: &Tensor, shape: &Shape, dtype: DType) -> Result<Tensor> {
+    let (rows, columns) = (shape.weight_rows(), shape.out_channels);
     let out = empty(gpu, (columns, rows), dtype)?;
     transpose("weights_in", weight, &out, (rows, columns), dtype)?;
     Ok(out)

@@ -5,7 +5,7 @@ use super::{
     launch::{arg, device, empty, Arg, Launch},
 };
 use crate::{
-    ops::{conv2d::plan::Conv2d, device::Precision},
+    ops::{device::Precision, shape::Conv2d},
     Result,
 };
 use candle_core::{DType, Tensor};
