@@ -197,3 +197,23 @@ fn an_export_among_the_pictures_themselves_is_refused() {
     assert_holds(&la(folder.path(), &args).error(), &["--out photos/site", "pictures of photos", "another place"]);
     assert_eq!(fs::read_dir(folder.path().join("photos")).unwrap().count(), 8);
 }
+
+#[test]
+fn a_graph_holds_every_weight_and_says_how_pictures_are_prepared() {
+    let folder = folder();
+    let export =
+        |more: &[&str]| la(folder.path(), &[&["export", text(shared_run()), "--format", "onnx", "--out", "a.onnx"], more].concat());
+    export(&OUTPUT).ok();
+    let graph = bytes(folder.path().join("a.onnx"));
+    let holds = |part: &[u8]| graph.windows(part.len()).any(|window| window == part);
+    let run = bytes(shared_run().join("model.safetensors"));
+    let tensors = safetensors::SafeTensors::deserialize(&run).unwrap();
+    for (name, tensor) in tensors.tensors() {
+        assert!(holds(tensor.data()), "the values of {name} are missing");
+    }
+    for part in ["LpNormalization", "resized", "bilinear", "embeddings"] {
+        assert!(holds(part.as_bytes()), "{part} is missing");
+    }
+    assert_holds(&export(&OUTPUT).error(), &["a.onnx", "--force"]);
+    assert_holds(&export(&["--force", "--data", "sample"]).error(), &["--data: an ONNX graph holds no pictures"]);
+}

@@ -251,8 +251,11 @@ fn a_push_that_fails_for_a_moment_goes_on() {
     {
         let (hub, at) = (Hub::start(), folder());
         hub.fail(step, fault, 1);
+        let started = Instant::now();
         let out = push(&hub, at.path(), &[]);
         assert_eq!(out.code, Some(0), "{step}, {fault:?}: {}", out.stderr);
+        let is_told_to_wait = matches!(fault, Fault::Status(_)) && !step.contains("/store/");
+        assert!(!is_told_to_wait || started.elapsed() >= Duration::from_secs(1), "{step}, {fault:?}: Retry-After was not heeded");
         assert_eq!(contents(hub.files(MODEL, "main")), whole, "{step}, {fault:?}");
         assert_eq!(hub.repo(MODEL).unwrap().branches["main"].len(), 2, "{step}, {fault:?}: one commit");
     }
@@ -313,7 +316,12 @@ fn the_token_is_nowhere() {
     let first = push(&hub, at.path(), &["--bundle", "--data", "sample"]);
     hub.fail("whoami", Fault::CutBefore, usize::MAX);
     let second = push(&hub, at.path(), &[]);
-    for out in [&first, &second] {
+    hub.mend();
+    // A server that says it aloud.
+    hub.fail("whoami", Fault::Status(403), 1);
+    let third = push(&hub, at.path(), &[]);
+    assert_holds(&third.stderr, &["HTTP 403: as the test wants, Bearer …"]);
+    for out in [&first, &second, &third] {
         assert!(!out.stdout.contains(TOKEN) && !out.stderr.contains(TOKEN), "{}{}", out.stdout, out.stderr);
     }
     assert!(!hub.take_log().iter().any(|line| line.contains(TOKEN)));

@@ -163,7 +163,10 @@ async fn answer(State(hub): State<Hub>, request: Request) -> Answer {
     hub.lock().log.push(line.clone());
     let fault = hub.fault(&line);
     match fault {
-        Some(Fault::Status(status)) => return refuse(status, "as the test wants", &[("retry-after", "1")]),
+        Some(Fault::Status(status)) => {
+            let who = parts.headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+            return refuse(status, &format!("as the test wants, {who}"), &[("retry-after", "1")]);
+        }
         Some(Fault::CutBefore) => std::panic::resume_unwind(Box::new(())),
         Some(Fault::Overtaken) => hub.write("model/me/tiny", "other.txt", "of somebody else"),
         _ => {}
