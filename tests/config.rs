@@ -13,7 +13,7 @@ fn refusal(config: &TrainConfig, num_images: usize) -> String {
 #[test]
 fn the_default_is_the_published_recipe_at_the_size_of_imagenet() {
     let fit = fit(&TrainConfig::default(), PUBLISHED_NUM_IMAGES);
-    assert_eq!((fit.num_background, fit.num_clusters, fit.num_clusterings), (4096, 30_000, 10));
+    assert_eq!((fit.num_background(), fit.num_clusters(), fit.num_clusterings()), (4096, 30_000, 10));
     let config = fit.config;
     assert_eq!((config.ir_epochs, config.epochs, config.batch_size, config.num_noise), (10, 200, 128, 4096));
     assert_eq!((config.lr, config.temperature, config.bank_momentum), (0.03, 0.07, 0.5));
@@ -44,8 +44,8 @@ fn a_cosine_falls_to_half_in_the_middle_after_a_linear_rise() {
 fn a_small_set_gets_counts_below_its_size_and_the_full_softmax() {
     for num_images in [2, 3, 10, 100, 9000, 60_000] {
         let fit = fit(&TrainConfig::default(), num_images);
-        assert!((1..=num_images).contains(&fit.num_background), "{num_images}: {}", fit.num_background);
-        assert!((1..=num_images).contains(&fit.num_clusters), "{num_images}: {}", fit.num_clusters);
+        assert!((1..=num_images).contains(&fit.num_background()), "{num_images}: {}", fit.num_background());
+        assert!((1..=num_images).contains(&fit.num_clusters()), "{num_images}: {}", fit.num_clusters());
         assert!(fit.config.batch_size <= num_images);
         assert_eq!((fit.config.ir, fit.config.monitor), (Ir::Softmax, Monitor::Reembed));
     }

@@ -7,7 +7,7 @@ use la_core::{config::TrainConfig, train::health::of_settings};
 fn the_published_preset_is_the_default_and_fits_smaller_sets() {
     let paper = (Preset::of_name("imagenet-paper").unwrap().config)();
     assert_eq!(serde_json::to_value(&paper).unwrap(), serde_json::to_value(TrainConfig::default()).unwrap());
-    assert_eq!(paper.fit(900).unwrap().num_background, 60);
+    assert_eq!(paper.fit(900).unwrap().num_background(), 60);
 }
 
 #[test]

@@ -32,14 +32,28 @@ const SMALL_SIZE: usize = 96;
 pub struct Fit {
     /// The settings, every automatic one replaced by what was chosen.
     pub config: TrainConfig,
-    /// Background neighbours of an image, at most the number of images.
-    pub num_background: usize,
-    /// Clusters of each k-means run, at most the number of images.
-    pub num_clusters: usize,
-    /// k-means runs.
-    pub num_clusterings: usize,
     /// What was chosen and why, one sentence each.
     pub notes: Vec<String>,
+}
+
+/// Why the counts of a [`Fit`] are there.
+const FITTED: &str = "fitted settings have every count";
+
+impl Fit {
+    /// Background neighbours of an image, at most the number of images.
+    pub fn num_background(&self) -> usize {
+        self.config.num_background.expect(FITTED)
+    }
+
+    /// Clusters of each k-means run, at most the number of images.
+    pub fn num_clusters(&self) -> usize {
+        self.config.num_clusters.expect(FITTED)
+    }
+
+    /// k-means runs.
+    pub fn num_clusterings(&self) -> usize {
+        self.config.num_clusterings.expect(FITTED)
+    }
 }
 
 impl TrainConfig {
@@ -75,7 +89,7 @@ impl TrainConfig {
         config.monitor = fit_monitor(self, num_images, &mut notes);
         config.batch_size = fit_batch(self, num_images, &mut notes);
         config.crop_fraction = Some(self.crop_fraction.unwrap_or_else(|| fit_crop(self.size)));
-        Ok(Fit { config, num_background, num_clusters, num_clusterings, notes })
+        Ok(Fit { config, notes })
     }
 }
 

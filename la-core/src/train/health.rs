@@ -115,7 +115,7 @@ pub fn of_settings(fit: &Fit, num_images: usize) -> Vec<Warning> {
     if ir_epochs >= epochs {
         return vec![Warning::NoLocalAggregation { epochs, ir_epochs }];
     }
-    let (num_background, num_clusters) = (fit.num_background, fit.num_clusters);
+    let (num_background, num_clusters) = (fit.num_background(), fit.num_clusters());
     let mut warnings = Vec::new();
     // A cluster holds N / m images on average.
     if num_background * num_clusters <= num_images || num_background > num_images / 2 {

@@ -33,7 +33,7 @@ impl Objective {
             ir: config.ir,
             views: config.views,
             temperature: config.temperature,
-            num_background: fit.num_background,
+            num_background: fit.num_background(),
             num_noise: config.num_noise,
             bank_momentum: config.bank_momentum,
             noise_key: [config.seed, epoch as u64],

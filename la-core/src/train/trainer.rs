@@ -162,7 +162,7 @@ impl<'a> Trainer<'a> {
             return Ok(());
         }
         let started = Instant::now();
-        let (num_clusters, num_clusterings) = (self.fit.num_clusters, self.fit.num_clusterings);
+        let (num_clusters, num_clusterings) = (self.fit.num_clusters(), self.fit.num_clusterings());
         self.listener.tell(Event::Clustering { num_clusters, num_clusterings });
         let seed = KMEANS_SEED.wrapping_add(self.fit.config.seed);
         let config = KmeansConfig { num_clusters, max_iters: self.fit.config.kmeans_iters, seed };
