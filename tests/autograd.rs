@@ -232,7 +232,7 @@ fn a_layer_without_gradients_refuses_images_that_track_them() {
     let images = Var::zeros((2, 3, 8, 8), DType::F32, &Device::Cpu).unwrap();
     assert_refused(net.embed(&images), "ResNet");
     assert_refused(net.features(&images), "ResNet");
-    assert_refused(net.readout_features(&images), "ResNet");
+    assert_refused(net.readout_features(&images, 2), "ResNet");
     assert_refused(net.forward_train(&images).map(drop), "ResNet");
     assert_refused(net.embed_pooled(&Var::zeros((2, 16), DType::F32, &Device::Cpu).unwrap()), "ResNet::embed_pooled");
 

@@ -100,13 +100,14 @@ fn rows_that_say_nothing_are_refused() {
 }
 
 #[test]
-fn a_map_of_another_network_is_refused_with_both_shapes() {
+fn a_map_that_is_not_whole_is_refused_with_its_shapes() {
     let map = whitening(&rows(50, 6, 3.0), 3).unwrap();
-    let tensors: HashMap<String, Tensor> = map.tensors().into_iter().collect();
-    assert_eq!(Whitening::from_tensors(&tensors, 6).unwrap().dim(), 3);
-    let error = Whitening::from_tensors(&tensors, 7).unwrap_err().to_string();
-    assert!(error.contains("(D, 7)") && error.contains("[3, 6]"), "{error}");
-    assert!(Whitening::from_tensors(&HashMap::new(), 6).unwrap_err().to_string().contains("readout.weight is missing"));
+    let mut tensors: HashMap<String, Tensor> = map.tensors().into_iter().collect();
+    assert_eq!(Whitening::from_tensors(&tensors).unwrap().num_features(), 6);
+    tensors.insert("readout.bias".into(), tensor(vec![0.0; 4], 4).flatten_all().unwrap());
+    let error = Whitening::from_tensors(&tensors).unwrap_err().to_string();
+    assert!(error.contains("(D, F)") && error.contains("[3, 6]") && error.contains("[4]"), "{error}");
+    assert!(Whitening::from_tensors(&HashMap::new()).unwrap_err().to_string().contains("readout.weight is missing"));
 }
 
 /// The largest difference between two maps' cosines of the first rows with each other.

@@ -37,6 +37,23 @@ fn golden_resnet18_in_eval_mode_at_an_odd_size() {
     check_eval("resnet_18_eval_odd_75x53", Arch::Resnet18);
 }
 
+/// Rows of layer3 in bands, as PyTorch's adaptive pooling cuts them: bands of an odd number of rows share one.
+#[test]
+fn a_read_out_sees_layer3_by_bands_of_rows_and_layer4_whole() {
+    let net = ResNet::new(&ResNetConfig { width: 4, ..ResNetConfig::default() }, 3, &Device::Cpu).unwrap();
+    let images = Tensor::randn(0f32, 1.0, (2, 3, 75, 53), &Device::Cpu).unwrap();
+    let stages = net.features(&images).unwrap().stages;
+    assert_eq!(stages[2].dims(), [2, 16, 5, 4]);
+    for (bands, rows) in [(1, vec![(0, 5)]), (2, vec![(0, 3), (2, 5)]), (3, vec![(0, 2), (1, 4), (3, 5)])] {
+        let of_rows = rows.iter().map(|&(start, end)| stages[2].narrow(2, start, end - start).unwrap().mean((2, 3)).unwrap());
+        let means: Vec<Tensor> = of_rows.chain([stages[3].mean((2, 3)).unwrap()]).collect();
+        close(&net.readout_features(&images, bands).unwrap(), &Tensor::cat(&means, 1).unwrap(), 1e-5, "means");
+        assert_eq!(net.config().readout_bands(net.config().num_readout_features(bands)).unwrap(), bands);
+    }
+    let error = net.config().readout_bands(50).unwrap_err().to_string();
+    assert!(error.contains("48 features and 16 more") && error.contains("got 50"), "{error}");
+}
+
 #[test]
 fn golden_resnet50_in_eval_mode() {
     check_eval("resnet_50_eval_64px", Arch::Resnet50);

@@ -124,12 +124,14 @@ impl Encoder {
         let run = packed.as_ref().map(|packed| packed.run.clone()).or_else(|| config.as_ref().and_then(read));
         let tensors = if run.is_some() || !inside.is_empty() { tensors } else { foreign::adopt(tensors, config.as_ref(), name, device)? };
         let net = ResNet::from_tensors(&tensors, device).with_context(|| format!("{}: {}", files.shown, foreign::KNOWN))?;
-        let num_features = net.config().num_readout_features();
         let readout = match &files.readout_path {
-            _ if !inside.is_empty() => Some(Whitening::from_tensors(&inside, num_features).with_context(|| files.shown.clone())?),
-            Some(path) => readout::read(path, &digest, num_features)?,
+            _ if !inside.is_empty() => Some(Whitening::from_tensors(&inside).with_context(|| files.shown.clone())?),
+            Some(path) => readout::read(path, &digest)?,
             None => None,
         };
+        if let Some(readout) = &readout {
+            net.config().readout_bands(readout.num_features()).with_context(|| files.shown.clone())?;
+        }
         let told = match (&run, config) {
             (Some(run), _) => Some(prepared::of_run(run, packed.as_ref().and_then(|packed| packed.size))),
             (None, Some(config)) => prepared::of_timm(config, &net),
@@ -228,7 +230,14 @@ impl Encoder {
     pub fn features_identity(&self) -> String {
         let Preprocessing { size, crop_fraction, interpolation, rounds_down, normalization: Normalization { mean, std } } =
             self.preprocessing;
-        let what = if self.readout.is_some() { "features" } else { "output" };
+        let what = match &self.readout {
+            None => "output".to_string(),
+            Some(readout) => match self.net.config().readout_bands(readout.num_features()) {
+                // As it was said when there was one only.
+                Ok(1) | Err(_) => "features".to_string(),
+                Ok(bands) => format!("features of {bands} bands"),
+            },
+        };
         // Nothing where it is as usual: embeddings that were kept before stay of use.
         let resize =
             if (interpolation, rounds_down) == Default::default() { String::new() } else { format!(" {interpolation:?} {rounds_down}") };
@@ -283,7 +292,7 @@ impl Encoder {
 
     fn forward(&self, images: &Tensor) -> la_core::Result<Tensor> {
         match &self.readout {
-            Some(_) => self.net.readout_features(images),
+            Some(readout) => self.net.readout_features(images, self.net.config().readout_bands(readout.num_features())?),
             None => self.net.embed(images),
         }
     }
@@ -315,7 +324,8 @@ impl Encoder {
 
     /// What a linear probe sees, `(N, F)`, of the images of a source that can be read, and its [`Encoder::features`].
     pub fn pooled_and_features(&self, source: &Arc<dyn Source>, what: &str) -> anyhow::Result<(Tensor, Embedded)> {
-        let stages = self.collect(source, what, |images| self.net.readout_features(images))?;
+        let bands = self.readout.as_ref().map_or(Ok(1), |readout| self.net.config().readout_bands(readout.num_features()))?;
+        let stages = self.collect(source, what, |images| self.net.readout_features(images, bands))?;
         let count = self.net.config().num_features();
         let pooled = stages.rows.narrow(1, stages.rows.dim(1)? - count, count)?.contiguous()?;
         let features = match &self.readout {

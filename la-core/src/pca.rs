@@ -179,20 +179,16 @@ impl Whitening {
         NAMES.iter().map(|name| name.to_string()).zip([self.weight.clone(), self.bias.clone()]).collect()
     }
 
-    /// The map that [`Whitening::tensors`] was made of, for features of `num_features` values.
-    pub fn from_tensors(tensors: &HashMap<String, Tensor>, num_features: usize) -> Result<Self> {
+    /// The map that [`Whitening::tensors`] was made of.
+    pub fn from_tensors(tensors: &HashMap<String, Tensor>) -> Result<Self> {
         let get = |name: &str| match tensors.get(name) {
             Some(tensor) => Ok(tensor.to_dtype(candle_core::DType::F32)?.to_device(&Device::Cpu)?.contiguous()?),
             None => Err(Error::invalid(format!("read-out: tensor {name} is missing"))),
         };
         let (weight, bias) = (get(NAMES[0])?, get(NAMES[1])?);
         match (weight.dims(), bias.dims()) {
-            (&[dim, features], &[same]) if dim == same && features == num_features && dim > 0 => Ok(Self { weight, bias }),
-            (weight, bias) => bail!(
-                "read-out: expected {} (D, {num_features}) and {} (D,) for this network, got {weight:?} and {bias:?}",
-                NAMES[0],
-                NAMES[1]
-            ),
+            (&[dim, features], &[same]) if dim == same && dim * features > 0 => Ok(Self { weight, bias }),
+            (weight, bias) => bail!("read-out: expected {} (D, F) and {} (D,), got {weight:?} and {bias:?}", NAMES[0], NAMES[1]),
         }
     }
 }

@@ -27,11 +27,11 @@ struct Header {
 }
 
 /// The fitted read-out and the embeddings, where they were made of this.
-pub fn read(index: &IndexFile, made_of: &str, num_features: usize) -> Option<(Whitening, Tensor)> {
+pub fn read(index: &IndexFile, made_of: &str) -> Option<(Whitening, Tensor)> {
     let (tensors, metadata) = read_tensors(&index.beside(KEY), &Device::Cpu).ok()?;
     let header: Header = serde_json::from_str(metadata.get(KEY)?).ok()?;
     let rows = tensors.get(ROWS)?;
-    let readout = Whitening::from_tensors(&tensors, num_features).ok()?;
+    let readout = Whitening::from_tensors(&tensors).ok()?;
     let expected = Header { version: VERSION, made_of: made_of.into(), sha256: digest_of(&readout, rows).ok()? };
     (header == expected && rows.dim(1).ok()? == readout.dim()).then(|| (readout, rows.clone()))
 }

@@ -82,9 +82,9 @@ impl FolderIndex {
 
     /// What [`FolderIndex::fit`] gives, where neither pictures nor weights have changed since it was last asked.
     fn fitted_before(&mut self, encoder: &mut Encoder, source: &Arc<dyn Source>) -> anyhow::Result<Option<(Embedded, Vec<Unreadable>)>> {
-        let (Some(file), Some(readout)) = (&self.file, encoder.readout()) else { return Ok(None) };
-        let (names, num_features) = (self.names_of(source.as_ref()), readout.num_features());
-        let Some((readout, rows)) = fitted::read(file, &self.made_of(encoder, &names), num_features) else { return Ok(None) };
+        let (Some(file), Some(_)) = (&self.file, encoder.readout()) else { return Ok(None) };
+        let names = self.names_of(source.as_ref());
+        let Some((readout, rows)) = fitted::read(file, &self.made_of(encoder, &names)) else { return Ok(None) };
         let new = self.look(source.as_ref(), &names);
         if self.is_changed || !new.is_empty() {
             return Ok(None);

@@ -24,8 +24,8 @@ pub struct Card<'a> {
     pub args: &'a PackArgs,
     /// The network.
     pub net: &'a ResNetConfig,
-    /// Dimensions of the read-out, where there is one.
-    pub readout_dim: Option<usize>,
+    /// Dimensions and features of the read-out, where there is one.
+    pub readout: Option<(usize, usize)>,
     /// What is known of the run and its figures.
     pub packed: &'a Packed,
     /// Digest of model.safetensors.
@@ -173,7 +173,7 @@ impl Card<'_> {
             net.width,
             self.packed.size(),
             self.packed.size(),
-            self.readout_dim.unwrap_or(net.embedding_dim),
+            self.dim(),
             counted(self.packed.run.num_images, "image"),
             escaped(&train.data),
             self.packed.size.map_or(String::new(), |_| format!(" at {} × {}", train.size, train.size)),
@@ -263,25 +263,33 @@ impl Card<'_> {
              la-cli export {place} --data FOLDER --out site                        # a page that searches in the browser\n\
              la-cli serve  {place} --data FOLDER --open\n```\n\n{}\
              Wherever the folder's name stands, `hf:owner/name` does for a copy on the Hub.\n",
-            self.readout_dim.unwrap_or(self.net.embedding_dim),
+            self.dim(),
             self.about_readout()
         )
     }
 
+    /// Length of the embeddings.
+    fn dim(&self) -> usize {
+        self.readout.map_or(self.net.embedding_dim, |(dim, _)| dim)
+    }
+
     fn about_readout(&self) -> String {
-        let Some(dim) = self.readout_dim else { return String::new() };
+        let Some((dim, num_features)) = self.readout else { return String::new() };
+        let means = match self.net.readout_bands(num_features) {
+            Ok(2) => "spatial means of layer3's upper and lower half and of layer4",
+            _ => "spatial means of layer3 and layer4",
+        };
         format!(
-            "The embedding is the read-out: spatial means of layer3 and layer4, joined, times `readout.weight` ({dim}, {}) plus `readout.bias` in \
+            "The embedding is the read-out: {means}, joined, times `readout.weight` ({dim}, {num_features}) plus `readout.bias` in \
              `readout.safetensors`, divided by its length. The map whitens principal components of the training images; it was learned without \
              labels. `--embedding output` takes the network's output of {} numbers instead, which the loss compares.\n\n",
-            self.net.num_readout_features(),
             self.net.embedding_dim
         )
     }
 
     fn elsewhere(&self) -> String {
         let mut normal = "**L2 normalisation is not in the graph**: divide the outputs by their length before comparing them.".to_string();
-        if self.readout_dim.is_some() {
+        if self.readout.is_some() {
             normal += &format!(" They are the network's {} outputs, not the read-out.", self.net.embedding_dim);
         }
         let builds = match (self.net.width, self.net.stem) {
@@ -344,7 +352,7 @@ impl Card<'_> {
 
     fn files(&self) -> String {
         let beside = if self.packed.beside.is_some() { format!(", `{BESIDE_METRICS}` of the run beside") } else { String::new() };
-        let readout = if self.readout_dim.is_some() { " `readout.safetensors`, the read-out's map in f32;" } else { "" };
+        let readout = if self.readout.is_some() { " `readout.safetensors`, the read-out's map in f32;" } else { "" };
         format!(
             "## Files\n\n`model.safetensors`: convolutions and the last layer in f16, batch norm and biases in f32, sha256\n`{}`.\n\n\
              `config.json` in timm's shape, with our settings under `{}`; `metrics.jsonl`, one JSON object per epoch{beside}, drawn in `curves.png`;{readout} `SHA256SUMS` for `sha256sum -c`, \

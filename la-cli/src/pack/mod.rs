@@ -161,8 +161,9 @@ fn fill(args: &PackArgs, (run, mut packed): (&RunFolder, Packed), folder: &Path,
         copy(&beside.join("metrics.jsonl"), &folder.join(BESIDE_METRICS))?;
     }
     draw_curves(&curves(args, run, &packed)?, &folder.join("curves.png"))?;
-    let readout_dim = Encoder::open(&folder.to_string_lossy(), &Device::Cpu)?.readout().map(Whitening::dim);
-    let card = card::Card { args, net: &net, readout_dim, packed: &packed, sha256: sha256(&weights)? };
+    let shown = Encoder::open(&folder.to_string_lossy(), &Device::Cpu)?;
+    let readout = shown.readout().map(|map| (map.dim(), map.num_features()));
+    let card = card::Card { args, net: &net, readout, packed: &packed, sha256: sha256(&weights)? };
     write_atomically(&folder.join("README.md"), |file| file.write_all(card.text().as_bytes()))?;
     write_sums(folder)?;
     Ok(packed)

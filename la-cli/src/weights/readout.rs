@@ -22,7 +22,7 @@ pub fn write(folder: &Path, readout: &Whitening) -> anyhow::Result<()> {
 }
 
 /// The read-out at `path`, where it belongs to weights of this digest: a run that has trained on since has outgrown it.
-pub fn read(path: &Path, digest: &str, num_features: usize) -> anyhow::Result<Option<Whitening>> {
+pub fn read(path: &Path, digest: &str) -> anyhow::Result<Option<Whitening>> {
     if !path.is_file() {
         return Ok(None);
     }
@@ -31,5 +31,5 @@ pub fn read(path: &Path, digest: &str, num_features: usize) -> anyhow::Result<Op
         remark!("note: {} was learned for other weights and is not used", path.display());
         return Ok(None);
     }
-    Whitening::from_tensors(&tensors, num_features).map(Some).with_context(|| path.display().to_string())
+    Whitening::from_tensors(&tensors).map(Some).with_context(|| path.display().to_string())
 }

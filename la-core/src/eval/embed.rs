@@ -71,8 +71,13 @@ pub fn pooled_features(net: &ResNet, source: &Arc<dyn Source>, config: &BatchCon
 /// What a read-out maps, `(N, F)`, of every image of `source`: see [`ResNet::readout_features`].
 ///
 /// `progress` is told how many images are done. Fails where there is no image, or many in a row cannot be read.
-pub fn readout_features(net: &ResNet, source: &Arc<dyn Source>, config: &BatchConfig, progress: &mut dyn FnMut(usize)) -> Result<Rows> {
-    collect(source, config, progress, |images| net.readout_features(images))
+pub fn readout_features(
+    (net, bands): (&ResNet, usize),
+    source: &Arc<dyn Source>,
+    config: &BatchConfig,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Rows> {
+    collect(source, config, progress, |images| net.readout_features(images, bands))
 }
 
 /// The rows that `f` makes of each batch of images, one below the other.

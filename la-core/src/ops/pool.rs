@@ -97,6 +97,11 @@ fn mean_of<E: Element>(x: &Tensor, (batch, pixels, channels): (usize, usize, usi
     Ok(tensor(out, (batch, channels)))
 }
 
+/// `len` rows as `parts` ranges of equal lengths, which share a row where they must: as adaptive pooling cuts them.
+pub fn split(len: usize, parts: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    (0..parts).map(move |part| part * len / parts..((part + 1) * len).div_ceil(parts))
+}
+
 /// Adds to each row of `out` `(B, C)`, which holds zeros, the mean of an image's pixels.
 pub(crate) fn mean_pixels<E: Element>(x: &[E], pixels: usize, channels: usize, out: &mut [f32]) {
     for (image, mean) in x.chunks_exact(pixels * channels).zip(out.chunks_exact_mut(channels)) {

@@ -84,9 +84,20 @@ impl ResNetConfig {
         self.width * 8 * self.arch.expansion()
     }
 
-    /// Length of what a read-out maps: the pooled features of the last two stages, 768 for the standard ResNet-18.
-    pub fn num_readout_features(&self) -> usize {
-        self.width * (4 + 8) * self.arch.expansion()
+    /// Length of what a read-out maps ([`super::ResNet::readout_features`]): 1,024 for two bands of the standard ResNet-18.
+    pub fn num_readout_features(&self, bands: usize) -> usize {
+        self.width * (4 * bands + 8) * self.arch.expansion()
+    }
+
+    /// The bands of a read-out that maps so many features; fails where no read-out of this network does.
+    pub fn readout_bands(&self, num_features: usize) -> Result<usize> {
+        let (fewest, of_band) = (self.num_readout_features(1), self.num_readout_features(1) - self.num_readout_features(0));
+        match num_features.checked_sub(fewest) {
+            Some(more) if more.is_multiple_of(of_band) => Ok(1 + more / of_band),
+            _ => {
+                bail!("read-out: expected {fewest} features and {of_band} more for each further band for this network, got {num_features}")
+            }
+        }
     }
 }
 

@@ -1,13 +1,13 @@
 //! A ResNet for inference alone: batch norm folded into its convolutions, weights packed once and kept as small as they came.
 
-use super::{layers::BlockShape, ResNetConfig, READOUT_STAGES};
+use super::{layers::BlockShape, ResNetConfig, BANDED_STAGE};
 use crate::{
     error::bail,
     ops::{
         batch_norm::EPSILON,
         conv2d::{Conv2d, Finish, PackedConv2d, Values},
         normalize::scale_row,
-        pool::{max_pool_values, mean_pixels},
+        pool::{max_pool_values, mean_pixels, split},
         row_sums::dot,
     },
     Error, Result,
@@ -25,8 +25,8 @@ pub struct Encoder {
     stem: PackedConv2d,
     stages: Vec<Vec<Block>>,
     head: PackedConv2d,
-    /// Stages, counted from the last, whose means the head sees.
-    taps: usize,
+    /// Bands of rows whose means of layer3 the head sees: 0 without a read-out.
+    bands: usize,
     dim: usize,
 }
 
@@ -56,12 +56,12 @@ impl Encoder {
             shapes.iter().enumerate().map(|(b, shape)| weights.block(&format!("layer{}.{b}", s + 1), shape)).collect()
         };
         let stages = BlockShape::stages(config).iter().enumerate().map(stage).collect::<Result<_>>()?;
-        let (name, taps, inputs, dim) = match weights.readout_dim() {
-            Some(dim) => ("readout", READOUT_STAGES, config.num_readout_features(), dim),
-            None => ("fc", 1, config.num_features(), config.embedding_dim),
+        let (name, bands, inputs, dim) = match weights.readout_dims() {
+            Some((dim, features)) => ("readout", config.readout_bands(features)?, features, dim),
+            None => ("fc", 0, config.num_features(), config.embedding_dim),
         };
         let head = weights.linear(name, (inputs, dim))?;
-        Ok(Self { config: config.clone(), stem, stages, head, taps, dim })
+        Ok(Self { config: config.clone(), stem, stages, head, bands, dim })
     }
 
     /// Length of the embeddings `D`.
@@ -90,15 +90,16 @@ impl Encoder {
             for block in stage {
                 x = block.forward(x)?;
             }
-            if s + self.taps >= self.stages.len() {
-                means.push(x.mean());
+            if s == BANDED_STAGE && self.bands > 0 {
+                means.push(x.means(self.bands));
             }
         }
+        means.push(x.means(1));
         let mut pooled = Vec::with_capacity(batch * means.iter().map(Vec::len).sum::<usize>());
         for b in 0..batch {
             for of in &means {
-                let channels = of.len() / batch;
-                pooled.extend_from_slice(&of[b * channels..][..channels]);
+                let len = of.len() / batch;
+                pooled.extend_from_slice(&of[b * len..][..len]);
             }
         }
         let mut rows = self.head.forward(&pooled, (batch, 1, 1), None, false)?;
@@ -108,12 +109,17 @@ impl Encoder {
 }
 
 impl Images {
-    /// The spatial means `(B, C)`.
-    fn mean(&self) -> Vec<f32> {
-        let pixels = self.size.0 * self.size.1;
-        let channels = self.values.len() / (self.batch * pixels);
-        let mut means = vec![0.0; self.batch * channels];
-        mean_pixels(&self.values, pixels, channels, &mut means);
+    /// The means over each band of rows `(B, bands · C)`.
+    fn means(&self, bands: usize) -> Vec<f32> {
+        let (height, width) = self.size;
+        let channels = self.values.len() / (self.batch * height * width);
+        let mut means = vec![0.0; self.batch * bands * channels];
+        for (image, means) in self.values.chunks_exact(height * width * channels).zip(means.chunks_exact_mut(bands * channels)) {
+            for (rows, mean) in split(height, bands).zip(means.chunks_exact_mut(channels)) {
+                let band = &image[rows.start * width * channels..rows.end * width * channels];
+                mean_pixels(band, rows.len() * width, channels, mean);
+            }
+        }
         means
     }
 }
@@ -142,9 +148,12 @@ struct Weights<'a> {
 }
 
 impl Weights<'_> {
-    /// Dimensions of the read-out, where the file has one.
-    fn readout_dim(&self) -> Option<usize> {
-        self.tensors.tensor("readout.weight").ok().and_then(|view| view.shape().first().copied())
+    /// Dimensions and features of the read-out, where the file has one.
+    fn readout_dims(&self) -> Option<(usize, usize)> {
+        match self.tensors.tensor("readout.weight").ok()?.shape() {
+            &[dim, features] => Some((dim, features)),
+            _ => Some((0, 0)),
+        }
     }
 
     fn block(&self, name: &str, shape: &BlockShape) -> Result<Block> {

@@ -18,7 +18,7 @@ use crate::{
         device::activations,
         gradients::refuse_tracked,
         normalize::normalize,
-        pool::{global_average_pool, global_average_pool_backward, max_pool, max_pool_backward, MaxIndices},
+        pool::{global_average_pool, global_average_pool_backward, max_pool, max_pool_backward, split, MaxIndices},
     },
     rng::{Rng, Stream},
     Result,
@@ -31,8 +31,8 @@ pub use encoder::Encoder;
 pub use layers::Parameter;
 use layers::{Block, BlockCache, BlockShape, Linear, Unit, UnitCache};
 
-/// Stages, counted from the last, whose means a read-out maps.
-const READOUT_STAGES: usize = 2;
+/// The stage whose means a read-out takes over bands of rows, from 0: the last one but one.
+const BANDED_STAGE: usize = 2;
 
 /// A ResNet whose last layer, `fc`, gives the embedding before it is normalised.
 pub struct ResNet {
@@ -117,18 +117,24 @@ impl ResNet {
         Ok(normalize(&outputs)?.0)
     }
 
-    /// Eval mode: what a read-out maps, `(B, F)`: the spatial means of the last two stages, side by side.
-    pub fn readout_features(&self, images: &Tensor) -> Result<Tensor> {
+    /// Eval mode: what a read-out maps, `(B, F)`: layer3's means over each of `bands` bands of rows from the top, then layer4's
+    /// means over the whole picture.
+    ///
+    /// Bands tell sky above sea from sea above sky; a picture and its mirror image stay alike.
+    pub fn readout_features(&self, images: &Tensor, bands: usize) -> Result<Tensor> {
         let mut x = self.stem_eval(images)?;
         let mut means = Vec::new();
         for (s, stage) in self.stages.iter().enumerate() {
             for block in stage {
                 x = block.forward(&x)?;
             }
-            if s + READOUT_STAGES >= self.stages.len() {
-                means.push(global_average_pool(&x)?);
+            if s == BANDED_STAGE {
+                for rows in split(x.dim(1)?, bands) {
+                    means.push(global_average_pool(&x.narrow(1, rows.start, rows.len())?.contiguous()?)?);
+                }
             }
         }
+        means.push(global_average_pool(&x)?);
         Ok(Tensor::cat(&means, 1)?)
     }
 

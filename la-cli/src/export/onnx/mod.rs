@@ -6,10 +6,11 @@ use crate::weights::Encoder;
 use anyhow::Context;
 use candle_core::Tensor;
 use la_core::files::write_atomically;
+use la_core::ops::pool::split;
 use la_core::pca::Whitening;
 use la_core::preprocess::Normalization;
 use la_core::resnet::Stem;
-use proto::{model, node, tensor, value, Attribute, Message};
+use proto::{integer, model, node, tensor, value, Attribute, Message};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -65,7 +66,9 @@ impl Graph {
                 self.add("MaxPool", "maxpool", &[&x], &pool)
             }
         };
-        let mut means = vec![];
+        let config = encoder.net().config();
+        let bands = encoder.readout().map(|readout| config.readout_bands(readout.num_features())).transpose()?;
+        let (mut means, mut side) = (vec![], stem_side(config.stem, encoder.size()));
         for stage in 1..=4 {
             let mut number = 0;
             while self.has(&format!("layer{stage}.{number}.conv1.weight")) {
@@ -73,13 +76,18 @@ impl Graph {
                 x = self.block(&x, &format!("layer{stage}.{number}"), stride)?;
                 number += 1;
             }
-            if stage == 4 || (stage == 3 && encoder.readout().is_some()) {
-                let mean = self.add("GlobalAveragePool", &format!("mean{stage}"), &[&x], &[]);
-                means.push(self.add("Flatten", &format!("pooled{stage}"), &[&mean], &[Attribute::Int("axis", 1)]));
+            side = if stage > 1 { side.div_ceil(2) } else { side };
+            if let (3, Some(bands)) = (stage, bands) {
+                means = self.band_means(&x, side, bands);
             }
         }
-        let (features, last) = match encoder.readout() {
-            Some(_) => (self.add("Concat", "features", &[&means[0], &means[1]], &[Attribute::Int("axis", 1)]), "readout"),
+        let mean = self.add("GlobalAveragePool", "mean4", &[&x], &[]);
+        means.push(self.add("Flatten", "pooled4", &[&mean], &[Attribute::Int("axis", 1)]));
+        let (features, last) = match bands {
+            Some(_) => {
+                let means: Vec<&str> = means.iter().map(String::as_str).collect();
+                (self.add("Concat", "features", &means, &[Attribute::Int("axis", 1)]), "readout")
+            }
             None => (means[0].clone(), "fc"),
         };
         let (weight, bias) = (format!("{last}.weight"), format!("{last}.bias"));
@@ -88,6 +96,20 @@ impl Graph {
         let outputs = self.add("Gemm", last, &[&features, &weight, &bias], &[Attribute::Int("transB", 1)]);
         self.add("LpNormalization", "embeddings", &[&outputs], &[Attribute::Int("axis", 1), Attribute::Int("p", 2)]);
         Ok(())
+    }
+
+    /// The means of layer3, whose maps have this side, over each band of rows.
+    fn band_means(&mut self, x: &str, side: usize, bands: usize) -> Vec<String> {
+        let mut means = vec![];
+        for (band, rows) in split(side, bands).enumerate() {
+            let name = |part: &str| format!("{part}3.{band}");
+            let bounds = [("start", rows.start as i64), ("end", rows.end as i64), ("axis", 2)];
+            let bounds = bounds.map(|(part, value)| self.integer(&name(part), value));
+            let rows = self.add("Slice", &name("rows"), &[x, &bounds[0], &bounds[1], &bounds[2]], &[]);
+            let mean = self.add("GlobalAveragePool", &name("mean"), &[&rows], &[]);
+            means.push(self.add("Flatten", &name("pooled"), &[&mean], &[Attribute::Int("axis", 1)]));
+        }
+        means
     }
 
     /// A residual block: two convolutions, or three of which the middle one strides.
@@ -129,11 +151,24 @@ impl Graph {
         self.tensors.contains_key(name)
     }
 
+    fn integer(&mut self, name: &str, value: i64) -> String {
+        self.weights.push(integer(name, value));
+        name.to_string()
+    }
+
     fn weight(&mut self, name: &str) -> anyhow::Result<()> {
         let values = self.tensors.get(name).with_context(|| format!("weights: tensor {name} is missing"))?;
         let dims = values.dims().to_vec();
         self.weights.push(tensor(name, &dims, &values.flatten_all()?.to_vec1()?));
         Ok(())
+    }
+}
+
+/// The side of what the stem gives for images of this side.
+fn stem_side(stem: Stem, size: usize) -> usize {
+    match stem {
+        Stem::Small => size,
+        Stem::Imagenet => size.div_ceil(2).div_ceil(2),
     }
 }
 

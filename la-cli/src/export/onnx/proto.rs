@@ -4,6 +4,9 @@
 /// ONNX's number for f32.
 const FLOAT: u64 = 1;
 
+/// ONNX's number for whole numbers of 64 bits.
+const INT64: u64 = 7;
+
 /// A message in the making.
 #[derive(Default)]
 pub struct Message(Vec<u8>);
@@ -85,6 +88,11 @@ pub fn tensor(name: &str, dims: &[usize], values: &[f32]) -> Message {
     let message = dims.iter().fold(Message::default(), |message, dim| message.int(1, *dim as u64));
     let raw: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     message.int(2, FLOAT).bytes(8, name).bytes(9, raw)
+}
+
+/// `TensorProto`: one whole number, as a list of one.
+pub fn integer(name: &str, value: i64) -> Message {
+    Message::default().int(1, 1).int(2, INT64).bytes(8, name).bytes(9, value.to_le_bytes())
 }
 
 /// `ValueInfoProto`: an input or output with as many rows as are given.
