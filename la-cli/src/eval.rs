@@ -21,7 +21,7 @@ use std::time::Instant;
 pub struct EvalArgs {
     #[command(flatten)]
     encoder: EncoderArgs,
-    /// Labelled reference images, or a file that `la-cli embed` has written [default: what RUN was trained on]
+    /// Labelled reference images, or a file from `la-cli embed` [default: those of RUN; photos has none]
     #[arg(long, value_name = "SRC")]
     data: Option<String>,
     /// Images that are classified [default: the test split of the data]

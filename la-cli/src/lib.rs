@@ -38,8 +38,8 @@ use std::process::ExitCode;
 /// Learn image embeddings without labels by Local Aggregation, evaluate them and search with them.
 ///
 /// SRC is `sample` (real images inside this program), `fashion-mnist`, `cifar10`, `cifar100`, the path of a folder or
-/// file, or `hf:owner/name[:split]`. WEIGHTS is `photos` (inside this program, the default), a .safetensors
-/// file, a folder with model.safetensors and config.json, or `hf:owner/name`. RUN is a folder that `la-cli train` has written.
+/// file, or `hf:owner/name[/config][:split]`. WEIGHTS is `photos` (inside this program, the default), a .safetensors or
+/// .pth file, a folder with model.safetensors, or `hf:owner/name`. RUN is a folder that `la-cli train` has written.
 #[derive(Parser)]
 #[command(name = "la-cli", version, arg_required_else_help = true)]
 #[command(after_help = "Examples:
@@ -63,7 +63,7 @@ enum Command {
     Train(Box<train::TrainArgs>),
     /// Measure kNN accuracy, and with --linear a linear probe.
     Eval(eval::EvalArgs),
-    /// Write the embeddings of a data source to a file.
+    /// Write the embeddings of a data source, not fitted to it, to a file.
     Embed(embed::EmbedArgs),
     /// Find the images of a data source that are most similar to a picture.
     Search(search::SearchArgs),
@@ -71,7 +71,7 @@ enum Command {
     Export(export::ExportArgs),
     /// Open the search page for a folder of pictures, a run, or an exported page.
     Serve(serve::ServeArgs),
-    /// Make a folder of a run's weights that can be published: f16, model card, figures, digests.
+    /// Make a folder to publish from a run: f16 weights, model card, accuracy, checksums.
     Pack(pack::PackArgs),
     /// Publish a run or packed weights on the Hugging Face Hub.
     Push(Box<push::PushArgs>),

@@ -66,11 +66,11 @@ const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resour
   la-cli serve runs/mine --port 8080   # those that a run learned from
   la-cli serve site                      # a page that la-cli export has written")]
 pub struct ServeArgs {
-    /// `photos` (weights inside this program), a run or other weights, whose page is made where it is missing or out of date;
+    /// `photos` (inside this program; needs --data), a run or other weights: their page is made or updated if need be;
     /// or a page that `la-cli export` has written
     #[arg(value_name = "RUN|WEIGHTS|PAGE", default_value = PHOTOS)]
     what: String,
-    /// Images to search in [default: those of the run]
+    /// Images to search in; needed unless RUN has them
     #[arg(long, value_name = "SRC")]
     data: Option<String>,
     /// Port [default: the first free one from 8000 on]
@@ -79,7 +79,7 @@ pub struct ServeArgs {
     /// Address to listen on; 0.0.0.0 shows the page to the whole network
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     host: IpAddr,
-    /// Let pages of others show this one in a frame
+    /// Let other web sites show the page in a frame
     #[arg(long)]
     embed: bool,
     /// Open the page in the browser

@@ -45,8 +45,8 @@ pub struct EncoderArgs {
     /// Use this many images of the data, drawn at random
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// What to compare: readout, the whitened features of the last two stages, or output, the layer that the loss sees [default: readout
-    /// where the weights have one]
+    /// What to compare: readout (whitened features, mostly better for search) or output (the last layer) [default: readout if the
+    /// weights have one]
     #[arg(long, value_name = "readout|output")]
     pub embedding: Option<Embedding>,
 }

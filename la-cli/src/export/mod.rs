@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 pub struct ExportArgs {
     #[command(flatten)]
     encoder: EncoderArgs,
-    /// Images to search in [default: those of the run]
+    /// Images to search in; needed unless RUN has them
     #[arg(long, value_name = "SRC")]
     data: Option<String>,
     /// Which of them
@@ -49,10 +49,10 @@ pub struct ExportArgs {
     #[arg(long, value_name = "site|projector|atlas|onnx", default_value = "site")]
     format: Format,
     /// Precision of the page's weights: f16 halves the download with the same neighbours, i8 quarters it with small losses
-    /// [default: f16, or i8 where the weights are]
+    /// [default: i8 if they are stored so, else f16]
     #[arg(long = "weights", value_name = "f32|f16|i8")]
     weights_precision: Option<Precision>,
-    /// Precision of the page's bank [default: f16]
+    /// Precision of the embeddings [default: f16]
     #[arg(long = "bank", value_name = "f32|f16|i8")]
     bank_precision: Option<Precision>,
     /// Side of the thumbnails [default: that of the images, at most 160]

@@ -30,13 +30,13 @@ pub struct CardArgs {
     /// A run of equal length to compare with, such as one of instance recognition alone
     #[arg(long, value_name = "RUN")]
     pub beside: Option<PathBuf>,
-    /// Also measure a linear probe, of these weights and of all that they are compared with
+    /// Also measure a linear probe, of every network in the card
     #[arg(long)]
     pub linear: bool,
     /// First line of the model card [default: from the network and the data]
     #[arg(long, value_name = "TEXT")]
     pub title: Option<String>,
-    /// Side of the square images that the weights are used with [default: as the run is used]; the card has figures at both sizes
+    /// Side of the square images for use of the weights [default: the run's]; if it differs, the card has figures at both
     #[arg(long, value_name = "PX")]
     pub size: Option<usize>,
     /// Images of the run, where they are now [default: where they were]
@@ -45,10 +45,10 @@ pub struct CardArgs {
     /// Their test images [default: those of the run, or of --data]
     #[arg(long, value_name = "SRC")]
     pub test: Option<String>,
-    /// What the data is called in all that is written [default: as the run names it, a path by its end]
+    /// Name of the data in card and files [default: the name in the run; of a path, its last part]
     #[arg(long, value_name = "NAME")]
     pub data_as: Option<String>,
-    /// Name of the data set on the Hub, such as uoft-cs/cifar10 [default: known for the data that la-cli names]
+    /// Name of the data set on the Hub, such as uoft-cs/cifar10 [default: set for sample, cifar10 and the like]
     #[arg(long, value_name = "OWNER/NAME")]
     pub dataset: Option<String>,
     /// Licence of the images that the weights were trained on, such as cc-by-4.0 [default: known for some data]

@@ -16,13 +16,13 @@ pub struct PushArgs {
     /// A run, which is packed first, or a folder that `la-cli pack` wrote
     #[arg(value_name = "RUN|FOLDER")]
     pub weights: PathBuf,
-    /// The model on the Hub; it is made where it does not exist
+    /// The model on the Hub; it is created if it does not exist
     #[arg(value_name = "OWNER/NAME")]
     pub repo: String,
-    /// Make a new model, or Space, that only you and your organisation see
+    /// Create the model or Space as private; fails on a public one
     #[arg(long)]
     pub private: bool,
-    /// Branch of the model to commit to; it is made where it does not exist
+    /// Branch of the model to commit to; it is created if it does not exist
     #[arg(long, value_name = "BRANCH", default_value = "main")]
     pub revision: String,
     /// Propose the change as a pull request, also to models of others

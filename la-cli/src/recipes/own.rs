@@ -23,7 +23,7 @@ const IMAGES_PER_CLUSTER: usize = 50;
 const FEWEST_BACKGROUND: usize = 100;
 
 impl Beginning {
-    /// Images below which training was not seen to gain: over the weights it begins from by what search finds, or over pixels.
+    /// Images below which training has not improved search: over the weights it begins from, or over pixels.
     pub fn fewest_images(self) -> usize {
         match self {
             Self::Weights => 1000,

@@ -24,7 +24,7 @@ pub struct TrainArgs {
     /// Print one JSON object at the end instead of text; progress goes to standard error
     #[arg(long)]
     pub json: bool,
-    /// Named settings [default: quick for the sample, the preset named like the data, else chosen by the number of images]
+    /// Values of flags not given [default: quick for the sample, the preset named like the data, else by the number of images]
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
     /// Images to learn from
@@ -58,14 +58,14 @@ pub struct TrainArgs {
     #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["preset", "resume", "init"])]
     pub branch: Option<PathBuf>,
     /// Begin a new run from these weights; the last layer is random if --embedding-dim differs
-    /// [default: photos, for your own images without --preset, --arch, --stem or --width]
+    /// [default: photos on your own images, if no --preset, --arch, --stem or --width is given]
     #[arg(long, value_name = "WEIGHTS", help_heading = "Run")]
     init: Option<String>,
     /// Begin a new run from random weights
     #[arg(long, help_heading = "Run", conflicts_with_all = ["resume", "branch", "init"])]
     from_scratch: bool,
-    /// Do not update the running statistics of batch norm [default: true for your own images without --preset, when training
-    /// begins from weights]
+    /// true: keep the running statistics of batch norm as they are [default: true from given weights on your own images
+    /// without --preset]
     #[arg(long, value_name = "true|false", help_heading = "Run")]
     keep_statistics: Option<bool>,
     /// Seed of every random number
@@ -89,7 +89,7 @@ pub struct TrainArgs {
     /// Dimension of the embedding
     #[arg(long, value_name = "D", help_heading = "Network")]
     embedding_dim: Option<usize>,
-    /// Precision: f32, or faster bf16, which a CPU needs AVX512-BF16 or AMX for, or tf32 on a GPU
+    /// f32; bf16: faster, on a GPU or a CPU with AVX512-BF16 or AMX; tf32: on a GPU only
     #[arg(long, value_name = "f32|tf32|bf16", help_heading = "Network")]
     precision: Option<Precision>,
     /// Epochs in all
@@ -146,7 +146,7 @@ pub struct TrainArgs {
     /// Noise samples of an image in noise-contrastive estimation
     #[arg(long, value_name = "N", help_heading = "Objective")]
     num_noise: Option<usize>,
-    /// What kNN votes with after each epoch: re-embedded images, the running bank, or nothing
+    /// kNN after each epoch by re-embedded images, the running bank or nothing; auto: by the number of images
     #[arg(long, value_name = "auto|reembed|bank|none", help_heading = "Monitor")]
     monitor: Option<Monitor>,
     /// Epochs between evaluations of the kNN monitor; the last epoch is always evaluated

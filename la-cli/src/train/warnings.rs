@@ -13,11 +13,11 @@ pub fn warn_of_few(num_images: usize, beginning: Beginning, config: &TrainConfig
         return;
     }
     let over = match beginning {
-        Beginning::Weights => "the weights it begins from, by what search finds",
-        Beginning::Scratch => "pixels",
+        Beginning::Weights => "search over the weights it begins from",
+        Beginning::Scratch => "on pixels",
     };
     warning!(
-        "{} are few to learn from: with fewer than {}, training was not seen to gain over {over}. `{}` searches them without training",
+        "{} are few to learn from: with fewer than {}, training has not improved {over}. `{}` searches them without training",
         images(num_images, ""),
         thousands(fewest),
         command(&["serve", "--data", &config.data])
