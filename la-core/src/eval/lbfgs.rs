@@ -10,6 +10,9 @@ const WOLFE: (f64, f64) = (1e-4, 0.9);
 /// Evaluations of one line search; more mean that rounding hides what is left to gain.
 const MOST_TRIALS: usize = 20;
 
+/// Value and gradient at a point.
+type Function<'a> = dyn FnMut(&[f64]) -> (f64, Vec<f64>) + 'a;
+
 /// When the search ends.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stop {
@@ -34,12 +37,7 @@ struct At {
 }
 
 /// Goes down from `start`; `f` gives value and gradient, and `stepped` is told after each step how many were done.
-pub(super) fn minimize(
-    start: Vec<f64>,
-    stop: Stop,
-    f: &mut dyn FnMut(&[f64]) -> (f64, Vec<f64>),
-    stepped: &mut dyn FnMut(usize),
-) -> Minimum {
+pub(super) fn minimize(start: Vec<f64>, stop: Stop, f: &mut Function, stepped: &mut dyn FnMut(usize)) -> Minimum {
     let mut at = evaluate(start, f);
     let mut memory: VecDeque<(Vec<f64>, Vec<f64>, f64)> = VecDeque::new();
     let mut iterations = 0;
@@ -62,7 +60,7 @@ pub(super) fn minimize(
     Minimum { point: at.point, value: at.value, iterations }
 }
 
-fn evaluate(point: Vec<f64>, f: &mut dyn FnMut(&[f64]) -> (f64, Vec<f64>)) -> At {
+fn evaluate(point: Vec<f64>, f: &mut Function) -> At {
     let (value, gradient) = f(&point);
     At { point, value, gradient }
 }
@@ -91,7 +89,7 @@ fn direction(gradient: &[f64], memory: &VecDeque<(Vec<f64>, Vec<f64>, f64)>) -> 
 
 /// A point along `direction` where the function is low enough and its slope flat enough (Lewis and Overton 2013,
 /// <https://doi.org/10.1007/s10107-012-0514-2>); none where no lower one is found.
-fn search(from: &At, direction: &[f64], f: &mut dyn FnMut(&[f64]) -> (f64, Vec<f64>)) -> Option<At> {
+fn search(from: &At, direction: &[f64], f: &mut Function) -> Option<At> {
     let slope = dot(&from.gradient, direction);
     if slope.is_nan() || slope >= 0.0 {
         return None;
