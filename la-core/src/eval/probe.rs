@@ -37,7 +37,7 @@ pub struct ProbeConfig {
 impl Default for ProbeConfig {
     fn default() -> Self {
         let LogisticConfig { tolerance, .. } = LogisticConfig::default();
-        Self { penalties: vec![10.0, 1.0, 0.1, 0.01, 0.001], usual_penalty: 0.1, held_out: 0.2, tolerance, max_iters: 100, seed: 0 }
+        Self { penalties: vec![100.0, 10.0, 1.0, 0.1, 0.01, 0.001], usual_penalty: 0.1, held_out: 0.2, tolerance, max_iters: 100, seed: 0 }
     }
 }
 
