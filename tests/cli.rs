@@ -4,6 +4,8 @@
 mod bad_input;
 #[path = "cli/bench.rs"]
 mod bench;
+#[path = "cli/eval.rs"]
+mod eval;
 #[path = "cli/export.rs"]
 mod export;
 #[path = "cli/foreign.rs"]

@@ -32,6 +32,8 @@ pub enum Stream {
     Bench = 9,
     /// The map of a bank.
     Map = 10,
+    /// Draws of test images again.
+    Bootstrap = 11,
 }
 
 impl Rng {

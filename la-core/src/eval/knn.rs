@@ -1,5 +1,7 @@
 //! The weighted k-nearest-neighbour classifier on embeddings (Wu et al. 2018, <https://arxiv.org/abs/1805.01978>).
 
+#[cfg(feature = "train")]
+use super::outcomes::Outcomes;
 use crate::{
     error::bail,
     ops::{host, nearest},
@@ -70,7 +72,7 @@ pub fn nearest(bank: &Tensor, queries: &Tensor, k: usize) -> Result<Neighbors> {
     Ok(Neighbors { indices: found.indices, scores: found.scores, k })
 }
 
-fn check_finite(name: &str, values: &[f32], dim: usize) -> Result<()> {
+pub(super) fn check_finite(name: &str, values: &[f32], dim: usize) -> Result<()> {
     match values.iter().position(|x| !x.is_finite()) {
         Some(at) => bail!("{name} must be finite, got {} in row {}", values[at], at / dim),
         None => Ok(()),
@@ -83,6 +85,26 @@ fn check_finite(name: &str, values: &[f32], dim: usize) -> Result<()> {
 ///
 /// Fails where a neighbour has no label, a label is not below `num_classes`, or `temperature` is not above 0.
 pub fn classify(neighbors: &Neighbors, labels: &[u32], num_classes: usize, temperature: f64) -> Result<Vec<Vote>> {
+    check_votes(neighbors, labels, num_classes, temperature)?;
+    let mut weights = vec![0.0; num_classes];
+    Ok(voters(neighbors, labels).map(|voters| vote(voters, temperature, &mut weights)).collect())
+}
+
+/// What the same votes say of queries with `query_labels`; a class without a vote has no score.
+///
+/// Fails as [`classify`] does, and where labels and queries differ in number.
+#[cfg(feature = "train")]
+pub fn outcomes(neighbors: &Neighbors, labels: &[u32], query_labels: &[u32], num_classes: usize, temperature: f64) -> Result<Outcomes> {
+    check_votes(neighbors, labels, num_classes, temperature)?;
+    let scores = voters(neighbors, labels).flat_map(|voters| {
+        let mut weights = vec![0.0; num_classes];
+        add_votes(voters, temperature, &mut weights);
+        weights.into_iter().map(|weight| if weight > 0.0 { weight } else { f64::NEG_INFINITY })
+    });
+    Outcomes::of_scores(&scores.collect::<Vec<f64>>(), query_labels, num_classes)
+}
+
+fn check_votes(neighbors: &Neighbors, labels: &[u32], num_classes: usize, temperature: f64) -> Result<()> {
     if temperature.is_nan() || temperature <= 0.0 {
         bail!("kNN temperature must be above 0, got {temperature}");
     }
@@ -92,10 +114,13 @@ pub fn classify(neighbors: &Neighbors, labels: &[u32], num_classes: usize, tempe
     if let Some(index) = neighbors.indices.iter().find(|&&index| index as usize >= labels.len()) {
         bail!("neighbour {index} has no label: there are {}", labels.len());
     }
-    let mut weights = vec![0.0; num_classes];
+    Ok(())
+}
+
+/// The neighbours of each query: class and score.
+fn voters<'a>(neighbors: &'a Neighbors, labels: &'a [u32]) -> impl Iterator<Item = impl Iterator<Item = (u32, f32)> + Clone + 'a> + 'a {
     let queries = neighbors.indices.chunks_exact(neighbors.k).zip(neighbors.scores.chunks_exact(neighbors.k));
-    let labelled = |(&index, &score): (&u32, &f32)| (labels[index as usize], score);
-    Ok(queries.map(|(indices, scores)| vote(indices.iter().zip(scores).map(labelled), temperature, &mut weights)).collect())
+    queries.map(|(indices, scores)| indices.iter().zip(scores).map(|(&index, &score)| (labels[index as usize], score)))
 }
 
 fn vote(neighbors: impl Iterator<Item = (u32, f32)> + Clone, temperature: f64, weights: &mut [f64]) -> Vote {
@@ -133,13 +158,20 @@ pub fn leave_one_out_accuracy(bank: &Tensor, labels: &[u32], config: &KnnConfig)
     if labels.len() != num_rows {
         bail!("labels must be as many as the {num_rows} rows, got {}", labels.len());
     }
-    if config.k == 0 || config.k >= num_rows {
-        bail!("k must be in 1..{num_rows}, the number of rows, where each has the others for neighbours, got {}", config.k);
-    }
     let num_classes = labels.iter().max().map_or(1, |&label| label as usize + 1);
+    Ok(fraction_right(&classify(&nearest_others(bank, config.k)?, labels, num_classes, config.temperature)?, labels))
+}
+
+/// The `k` nearest other rows of each row of a bank `(N, D)`.
+///
+/// Fails as [`nearest`] does, and where `k` is not below N.
+pub fn nearest_others(bank: &Tensor, k: usize) -> Result<Neighbors> {
+    let num_rows = bank.dims2()?.0;
+    if k == 0 || k >= num_rows {
+        bail!("k must be in 1..{num_rows}, the number of rows, where each has the others for neighbours, got {k}");
+    }
     let own: Vec<u32> = (0..num_rows as u32).collect();
-    let others = without(&nearest(bank, bank, config.k + 1)?, &own);
-    Ok(fraction_right(&classify(&others, labels, num_classes, config.temperature)?, labels))
+    Ok(without(&nearest(bank, bank, k + 1)?, &own))
 }
 
 /// The neighbours of queries that are rows of the bank themselves, each without its `own` row: one fewer.

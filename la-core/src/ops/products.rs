@@ -51,6 +51,22 @@ impl Panels {
         panels
     }
 
+    /// Packs columns of a matrix whose rows are `stride` long: a product is that with a column. Missing ones are zeros.
+    #[cfg(feature = "train")]
+    pub fn pack_columns(matrix: &[f32], stride: usize, columns: Range<usize>) -> Self {
+        let (dim, width) = (matrix.len() / stride, panel_width());
+        let num_panels = columns.len().div_ceil(width);
+        let mut values = vec![0.0; num_panels * width * dim];
+        for (panel, values) in values.chunks_exact_mut(width * dim).enumerate() {
+            let first = columns.start + panel * width;
+            let count = width.min(columns.end - first);
+            for (row, to) in matrix.chunks_exact(stride).zip(values.chunks_exact_mut(width)) {
+                to[..count].copy_from_slice(&row[first..first + count]);
+            }
+        }
+        Self { values, bias: vec![0.0; num_panels * width], dim, width }
+    }
+
     /// Columns of all panels, missing ones included.
     pub fn num_columns(&self) -> usize {
         self.bias.len()

@@ -44,6 +44,8 @@ pub struct ResNet {
 
 /// What an eval-mode forward pass gives at each depth.
 pub struct Features {
+    /// After the stem, its max-pool included, `(B, C, H, W)`.
+    pub stem: Tensor,
     /// After each of the four stages, `(B, C, H, W)`.
     pub stages: Vec<Tensor>,
     /// Spatial means of the last stage, `(B, C)`: what a linear probe sees.
@@ -87,6 +89,7 @@ impl ResNet {
     /// Eval mode: what every stage gives for `images` `(B, 3, H, W)`.
     pub fn features(&self, images: &Tensor) -> Result<Features> {
         let mut x = self.stem_eval(images)?;
+        let stem = x.permute((0, 3, 1, 2))?;
         let mut stages = Vec::with_capacity(self.stages.len());
         for stage in &self.stages {
             for block in stage {
@@ -96,7 +99,7 @@ impl ResNet {
         }
         let pooled = global_average_pool(&x)?;
         let outputs = self.fc.forward(&pooled)?;
-        Ok(Features { stages, pooled, outputs })
+        Ok(Features { stem, stages, pooled, outputs })
     }
 
     /// Eval mode: unit-length embeddings `(B, D)` of `images` `(B, 3, H, W)`.
