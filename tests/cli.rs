@@ -14,6 +14,8 @@ mod foreign;
 mod hub;
 #[path = "cli/index.rs"]
 mod index;
+#[path = "cli/inspect.rs"]
+mod inspect;
 #[path = "cli/manners.rs"]
 mod manners;
 #[path = "cli/outside.rs"]
@@ -22,6 +24,8 @@ mod outside;
 mod pack;
 #[path = "cli/push.rs"]
 mod push;
+#[path = "cli/report.rs"]
+mod report;
 #[path = "cli/resume.rs"]
 mod resume;
 #[path = "cli/search.rs"]
