@@ -36,6 +36,7 @@ pub mod mds;
 pub mod outcomes;
 #[cfg(feature = "train")]
 pub mod probe;
+#[cfg(feature = "train")]
 pub mod readout;
 #[cfg(feature = "train")]
 pub mod retrieval;
