@@ -63,7 +63,7 @@ struct Cli {
 enum Command {
     /// Train a network; without arguments, on the embedded sample in a few minutes.
     Train(Box<train::TrainArgs>),
-    /// Measure kNN accuracy, and with --linear a linear probe.
+    /// Measure kNN accuracy; also probes of layers, few labels, retrieval, and how two networks differ.
     Eval(eval::EvalArgs),
     /// Write the embeddings of a data source, not fitted to it, to a file.
     Embed(embed::EmbedArgs),

@@ -63,7 +63,11 @@ pub enum Embedding {
 impl EncoderArgs {
     /// Loads the weights onto `device`.
     pub fn load(&self, device: &Device) -> anyhow::Result<Encoder> {
-        let mut encoder = Encoder::open(&self.weights, device)?;
+        self.prepare(Encoder::open(&self.weights, device)?)
+    }
+
+    /// Other weights with the same size and embedding.
+    pub fn prepare(&self, mut encoder: Encoder) -> anyhow::Result<Encoder> {
         match self.size {
             Some(size) => encoder = encoder.at(check_size(size)?),
             None => encoder.remark_guess(),

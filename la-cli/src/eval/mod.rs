@@ -13,7 +13,7 @@ pub use labelled::{lack_of_labels, Labelled};
 use crate::index::CacheArgs;
 use crate::output::{check_replaceable, say};
 use crate::source;
-use crate::weights::{check_size, Encoder, EncoderArgs};
+use crate::weights::{Encoder, EncoderArgs};
 use anyhow::{bail, Context};
 use candle_core::Device;
 use la_core::eval::few_labels::FewLabels;
@@ -117,18 +117,15 @@ pub fn run(args: &EvalArgs, device: &Device) -> anyhow::Result<()> {
     }
 }
 
-/// The network to compare with, at the size that is asked for.
+/// The network to compare with.
 fn open_against(args: &EvalArgs, name: &str, encoder: &Encoder, device: &Device) -> anyhow::Result<Encoder> {
     if name == UNTRAINED {
         return encoder.untrained(args.seed, device);
     }
-    let mut other = Encoder::open(name, device)?;
+    let mut other = args.encoder.prepare(Encoder::open(name, device)?)?;
     // Its seed draws the images of --limit, which are to be the same.
     other.run = encoder.run.clone();
-    Ok(match args.encoder.size {
-        Some(size) => other.at(check_size(size)?),
-        None => other,
-    })
+    Ok(other)
 }
 
 /// What it reaches on the same images.

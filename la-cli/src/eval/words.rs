@@ -52,7 +52,7 @@ fn print_layers(table: &Table, reached: &Reached) -> anyhow::Result<()> {
     say!("layers        top-1, top-5, values; {PROTOCOL}: {}", reached.layers_protocol())?;
     for probe in &layers.layers {
         let rows = table.own.iter().filter(|row| row.layer == probe.layer.name());
-        let tops: String = rows.map(|row| format!("{:<24}", with_interval(row))).collect();
+        let tops: String = rows.map(|row| format!("{:<26}", with_interval(row))).collect();
         let ((height, width), probed) = (probe.shape.grid, &probe.probed);
         let seen = format!("{height}x{width}x{}", probe.shape.channels);
         let usual = if probed.held_out_top1.is_none() { ", not chosen: each class has one image" } else { "" };
