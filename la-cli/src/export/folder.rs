@@ -8,49 +8,66 @@ use std::fs::{self, DirEntry, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// What an export of any kind holds, by which `--force` knows that it may be replaced.
-const MARKS: [&str; 2] = ["bundle/manifest.json", "projector_config.json"];
-/// The folders inside an export.
-const FOLDERS: [&str; 2] = ["bundle", "pkg"];
+/// What a command writes, by which `--force` knows that it may be replaced.
+pub struct Kind {
+    /// What it is called.
+    pub name: &'static str,
+    /// Files, one of which is always there.
+    pub marks: &'static [&'static str],
+    /// The folders inside it.
+    pub folders: &'static [&'static str],
+    /// Whether one of its files has this path.
+    pub writes: fn(&str) -> bool,
+}
 
-/// Fails, before any work is done, where nothing can be written to `out`.
+/// An export of any format.
+static EXPORT: Kind =
+    Kind { name: "export", marks: &["bundle/manifest.json", "projector_config.json"], folders: &["bundle", "pkg"], writes: is_of_export };
+
+/// Fails, before any work is done, where no export can be written to `out`.
 pub fn check(out: &Path, force: bool) -> anyhow::Result<()> {
-    let shown = out.display();
+    check_for(&EXPORT, out, force)
+}
+
+/// The same for what `kind` says.
+pub fn check_for(kind: &Kind, out: &Path, force: bool) -> anyhow::Result<()> {
+    let (shown, what) = (out.display(), kind.name);
     if let Some(parent) = out.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.is_dir()) {
         bail!("--out {shown}: there is no folder {}; make it first", parent.display());
     }
     if !out.exists() {
         return Ok(());
     }
-    let is_export = MARKS.iter().any(|mark| out.join(mark).is_file());
-    match (is_export, force) {
-        (true, true) => refuse_foreign(out),
-        (true, false) => bail!("--out {shown}: an earlier export is there; replace it with --force, or name another folder"),
+    let is_earlier = kind.marks.iter().any(|mark| out.join(mark).is_file());
+    match (is_earlier, force) {
+        (true, true) => refuse_foreign(kind, out),
+        (true, false) => bail!("--out {shown}: an earlier {what} is there; replace it with --force, or name another folder"),
         (false, _) if out.is_dir() && fs::read_dir(out)?.next().is_none() => Ok(()),
-        (false, _) => bail!("--out {shown}: exists and is no earlier export; name a folder that does not exist"),
+        (false, _) => bail!("--out {shown}: exists and is no earlier {what}; name a folder that does not exist"),
     }
 }
 
-/// Fails where replacing the export at `out` would lose something else.
-fn refuse_foreign(out: &Path) -> anyhow::Result<()> {
-    match foreign(out, "").with_context(|| out.display().to_string())? {
+/// Fails where replacing what is at `out` would lose something else.
+fn refuse_foreign(kind: &Kind, out: &Path) -> anyhow::Result<()> {
+    match foreign(kind, out, "").with_context(|| out.display().to_string())? {
         None => Ok(()),
         Some(name) => bail!(
-            "--out {}: --force replaces this whole folder, and no export has written {name} in it; move that away, or name another folder",
-            out.display()
+            "--out {}: --force replaces this whole folder, and no {} has written {name} in it; move that away, or name another folder",
+            out.display(),
+            kind.name
         ),
     }
 }
 
-/// The first entry, in the order of names, that no export writes.
-fn foreign(folder: &Path, prefix: &str) -> anyhow::Result<Option<String>> {
+/// The first entry, in the order of names, that is not of this kind.
+fn foreign(of: &Kind, folder: &Path, prefix: &str) -> anyhow::Result<Option<String>> {
     let mut entries = fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
     entries.sort_by_key(DirEntry::file_name);
     for entry in entries {
         let (kind, name) = (entry.file_type()?, format!("{prefix}{}", entry.file_name().to_string_lossy()));
         let found = match () {
-            () if kind.is_dir() && FOLDERS.contains(&name.as_str()) => foreign(&entry.path(), &format!("{name}/"))?,
-            () if kind.is_file() && is_ours(&name) => None,
+            () if kind.is_dir() && of.folders.contains(&name.as_str()) => foreign(of, &entry.path(), &format!("{name}/"))?,
+            () if kind.is_file() && (of.writes)(&name) => None,
             () => Some(name),
         };
         if found.is_some() {
@@ -60,33 +77,46 @@ fn foreign(folder: &Path, prefix: &str) -> anyhow::Result<Option<String>> {
     Ok(None)
 }
 
-fn is_ours(name: &str) -> bool {
+fn is_of_export(name: &str) -> bool {
     page::writes(name) || name.strip_prefix("bundle/").is_some_and(bundle::writes) || projector::writes(name)
+}
+
+/// Whether a path that need not exist yet lies in `folder` or below it.
+pub fn is_below(path: &Path, folder: &Path) -> bool {
+    let Ok(folder) = folder.canonicalize() else { return false };
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    absolute.ancestors().find_map(|above| above.canonicalize().ok()).is_some_and(|above| above.starts_with(&folder))
 }
 
 /// A folder under a temporary name beside the wanted one, which no other process has.
 pub struct NewFolder {
+    kind: &'static Kind,
     out: PathBuf,
     force: bool,
     temporary: PathBuf,
-    /// Whether what lies under the temporary name is this export still.
+    /// Whether what lies under the temporary name is this folder still.
     is_ours: Cell<bool>,
     /// Held as long as it is written to.
     _lock: File,
 }
 
 impl NewFolder {
-    /// Begins a folder that [`NewFolder::finish`] puts at `out`.
+    /// Begins an export that [`NewFolder::finish`] puts at `out`.
     pub fn create(out: &Path, force: bool) -> anyhow::Result<Self> {
-        check(out, force)?;
-        // What an interrupted export has left, and nothing else.
-        remove_abandoned(out, &|left| match foreign(left, "") {
+        Self::create_for(&EXPORT, out, force)
+    }
+
+    /// Begins what `kind` says.
+    pub fn create_for(kind: &'static Kind, out: &Path, force: bool) -> anyhow::Result<Self> {
+        check_for(kind, out, force)?;
+        // What an interrupted command has left, and nothing else.
+        remove_abandoned(out, &|left| match foreign(kind, left, "") {
             Ok(None) => fs::remove_dir_all(left),
             _ => Ok(()),
         });
         let make = |path: &Path| fs::create_dir(path).and_then(|()| open_folder(path));
         let (temporary, lock) = create_temporary(out, &make).with_context(|| format!("--out {}", out.display()))?;
-        Ok(Self { out: out.to_path_buf(), force, temporary, is_ours: Cell::new(true), _lock: lock })
+        Ok(Self { kind, out: out.to_path_buf(), force, temporary, is_ours: Cell::new(true), _lock: lock })
     }
 
     /// Where to write.
@@ -104,7 +134,7 @@ impl NewFolder {
     /// Others may put theirs in the same place meanwhile: the last one stays, and each is whole.
     fn put(&self) -> anyhow::Result<()> {
         loop {
-            check(&self.out, self.force)?;
+            check_for(self.kind, &self.out, self.force)?;
             let is_new = fs::read_dir(&self.out).map_or(true, |mut entries| entries.next().is_none());
             let put = if is_new { fs::rename(&self.temporary, &self.out) } else { exchange(&self.temporary, &self.out) };
             match put.map_err(|error| (error.kind(), error)) {
@@ -122,12 +152,12 @@ impl NewFolder {
 
     /// What was in the place lies under the temporary name now. It goes, unless something else came into it meanwhile.
     fn remove_former(&self) -> anyhow::Result<()> {
-        if let Ok(Some(name)) = foreign(&self.temporary, "") {
+        if let Ok(Some(name)) = foreign(self.kind, &self.temporary, "") {
             exchange(&self.temporary, &self.out)?;
             self.is_ours.set(true);
-            bail!("{name} was put there meanwhile, which no export has written; move it away, or name another folder");
+            bail!("{name} was put there meanwhile, which no {} has written; move it away, or name another folder", self.kind.name);
         }
-        // Another export may take it for abandoned and remove it too; what is left, the next one removes.
+        // Another process may take it for abandoned and remove it too; what is left, the next one removes.
         let _ = fs::remove_dir_all(&self.temporary);
         Ok(())
     }

@@ -88,7 +88,7 @@ pub fn run(args: &ExportArgs, device: &Device) -> anyhow::Result<()> {
     let Some(data) = args.data.clone().or(recorded) else {
         bail!("{}: nothing says which images these weights belong to; name them with --data", encoder.name);
     };
-    if is_below(&args.out, Path::new(&data)) {
+    if folder::is_below(&args.out, Path::new(&data)) {
         bail!(
             "--out {}: lies among the pictures of {data}, and what is written would be searched with them; name another place",
             args.out.display()
@@ -154,13 +154,6 @@ fn say_written(args: &ExportArgs, sizes: &[Size]) -> anyhow::Result<()> {
         Format::Onnx => Ok(()),
         Format::Atlas => say!("{out}: open it with `{}`", output::shell_line(&["embedding-atlas", &args.out.to_string_lossy()])),
     }
-}
-
-/// Whether a path that need not exist yet lies in `folder` or below it.
-fn is_below(path: &Path, folder: &Path) -> bool {
-    let Ok(folder) = folder.canonicalize() else { return false };
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    absolute.ancestors().find_map(|above| above.canonicalize().ok()).is_some_and(|above| above.starts_with(&folder))
 }
 
 fn check(args: &ExportArgs) -> anyhow::Result<()> {
