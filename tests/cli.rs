@@ -14,6 +14,8 @@ mod foreign;
 mod hub;
 #[path = "cli/index.rs"]
 mod index;
+#[path = "cli/inspect.rs"]
+mod inspect;
 #[path = "cli/manners.rs"]
 mod manners;
 #[path = "cli/outside.rs"]

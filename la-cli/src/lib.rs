@@ -10,9 +10,11 @@ mod embed;
 mod error;
 mod eval;
 mod export;
+mod html;
 mod hub;
 mod index;
 mod info;
+mod inspect;
 mod interrupt;
 pub mod map;
 mod origin;
@@ -67,6 +69,8 @@ enum Command {
     Embed(embed::EmbedArgs),
     /// Find the images of a data source that are most similar to a picture.
     Search(search::SearchArgs),
+    /// Find duplicates, leaks between training and test images, outliers and clusters.
+    Inspect(inspect::InspectArgs),
     /// Write a page that embeds pictures and searches in the browser, or files for other viewers.
     Export(export::ExportArgs),
     /// Open the search page for a folder of pictures, a run, or an exported page.
@@ -114,6 +118,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Eval(args) => eval::run(&args, &device),
         Command::Embed(args) => embed::run(&args, &device),
         Command::Search(args) => search::run(&args, &device),
+        Command::Inspect(args) => inspect::run(&args, &device),
         Command::Export(args) => export::run(&args, &device),
         Command::Serve(args) => serve::run(&args, &device),
         Command::Pack(args) => pack::run(&args, &device),

@@ -6,7 +6,7 @@ mod curves;
 mod neighbors;
 
 pub use curves::{draw_curves, BesideCurve, CurvePoint, Curves};
-pub use neighbors::{draw_neighbors, neighbor_panel, Mark, NeighborPanel, PanelConfig, Tile};
+pub use neighbors::{draw_neighbors, neighbor_panel, paint_neighbors, Mark, NeighborPanel, PanelConfig, Tile};
 
 use crate::error::{Error, Result};
 use la_core::files::write_atomically;

@@ -1,7 +1,7 @@
 //! Query pictures, each at the head of a row of its nearest neighbours with their similarities.
 
 use super::{load_font, plot_error, save_png, FONT, GRAY, GREEN, INK, VERMILION};
-use crate::error::{bail, Result};
+use crate::error::{bail, Error, Result};
 use la_core::data::{Picture, Source};
 use la_core::eval::knn::Neighbors;
 use plotters::prelude::*;
@@ -98,9 +98,15 @@ fn neighbor_tile(bank: &dyn Source, index: usize, score: f32, class: Option<u32>
 ///
 /// Fails without any row, and where the file cannot be written.
 pub fn draw_neighbors(panel: &NeighborPanel, path: &Path) -> Result<()> {
+    let (pixels, size) = paint_neighbors(panel).map_err(|error| Error::invalid(format!("{}: {error}", path.display())))?;
+    save_png(&pixels, size, path)
+}
+
+/// The same as rows of RGB, with width and height.
+pub fn paint_neighbors(panel: &NeighborPanel) -> Result<(Vec<u8>, (u32, u32))> {
     let num_columns = panel.rows.iter().map(Vec::len).max().unwrap_or(0);
     if num_columns == 0 {
-        bail!("{}: there are no neighbours to draw", path.display());
+        bail!("there are no neighbours to draw");
     }
     load_font()?;
     let side = tile_side(panel);
@@ -115,7 +121,7 @@ pub fn draw_neighbors(panel: &NeighborPanel, path: &Path) -> Result<()> {
         }
     }
     write_words(panel, &mut pixels, (width, height), cell)?;
-    save_png(&pixels, (width as u32, height as u32), path)
+    Ok((pixels, (width as u32, height as u32)))
 }
 
 /// A whole multiple of small pictures' size, near 84 pixels; 128 for photographs.
