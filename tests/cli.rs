@@ -24,6 +24,8 @@ mod outside;
 mod pack;
 #[path = "cli/push.rs"]
 mod push;
+#[path = "cli/report.rs"]
+mod report;
 #[path = "cli/resume.rs"]
 mod resume;
 #[path = "cli/search.rs"]

@@ -71,6 +71,8 @@ enum Command {
     Search(search::SearchArgs),
     /// Find duplicates, leaks between training and test images, outliers and clusters.
     Inspect(inspect::InspectArgs),
+    /// Write a page of figures about runs: curves, accuracy, densities, neighbours, maps.
+    Report(report::ReportArgs),
     /// Write a page that embeds pictures and searches in the browser, or files for other viewers.
     Export(export::ExportArgs),
     /// Open the search page for a folder of pictures, a run, or an exported page.
@@ -119,6 +121,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Embed(args) => embed::run(&args, &device),
         Command::Search(args) => search::run(&args, &device),
         Command::Inspect(args) => inspect::run(&args, &device),
+        Command::Report(args) => report::run(&args, &device),
         Command::Export(args) => export::run(&args, &device),
         Command::Serve(args) => serve::run(&args, &device),
         Command::Pack(args) => pack::run(&args, &device),

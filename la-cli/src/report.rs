@@ -1,9 +1,15 @@
-//! Pictures of a run: how it learned (`curves.png`) and what it finds alike (`neighbors.png`).
+//! Pictures of a run: how it learned (`curves.png`) and what it finds alike (`neighbors.png`); and `la-cli report`, a page of figures.
 //!
 //! Text is drawn with DejaVu Sans out of the binary, so the pictures look the same on a machine without any font.
 
+mod command;
 mod curves;
 mod neighbors;
+mod page;
+mod subject;
+mod svg;
+
+pub(crate) use command::{run, ReportArgs};
 
 pub use curves::{draw_curves, BesideCurve, CurvePoint, Curves};
 pub use neighbors::{draw_neighbors, neighbor_panel, paint_neighbors, Mark, NeighborPanel, PanelConfig, Tile};

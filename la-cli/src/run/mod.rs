@@ -132,6 +132,11 @@ impl RunFolder {
         Self::at(path)
     }
 
+    /// A folder that holds what a run came to, packed weights too: to read, nothing is made in it.
+    pub fn of_results(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), git_commit: None, command: None, machine: None, size: None }
+    }
+
     fn at(path: PathBuf) -> Result<Self> {
         fs::create_dir_all(path.join("checkpoint")).map_err(Error::io(&path))?;
         Ok(Self { path, git_commit: None, command: None, machine: None, size: None })
