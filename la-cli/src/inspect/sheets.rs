@@ -114,8 +114,7 @@ impl Sheets<'_> {
             return Ok(html! { h2 { (title) } p { "None." } });
         }
         let first = groups.iter().take(GROUPS).flat_map(|group| group.images.iter().take(OF_GROUP).enumerate());
-        let cells: Vec<Cell> =
-            first.map(|(place, &image)| Cell { image, caption: self.caption(image), is_first: place == 0 }).collect();
+        let cells: Vec<Cell> = first.map(|(place, &image)| Cell { image, caption: self.caption(image), is_first: place == 0 }).collect();
         let part = if groups.len() > GROUPS { format!("; the first {GROUPS} groups are shown") } else { String::new() };
         let sheet = self.write(&format!("{name}.jpg"), format!("{title}: {summary}; each group begins at a dark frame"), &cells)?;
         Ok(html! {
