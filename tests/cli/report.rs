@@ -38,9 +38,9 @@ fn assert_alone(page: &str) {
 fn a_page_is_self_contained_and_each_figure_has_its_files_command_and_protocol() {
     let folder = labelled();
     let run = text(shared_run());
-    let copy = copy_of(shared_run());
-    let said = report(folder.path(), &[run, text(copy.path()), "--data", "set", "--out", "report"]).ok();
-    assert_holds(&said, &["report/index.html: 8 figures"]);
+    bash(folder.path(), &format!("cp -r '{run}' other")).ok();
+    let said = report(folder.path(), &[run, "other", "--data", "set", "--layers", "--out", "report"]).ok();
+    assert_holds(&said, &["report/index.html: 9 figures"]);
     let page = page(folder.path());
     assert_alone(&page);
     assert_holds(
@@ -49,15 +49,15 @@ fn a_page_is_self_contained_and_each_figure_has_its_files_command_and_protocol()
             "12 training images, 12 test images, 2 classes",
             "K = 12",
             "Protocol: ",
-            "Command: <code>la-cli report",
+            "<code class=\"command\">la-cli report",
             "ranks scaled to the 11 others",
         ],
     );
     assert!(page.contains("&lt;b&gt;dogs") && !page.contains("<b>dogs"), "names of classes are text");
     assert_eq!(page.matches("<figure").count(), page.matches("</svg>").count() + page.matches("<img").count());
-    assert_eq!(page.matches("<figcaption>").count(), 8);
+    assert_eq!(page.matches("<figcaption>").count(), 9);
     let at = folder.path().join("report");
-    for name in ["loss", "knn", "local-density", "background-density", "mds-best", "map"] {
+    for name in ["loss", "knn", "local-density", "background-density", "layers", "mds-best", "map"] {
         let svg = fs::read_to_string(at.join(format!("{name}.svg"))).unwrap();
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>") && svg.contains("xmlns"), "{name}");
         assert!(fs::read_to_string(at.join(format!("{name}.csv"))).unwrap().lines().count() > 2, "{name}");
@@ -65,6 +65,10 @@ fn a_page_is_self_contained_and_each_figure_has_its_files_command_and_protocol()
     for name in ["most-confident.jpg", "least-confident.jpg"] {
         assert!(image::open(at.join(name)).unwrap().height() > 100, "{name}");
     }
+    let plane = fs::read_to_string(at.join("mds-best.svg")).unwrap();
+    assert!(plane.contains("&lt;b&gt;dogs") && !plane.contains("<b>dogs"), "names of classes are text in charts too");
+    let layers = fs::read_to_string(at.join("layers.csv")).unwrap();
+    assert_holds(&layers, &["raw pixels,pixels,", "run,layer4,", "run before training,embedding,"]);
     let densities = fs::read_to_string(at.join("local-density.csv")).unwrap();
     assert_eq!(densities.lines().count(), 1 + 2 * 12, "an image a line, of both runs");
     let kept: Value = serde_json::from_slice(&bytes(at.join("report.json"))).unwrap();

@@ -21,9 +21,10 @@ use std::path::Path;
 /// What lies in such a folder.
 pub static KIND: Kind = Kind { name: "inspection", marks: &["inspect.json"], folders: &[], writes: is_ours };
 
-/// Pictures of a row, rows of a sheet, and pictures of a cluster's sheet.
+/// Pictures of a row, and the most groups, pictures of each, and pictures of a cluster on a sheet.
 const COLUMNS: usize = 10;
-const ROWS: usize = 40;
+const GROUPS: usize = 100;
+const OF_GROUP: usize = 10;
 const OF_CLUSTER: usize = 60;
 /// A picture is reduced as far as its longer side stays at least this long.
 const SIDE: usize = 128;
@@ -73,6 +74,14 @@ fn curve(found: &Inspected) -> Markup {
     }
 }
 
+/// A picture of a sheet.
+struct Cell {
+    image: u32,
+    caption: String,
+    /// Whether a group begins with it.
+    is_first: bool,
+}
+
 struct Sheets<'a> {
     found: &'a Inspected<'a>,
     folder: &'a Path,
@@ -81,14 +90,15 @@ struct Sheets<'a> {
 }
 
 impl Sheets<'_> {
-    /// Rows of images, with words under each, as a file of the folder.
-    fn write(&mut self, name: &str, title: String, rows: Vec<Vec<(u32, String)>>) -> anyhow::Result<Markup> {
-        let tile = |(place, (image, caption)): (usize, &(u32, String))| Tile {
-            picture: small(self.found.images.as_ref(), *image),
-            caption: one_line(caption),
-            mark: if place == 0 { Mark::Query } else { Mark::Unknown },
+    /// Pictures in rows, with words under each, as a file of the folder.
+    fn write(&mut self, name: &str, title: String, cells: &[Cell]) -> anyhow::Result<Markup> {
+        let images = self.found.images.as_ref();
+        let tile = |cell: &Cell| Tile {
+            picture: small(images, cell.image),
+            caption: one_line(&cell.caption),
+            mark: if cell.is_first { Mark::Query } else { Mark::Unknown },
         };
-        let rows: Vec<Vec<Tile>> = rows.par_iter().map(|row| row.iter().enumerate().map(tile).collect()).collect();
+        let rows: Vec<Vec<Tile>> = cells.par_chunks(COLUMNS).map(|row| row.iter().map(tile).collect()).collect();
         let (pixels, (width, height)) = paint_neighbors(&NeighborPanel { title: title.clone(), rows })?;
         let mut bytes = Vec::new();
         JpegEncoder::new_with_quality(&mut bytes, QUALITY).write_image(&pixels, width, height, ExtendedColorType::Rgb8)?;
@@ -103,10 +113,10 @@ impl Sheets<'_> {
         if groups.is_empty() {
             return Ok(html! { h2 { (title) } p { "None." } });
         }
-        let row = |group: &Twins| group.images.iter().take(COLUMNS).map(|&image| (image, self.caption(image))).collect();
-        let rows: Vec<_> = groups.iter().take(ROWS).map(row).collect();
-        let part = if groups.len() > ROWS { format!("; the first {ROWS} groups are shown") } else { String::new() };
-        let sheet = self.write(&format!("{name}.jpg"), format!("{title}: {summary}"), rows)?;
+        let first = groups.iter().take(GROUPS).flat_map(|group| group.images.iter().take(OF_GROUP).enumerate());
+        let cells: Vec<Cell> = first.map(|(place, &image)| Cell { image, caption: self.caption(image), is_first: place == 0 }).collect();
+        let part = if groups.len() > GROUPS { format!("; the first {GROUPS} groups are shown") } else { String::new() };
+        let sheet = self.write(&format!("{name}.jpg"), format!("{title}: {summary}; each group begins at a dark frame"), &cells)?;
         Ok(html! {
             h2 { (title) }
             p { (summary) (part) ". " @if name == "near" { "Every two pictures of a group are at least " (self.found.args.threshold) " alike." } }
@@ -120,9 +130,9 @@ impl Sheets<'_> {
 
     fn outliers(&mut self) -> anyhow::Result<Markup> {
         let first = &self.found.findings.outliers[..self.found.findings.outliers.len().min(OF_CLUSTER)];
-        let tiles: Vec<(u32, String)> = first.iter().map(|(image, similarity)| (*image, format!("{similarity:.2}"))).collect();
+        let cells: Vec<Cell> = first.iter().map(|(image, similarity)| alone(*image, format!("{similarity:.2}"))).collect();
         let title = format!("Outliers, with their mean similarity to the {NUM_NEAREST} nearest others");
-        let sheet = self.write("outliers.jpg", title, rows_of(&tiles))?;
+        let sheet = self.write("outliers.jpg", title, &cells)?;
         Ok(html! {
             h2 { "Outliers" }
             p { "The pictures with the least in common with their " (NUM_NEAREST) " nearest others: strays, or rare ones." }
@@ -136,8 +146,8 @@ impl Sheets<'_> {
 
     fn clusters(&mut self) -> anyhow::Result<Markup> {
         let clusters = &self.found.findings.clusters;
-        let typical: Vec<(u32, String)> = clusters.iter().map(|cluster| (cluster.images[0], images(cluster.images.len(), ""))).collect();
-        let overview = self.write("clusters.jpg", "The most typical picture of each cluster".into(), rows_of(&typical))?;
+        let typical: Vec<Cell> = clusters.iter().map(|cluster| alone(cluster.images[0], images(cluster.images.len(), ""))).collect();
+        let overview = self.write("clusters.jpg", "The most typical picture of each cluster".into(), &typical)?;
         let mut each = Vec::new();
         for (place, cluster) in clusters.iter().enumerate() {
             each.push(self.cluster(place + 1, cluster)?);
@@ -153,8 +163,8 @@ impl Sheets<'_> {
     fn cluster(&mut self, number: usize, cluster: &Cluster) -> anyhow::Result<Markup> {
         let mostly = mostly(self.found, &cluster.images).map_or(String::new(), |mostly| format!(", {}", one_line(&mostly)));
         let title = format!("Cluster {number}: {}{mostly}", images(cluster.images.len(), ""));
-        let tiles: Vec<(u32, String)> = spread(&cluster.images).into_iter().map(|image| (image, self.caption(image))).collect();
-        let sheet = self.write(&format!("cluster-{number:02}.jpg"), title.clone(), rows_of(&tiles))?;
+        let cells: Vec<Cell> = spread(&cluster.images).into_iter().map(|image| alone(image, self.caption(image))).collect();
+        let sheet = self.write(&format!("cluster-{number:02}.jpg"), title.clone(), &cells)?;
         Ok(html! { details { summary { (title) } (sheet) } })
     }
 
@@ -171,8 +181,9 @@ impl Sheets<'_> {
     }
 }
 
-fn rows_of(tiles: &[(u32, String)]) -> Vec<Vec<(u32, String)>> {
-    tiles.chunks(COLUMNS).map(<[_]>::to_vec).collect()
+/// A picture of no group.
+fn alone(image: u32, caption: String) -> Cell {
+    Cell { image, caption, is_first: false }
 }
 
 /// Of a cluster's images as many as a sheet holds: the most typical half of it, then others evenly down to the least typical.

@@ -27,7 +27,7 @@ pub struct ReportArgs {
     pub limit: Option<usize>,
     /// Also probe every layer, beside the first network before training and raw pixels; takes minutes
     #[arg(long)]
-    pub linear: bool,
+    pub layers: bool,
     /// Folder to write: index.html, which needs nothing beside it, and each figure as SVG with its numbers as CSV
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,

@@ -65,7 +65,7 @@ pub struct Data {
 impl Data {
     /// What `--data` names, or what the first run was trained on.
     pub fn of(args: &ReportArgs, first: &Encoder) -> anyhow::Result<Self> {
-        let (use_cache, has_layers) = (args.cache.use_cache(), args.linear);
+        let (use_cache, has_layers) = (args.cache.use_cache(), args.layers);
         if let Some(data) = &args.data {
             return Ok(Self { name: data.clone(), test: None, limit: args.limit, use_cache, has_layers, is_of_first: false });
         }
