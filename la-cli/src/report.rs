@@ -2,14 +2,17 @@
 //!
 //! Text is drawn with DejaVu Sans out of the binary, so the pictures look the same on a machine without any font.
 
+mod args;
 mod command;
 mod curves;
+mod figures;
 mod neighbors;
 mod page;
 mod subject;
 mod svg;
 
-pub(crate) use command::{run, ReportArgs};
+pub(crate) use args::ReportArgs;
+pub(crate) use command::run;
 
 pub use curves::{draw_curves, BesideCurve, CurvePoint, Curves};
 pub use neighbors::{draw_neighbors, neighbor_panel, paint_neighbors, Mark, NeighborPanel, PanelConfig, Tile};

@@ -1,42 +1,14 @@
 //! `la-cli report`: the figures of the paper on the user's own pictures, as one page.
 
+use super::args::{Data, ReportArgs};
+use super::figures;
 use super::page::{self, Page};
 use super::subject::Subject;
 use crate::export::folder::{self, Kind, NewFolder};
-use crate::index::CacheArgs;
 use crate::output::{counted, file_size, say};
 use anyhow::bail;
 use candle_core::Device;
-use std::path::{Path, PathBuf};
-
-/// Options of `la-cli report`.
-#[derive(clap::Args)]
-#[command(after_help = "Examples:
-  la-cli report runs/mine --out report
-  la-cli report runs/mine runs/sample-1 --data ~/photos --out compared    # two runs, on other pictures
-  la-cli report runs/mine --limit 2000 --out report --force")]
-pub struct ReportArgs {
-    /// Runs or weights to compare; neighbours and maps are those of the first
-    #[arg(value_name = "RUN|WEIGHTS", required = true, num_args = 1..)]
-    pub runs: Vec<String>,
-    /// Images to compare them on [default: what the first was trained on]
-    #[arg(long, value_name = "SRC")]
-    pub data: Option<String>,
-    /// Use this many training images of the data, drawn at random
-    #[arg(long, value_name = "N")]
-    pub limit: Option<usize>,
-    /// Also probe every layer, beside the first network before training and raw pixels; takes minutes
-    #[arg(long)]
-    pub layers: bool,
-    /// Folder to write: index.html, which needs nothing beside it, and each figure as SVG with its numbers as CSV
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
-    /// Replace an earlier report
-    #[arg(long)]
-    pub force: bool,
-    #[command(flatten)]
-    pub cache: CacheArgs,
-}
+use std::path::Path;
 
 /// What lies in such a folder.
 static KIND: Kind = Kind { name: "report", marks: &["report.json"], folders: &[], writes: page::writes };
@@ -50,14 +22,14 @@ pub fn run(args: &ReportArgs, device: &Device) -> anyhow::Result<()> {
     let names = names(&args.runs);
     // Before anything is embedded: a name that is none is told at once.
     let encoders = args.runs.iter().map(|run| Subject::open(run, device)).collect::<anyhow::Result<Vec<_>>>()?;
-    let data = page::Data::of(args, &encoders[0])?;
+    let data = Data::of(args, &encoders[0])?;
     let folder = NewFolder::create_for(&KIND, &args.out, args.force)?;
     let mut subjects = Vec::new();
     for ((encoder, name), run) in encoders.into_iter().zip(names).zip(&args.runs) {
         subjects.push(Subject::measure(encoder, (name, Path::new(run)), &data)?);
     }
-    let mut page = Page::new(&data, device);
-    page::fill(&mut page, &subjects, &data, device)?;
+    let mut page = Page::new(&data.name, device);
+    figures::fill(&mut page, &subjects, &data, device)?;
     let (num_figures, num_bytes) = page.write(folder.path())?;
     folder.finish()?;
     say!("{}: {}, {}", args.out.join("index.html").display(), counted(num_figures, "figure"), file_size(num_bytes))

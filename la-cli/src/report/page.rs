@@ -1,23 +1,11 @@
 //! The page of a report, and the files beside it.
 
-mod accuracy;
-mod clusters;
-mod curves;
-mod density;
-mod layers;
-mod map;
-mod mds;
-mod panels;
-
-use super::command::ReportArgs;
-use super::subject::Subject;
 use super::svg::COLORS;
 use super::{FAINT, GRAY, INK};
 use crate::html;
 use crate::origin;
 use crate::output::{one_line, shell_line, tsv_field};
-use crate::weights::Encoder;
-use anyhow::{bail, Context};
+use anyhow::Context;
 use candle_core::Device;
 use maud::{html, Markup, PreEscaped};
 use plotters::style::RGBColor;
@@ -49,49 +37,6 @@ pub fn writes(name: &str) -> bool {
     of_figure || ["index.html", "report.json"].contains(&name)
 }
 
-/// Which images a report is about.
-pub struct Data {
-    pub name: String,
-    /// Test images of another source.
-    pub test: Option<String>,
-    pub limit: Option<usize>,
-    pub use_cache: bool,
-    /// Whether each layer is probed.
-    pub has_layers: bool,
-    /// Whether these are the images that the first run recorded.
-    pub is_of_first: bool,
-}
-
-impl Data {
-    /// What `--data` names, or what the first run was trained on.
-    pub fn of(args: &ReportArgs, first: &Encoder) -> anyhow::Result<Self> {
-        let (use_cache, has_layers) = (args.cache.use_cache(), args.layers);
-        if let Some(data) = &args.data {
-            return Ok(Self { name: data.clone(), test: None, limit: args.limit, use_cache, has_layers, is_of_first: false });
-        }
-        let (Some(data), test) = first.recorded_data() else {
-            bail!("{} does not say what it was trained on; name the images with --data SRC", first.name);
-        };
-        let limit = args.limit.or(first.recorded_limit());
-        Ok(Self { name: data.into(), test: test.map(str::to_string), limit, use_cache, has_layers, is_of_first: args.limit.is_none() })
-    }
-}
-
-/// All that a report shows, in order.
-pub fn fill(page: &mut Page, subjects: &[Subject], data: &Data, device: &Device) -> anyhow::Result<()> {
-    accuracy::runs(page, subjects, data)?;
-    curves::add(page, subjects)?;
-    accuracy::add(page, subjects)?;
-    if data.has_layers {
-        layers::add(page, subjects, device)?;
-    }
-    density::add(page, subjects)?;
-    panels::add(page, &subjects[0])?;
-    mds::add(page, &subjects[0])?;
-    map::add(page, &subjects[0])?;
-    clusters::add(page, subjects)
-}
-
 /// A page that grows.
 pub struct Page {
     title: String,
@@ -113,9 +58,9 @@ pub struct Words<'a> {
 }
 
 impl Page {
-    /// A page with its head.
-    pub fn new(data: &Data, device: &Device) -> Self {
-        let title = format!("Local Aggregation on {}", one_line(&data.name));
+    /// A page about the images of this name, with its head.
+    pub fn new(data: &str, device: &Device) -> Self {
+        let title = format!("Local Aggregation on {}", one_line(data));
         let command = shell_line(&origin::command_line());
         let head = html! {
             h1 { (title) }
@@ -230,7 +175,7 @@ fn standalone(svg: &str) -> String {
 }
 
 /// Rows as CSV.
-fn csv(rows: impl IntoIterator<Item = Vec<String>>) -> String {
+pub fn csv(rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let field = |text: &String| match tsv_field(text) {
         field if field.contains([',', '"']) => format!("\"{}\"", field.replace('"', "\"\"")),
         field => field,
@@ -239,6 +184,6 @@ fn csv(rows: impl IntoIterator<Item = Vec<String>>) -> String {
 }
 
 /// Words as a row.
-fn row<const N: usize>(words: [&str; N]) -> Vec<String> {
+pub fn row<const N: usize>(words: [&str; N]) -> Vec<String> {
     words.map(str::to_string).to_vec()
 }

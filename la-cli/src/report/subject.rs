@@ -1,6 +1,6 @@
 //! What a report measures of one run.
 
-use super::page::Data;
+use super::args::Data;
 use crate::index::{self, OpenArgs};
 use crate::progress::Progress;
 use crate::run::RunFolder;

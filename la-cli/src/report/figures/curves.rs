@@ -1,8 +1,8 @@
 //! How the runs learned.
 
+use super::super::page::{csv, row, Page, Words};
 use super::super::subject::Subject;
 use super::super::svg::{lines, Axes, Series, COLORS};
-use super::{csv, row, Page, Words};
 use la_core::train::EpochMetrics;
 
 /// Loss and kNN accuracy by epoch, of all runs that recorded them.

@@ -1,8 +1,8 @@
 //! Figure 3 of the paper: neighbours of the images that the vote is surest of, and least sure of.
 
+use super::super::page::{Page, Words};
 use super::super::subject::Subject;
 use super::super::{neighbor_panel, paint_neighbors, PanelConfig};
-use super::{Page, Words};
 use anyhow::Context;
 use image::{codecs::jpeg::JpegEncoder, ExtendedColorType, ImageEncoder};
 

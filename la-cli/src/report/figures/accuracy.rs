@@ -1,7 +1,8 @@
 //! What was compared, and how well it tells classes apart.
 
+use super::super::args::Data;
+use super::super::page::{Page, Words};
 use super::super::subject::{class_name, Subject};
-use super::{Data, Page, Words};
 use crate::output::{one_line, thousands};
 use serde_json::json;
 

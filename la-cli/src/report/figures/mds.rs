@@ -1,8 +1,8 @@
 //! Figure 4 of the paper: the best and the worst classes on a plane.
 
+use super::super::page::{csv, row, Page, Words};
 use super::super::subject::{class_name, select, Subject};
 use super::super::svg::{points, Series, COLORS};
-use super::{csv, row, Page, Words};
 use la_core::eval::mds::{distances, mds};
 
 /// Classes of a plane, and the most images of each.

@@ -1,8 +1,8 @@
 //! All images on a plane.
 
+use super::super::page::{csv, row, Page, Words};
 use super::super::subject::{class_name, select, spread, Subject};
 use super::super::svg::{class_color, points, Series};
-use super::{csv, row, Page, Words};
 use crate::map::{map, MapConfig};
 use la_core::search::{Precision, SearchBank};
 
@@ -25,7 +25,7 @@ pub fn add(page: &mut Page, subject: &Subject) -> anyhow::Result<()> {
             true => class_name(images, class),
             false => String::new(),
         },
-        color: if is_colored && class < num_classes { class_color(class, num_classes) } else { super::GRAY },
+        color: if is_colored && class < num_classes { class_color(class, num_classes) } else { super::super::GRAY },
         is_dashed: false,
         points: (0..places.len())
             .filter(|&at| class_of(at) == class)

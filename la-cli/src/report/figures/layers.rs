@@ -1,9 +1,9 @@
 //! What each layer knows of the classes: the paper's table of linear transfer, as bars.
 
+use super::super::page::{csv, row, Page, Words};
 use super::super::subject::Subject;
 use super::super::svg::{bars, Axes, Bars, COLORS};
 use super::super::GRAY;
-use super::{csv, row, Page, Words};
 use crate::output::one_line;
 use crate::progress::Progress;
 use crate::weights::Encoder;

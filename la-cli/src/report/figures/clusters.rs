@@ -1,7 +1,7 @@
 //! How far clusters that are found without labels are the classes.
 
+use super::super::page::{Page, Words};
 use super::super::subject::Subject;
-use super::{Page, Words};
 use crate::output::one_line;
 use la_core::data::labels;
 use la_core::eval::agreement::{adjusted_rand_index, normalized_mutual_information, purity};

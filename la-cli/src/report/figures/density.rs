@@ -1,8 +1,8 @@
 //! Figure 2 of the paper: how dense neighbourhoods are.
 
+use super::super::page::{csv, row, Page, Words};
 use super::super::subject::Subject;
 use super::super::svg::{lines, Axes, Series, COLORS};
-use super::{csv, row, Page, Words};
 use la_core::eval::density::Densities;
 use serde_json::json;
 
