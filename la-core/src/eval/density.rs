@@ -48,7 +48,7 @@ pub struct Densities {
 
 /// The densities at the rows `queries` of `bank` `(N, D)`, unit rows.
 ///
-/// `progress` is told how many queries are done. Fails where there are fewer than 8 rows, a query is none of them, or a value is
+/// `progress` is told how many queries are done. Fails where there are fewer than 8 rows, a query is not one of them, or a value is
 /// not finite.
 pub fn densities(bank: &Tensor, queries: &[u32], progress: &mut dyn FnMut(usize)) -> Result<Densities> {
     let num_rows = bank.dim(0)?;

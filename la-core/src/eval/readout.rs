@@ -2,7 +2,7 @@
 //!
 //! The loss shapes the last layer's output for the images that it saw; on pictures of another kind the features below it tell
 //! more. The spatial means of the last two stages, whitened, are 5 to 10 points better there, and level or better on the
-//! images learned from; with layer3's means over two halves, scenes gain another 3 points. Whitening them by the pictures that
+//! images learned from; layer3's means over two halves gain another 2 to 3 points. Whitening them by the pictures that
 //! are searched, as far as these are enough to tell, gains another 3 to 10 points (weights/README.md has the figures).
 
 use super::embed::readout_features;
@@ -15,7 +15,7 @@ use crate::{
 use candle_core::Tensor;
 use std::sync::Arc;
 
-/// Bands of rows whose means of layer3 a new read-out sees: two are 3 points better than one on scenes, three no better.
+/// Bands of rows whose means of layer3 a new read-out sees: two are 2 to 3 points better than one, three hardly more (weights/README.md).
 #[doc(hidden)]
 pub const BANDS: usize = 2;
 /// Dimensions of a read-out that is kept with weights.

@@ -97,7 +97,7 @@ fn mean_of<E: Element>(x: &Tensor, (batch, pixels, channels): (usize, usize, usi
     Ok(tensor(out, (batch, channels)))
 }
 
-/// `len` rows as `parts` ranges of equal lengths, which share a row where they must: as adaptive pooling cuts them.
+/// Cuts `len` rows into `parts` ranges as adaptive pooling does: where `parts` does not divide `len`, neighbours share a row.
 pub fn split(len: usize, parts: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     (0..parts).map(move |part| part * len / parts..((part + 1) * len).div_ceil(parts))
 }

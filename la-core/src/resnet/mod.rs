@@ -123,7 +123,7 @@ impl ResNet {
     /// Eval mode: what a read-out maps, `(B, F)`: layer3's means over each of `bands` bands of rows from the top, then layer4's
     /// means over the whole picture.
     ///
-    /// Bands tell sky above sea from sea above sky; a picture and its mirror image stay alike.
+    /// Bands tell sky above sea from sea above sky; a picture and its mirror image stay similar.
     pub fn readout_features(&self, images: &Tensor, bands: usize) -> Result<Tensor> {
         let mut x = self.stem_eval(images)?;
         let mut means = Vec::new();
