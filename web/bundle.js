@@ -43,7 +43,7 @@ export async function openBundle(base, onProgress) {
     async rest() {
       const all = entries.reduce((sum, { bytes }) => sum + bytes, 0) <= MAX_THUMBNAILS, first = firstEntries(manifest);
       store.begin();
-      // Where nothing is kept yet, a visit that ends before its thumbnails have come is worth keeping without them.
+      // A first visit that ends before its thumbnails have come is kept without them.
       if (!store.before) await store.keep(manifestBytes, first);
       if (all) for (let index = 0; index < entries.length; index++) await sheet(index);
       const isKept = await store.keep(manifestBytes, all ? entriesOf(manifest) : first);

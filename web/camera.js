@@ -1,4 +1,4 @@
-// The camera: opens it in a dialog, gives one picture as a file, and always switches it off again.
+// The camera in a dialog: gives one picture as a file, and is always switched off.
 const REASONS = {
   NotFoundError: 'this machine has no camera, or none is plugged in: choose a picture instead',
   NotAllowedError: 'the browser does not lend it: allow the camera for this page, or choose a picture instead',

@@ -1,4 +1,4 @@
-// The names of the rows, as one text: many strings of their own would fill the memory, and take long to look through.
+// The names of the rows as one text: single strings would take more memory and time.
 export function createNames(bytes, rows) {
   const text = new TextDecoder().decode(bytes), starts = lineStarts(text, rows);
   // Made when something is first looked for.
@@ -20,7 +20,7 @@ export function createNames(bytes, rows) {
       const sought = wanted.toLowerCase();
       if (lower === undefined) makeLower();
       for (let row = 0, column = 0; row < rows; row++) {
-        // Names that follow each other mostly have it in the same place: a look there takes less than a search.
+        // Names in a row mostly have it in the same place.
         const guess = lowerStarts[row] + column, isThere = lower.slice(guess, guess + sought.length) === sought
           && guess < lowerStarts[row + 1];
         const at = isThere ? guess : lower.indexOf(sought, lowerStarts[row]);
