@@ -3,7 +3,8 @@
     tests/hub_peers                          # installs the peers into target/peers/hub, once
     python tests/peers/hub.py --la target/release/la-cli
 
-Published: each folder of weights/ by `push --dry-run`, loaded by torchvision, timm and onnxruntime; its card read by huggingface_hub.
+Published: each folder of weights/ by `push --dry-run`, loaded by torchvision, timm, candle-transformers (--candle, the program of
+tests/peers/candle) and onnxruntime; its card read by huggingface_hub.
 Of others: state dicts of many layouts with random weights, whose features la-cli and PyTorch compute from the same pictures.
 Needs torch, torchvision, timm, transformers, onnxruntime, huggingface_hub, safetensors and Pillow.
 """
@@ -52,8 +53,9 @@ def embedded(weights, folder, pictures, *more):
 
 
 def compare(case, got, wanted):
-    if isinstance(got, str):
-        return report(case, got.splitlines()[-1][:200], False)
+    for either in (got, wanted):
+        if isinstance(either, str):
+            return report(case, either.splitlines()[-1][:200], False)
     wanted = torch.nn.functional.normalize(wanted)
     difference = (got - wanted).abs().max().item() if got.shape == wanted.shape else float("inf")
     report(case, f"{tuple(got.shape)}, differs by {difference:.1e}", difference <= LIMIT)
@@ -103,6 +105,16 @@ def published(folder):
             compare(f"{name}: torchvision, strict", ours, net.eval()(images))
             if first.shape[-1] == 7:
                 compare(f"{name}: timm, local-dir:", ours, timm.create_model(f"local-dir:{out}", pretrained=True).eval()(images))
+                compare(f"{name}: candle-transformers", ours, by_candle(config, out, folder, images))
+
+
+def by_candle(config, weights, folder, images):
+    """What candle-transformers' network makes of the images; or its error."""
+    inputs, out = folder / "images.safetensors", folder / "outputs.safetensors"
+    safetensors.torch.save_file({"images": images.contiguous()}, inputs)
+    words = [CANDLE, config["architecture"], config["num_classes"], weights / "model.safetensors", inputs, out]
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True)
+    return safetensors.torch.load_file(out)["outputs"] if done.returncode == 0 else done.stderr
 
 
 def check_card(name, card, figures):
@@ -234,7 +246,9 @@ def half(state, kind):
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--la", default=ROOT / "target/release/la-cli", help="the program")
-    LA = str(pathlib.Path(arguments.parse_args().la).resolve())
+    arguments.add_argument("--candle", default=ROOT / "target/peers/candle/release/candle-peer", help="the program of tests/peers/candle")
+    arguments = arguments.parse_args()
+    LA, CANDLE = str(pathlib.Path(arguments.la).resolve()), str(arguments.candle)
     torch.manual_seed(0)
     torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as place:
