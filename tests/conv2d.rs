@@ -147,10 +147,26 @@ fn cases_of_bf16() -> Vec<([usize; 4], usize, Conv2d)> {
         ([2, 6, 5, 4], 6, Conv2d { kernel: (1, 3), stride: 1, padding: 1 }),
         ([2, 12, 9, 8], 6, Conv2d { kernel: (5, 2), stride: 3, padding: 2 }),
         ([2, 9, 1, 48], 16, Conv2d { kernel: (3, 1), stride: 1, padding: 0 }),
+        // Enough images for products of one pixel of each.
+        ([8, 7, 7, 64], 64, Conv2d::square(3, 1, 1)),
+        ([13, 6, 5, 32], 64, Conv2d::square(3, 2, 1)),
+        ([40, 4, 4, 64], 32, Conv2d::square(3, 1, 1)),
+        ([33, 1, 1, 64], 32, Conv2d::square(3, 1, 1)),
+        ([64, 2, 3, 32], 64, Conv2d::square(1, 2, 0)),
+        ([9, 41, 37, 32], 32, Conv2d::square(3, 1, 1)),
+        ([35, 9, 8, 64], 32, Conv2d { kernel: (3, 2), stride: 3, padding: 1 }),
     ];
     let mut rng = Rng::new(Stream::Weights, &[11]);
     let mut draw = |n: f32| rng.uniform_in(0.0, n) as usize;
-    while cases.len() < 60 {
+    while cases.len() < 40 {
+        let conv = Conv2d { kernel: (1 + draw(4.0), 1 + draw(4.0)), stride: 1 + draw(3.0), padding: draw(3.0) };
+        let dims = [8 + draw(30.0), 1 + draw(9.0), 1 + draw(9.0), 32 * (1 + draw(2.0))];
+        let fits = conv.output_size((dims[1], dims[2])).is_some_and(|(y, x)| y * x > 0);
+        if fits && conv.padding < conv.kernel.0.min(conv.kernel.1) {
+            cases.push((dims, 32 * (1 + draw(2.0)), conv));
+        }
+    }
+    while cases.len() < 80 {
         let conv = Conv2d { kernel: (1 + draw(4.0), 1 + draw(4.0)), stride: 1 + draw(3.0), padding: draw(3.0) };
         let dims = [1 + draw(4.0), 1 + draw(19.0), 1 + draw(19.0), 1 + draw(70.0)];
         let fits = conv.output_size((dims[1], dims[2])).is_some_and(|(y, x)| y * x > 0);

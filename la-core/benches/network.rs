@@ -4,10 +4,11 @@
 
 #![allow(missing_docs)] // Of the function that criterion_group! writes.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use criterion::{criterion_group, criterion_main, BatchSize, BenchmarkId, Criterion, Throughput};
 use la_core::ops::batch_norm::{batch_norm, batch_norm_backward, batch_stats, Epilogue};
 use la_core::ops::conv2d::{conv2d, conv2d_backward_input, conv2d_backward_weight, Conv2d};
+use la_core::ops::device::bf16_instructions;
 use la_core::ops::pool::{max_pool, max_pool_backward};
 use la_core::rng::{Rng, Stream};
 use std::time::Duration;
@@ -36,10 +37,17 @@ fn random(shape: &[usize], seed: u64) -> Tensor {
 
 /// Throughput counts multiply-adds, two operations each.
 fn convolution(c: &mut Criterion) {
-    let mut group = c.benchmark_group("conv2d");
+    convolution_of(c, DType::F32, "conv2d");
+    if bf16_instructions().is_some() {
+        convolution_of(c, DType::BF16, "conv2d_bf16");
+    }
+}
+
+fn convolution_of(c: &mut Criterion, dtype: DType, group: &str) {
+    let mut group = c.benchmark_group(group);
     for (name, side, channels, out_channels, kernel, stride) in CONVOLUTIONS {
         let conv = Conv2d::square(kernel, stride, kernel / 2);
-        let x = random(&[BATCH, side, side, channels], 0);
+        let x = random(&[BATCH, side, side, channels], 0).to_dtype(dtype).unwrap();
         let weight = random(&[kernel, kernel, channels, out_channels], 1);
         let grad = conv2d(&x, &weight, &conv).unwrap();
         let out = weight.zeros_like().unwrap();

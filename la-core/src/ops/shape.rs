@@ -45,3 +45,11 @@ pub(crate) struct Shape {
     /// Channels of an output.
     pub out_channels: usize,
 }
+
+impl Shape {
+    /// The taps of the kernel, row after row.
+    #[cfg(target_arch = "x86_64")]
+    pub(in crate::ops) fn taps(&self) -> Vec<usize> {
+        (0..self.conv.kernel.0 * self.conv.kernel.1).collect()
+    }
+}

@@ -2,10 +2,11 @@
 
 use super::{
     copy::copy,
-    grid::{Grid, Piece, NOWHERE},
+    grid::{self, is_pointwise, Grid, NOWHERE},
     panels::Panels,
+    pixels::{self, pays, Pixels},
     rows::{write, Rows},
-    tile::{Multiplier, Product, Sums, BLOCK, SIDE},
+    tile::{pairs, Multiplier, Product, Run, Sums, BLOCK, SIDE},
 };
 use crate::ops::{
     parallel::{for_each, SharedMut},
@@ -48,22 +49,38 @@ pub(crate) fn forward_eval(x: &[bf16], weight: &[f32], shape: &Shape, norm: &Nor
 
 fn product(x: &[bf16], weight: &[f32], shape: &Shape, out: &mut [bf16], end: End) -> Vec<f32> {
     let grid = Grid::forward(shape);
+    if let Some(pixels) = by_pixels(shape, shape.channels, grid.work(), Pixels::forward) {
+        let panels = Panels::forward(weight, &shape.taps(), (shape.channels, shape.out_channels));
+        return gather(&pixels.pieces(), &panels, out, end, |piece, blocks| gather_pixels(&pixels, x, &panels, piece, blocks));
+    }
     let run = if grid.is_merged { shape.conv.kernel.1 * shape.channels } else { shape.channels };
-    let panels = Panels::forward(weight, &grid, (run, shape.out_channels));
-    gather(&grid, x, &panels, out, end)
+    let panels = Panels::forward(weight, &grid.weights(), (run, shape.out_channels));
+    gather(&grid.pieces(), &panels, out, end, |piece, blocks| gather_grid(&grid, x, &panels, piece, blocks))
+}
+
+/// The geometry by pixels, where it pays; of a 1×1 convolution all pixels of a batch are rows of the grid already.
+fn by_pixels(shape: &Shape, channels: usize, by_grid: usize, pixels: fn(&Shape) -> Pixels) -> Option<Pixels> {
+    if is_pointwise(&shape.conv) || !channels.is_multiple_of(SIDE) {
+        return None;
+    }
+    Some(pixels(shape)).filter(|pixels| pixels.work().is_some_and(|work| pays(work, by_grid)))
 }
 
 /// The gradient to the input from `grad` `(B, H', W', O)`, written over `out` `(B, H, W, C)` or added to it.
 pub(crate) fn backward_input(grad: &[bf16], weight: &[f32], shape: &Shape, out: &mut [bf16], is_added: bool) {
     let strides = 0..shape.conv.stride;
-    for phase in strides.clone().flat_map(|y| strides.clone().map(move |x| (y, x))) {
-        let grid = Grid::backward(shape, phase);
-        if grid.is_empty() {
-            continue;
-        }
+    let phases = strides.clone().flat_map(|y| strides.clone().map(move |x| (y, x)));
+    let grids: Vec<Grid> = phases.map(|phase| Grid::backward(shape, phase)).filter(|grid| !grid.is_empty()).collect();
+    let end = if is_added { End::Add } else { End::Write };
+    if let Some(pixels) = by_pixels(shape, shape.out_channels, grids.iter().map(Grid::work).sum(), Pixels::backward) {
+        let panels = Panels::backward(weight, &shape.taps(), (shape.out_channels, shape.channels));
+        gather(&pixels.pieces(), &panels, out, end, |piece, blocks| gather_pixels(&pixels, grad, &panels, piece, blocks));
+        return;
+    }
+    for grid in grids {
         if !grid.taps.is_empty() {
-            let panels = Panels::backward(weight, &grid, (shape.out_channels, shape.channels));
-            gather(&grid, grad, &panels, out, if is_added { End::Add } else { End::Write });
+            let panels = Panels::backward(weight, &grid.weights(), (shape.out_channels, shape.channels));
+            gather(&grid.pieces(), &panels, out, end, |piece, blocks| gather_grid(&grid, grad, &panels, piece, blocks));
         } else if !is_added {
             zero(&grid, shape.channels, out);
         }
@@ -81,9 +98,17 @@ fn zero(grid: &Grid, channels: usize, out: &mut [bf16]) {
     });
 }
 
-/// Every output of the grid; gives for each piece the moments that `end` asks for, 2 · columns of them, in whole blocks.
-fn gather(grid: &Grid, source: &[bf16], panels: &Panels, out: &mut [bf16], end: End) -> Vec<f32> {
-    let pieces = grid.pieces();
+/// A block of columns, and what becomes of its sums.
+type Block<'a> = (usize, Rows<'a>);
+
+/// Every output, piece by piece; gives for each piece the moments that `end` asks for, 2 · columns of them, in whole blocks.
+fn gather<P: Sync>(
+    pieces: &[P],
+    panels: &Panels,
+    out: &mut [bf16],
+    end: End,
+    run: impl Fn(&P, &mut dyn Iterator<Item = Block>) + Sync,
+) -> Vec<f32> {
     let blocks = panels.len();
     let groups = PARTS.div_ceil(pieces.len()).clamp(1, blocks);
     let width = blocks * SIDE;
@@ -91,46 +116,71 @@ fn gather(grid: &Grid, source: &[bf16], panels: &Panels, out: &mut [bf16], end: 
     let (shared, counted) = (SharedMut(out.as_mut_ptr()), SharedMut(moments.as_mut_ptr()));
     let is_counted = !moments.is_empty();
     for_each(pieces.len() * groups, |i| {
-        let (piece, group) = (&pieces[i / groups], i % groups);
-        let (start, stop) = (group * blocks / groups, (group + 1) * blocks / groups);
+        let group = i % groups;
         let rows = |block: usize| {
             // SAFETY: piece and block have their own 32 moments of each kind.
             let at = |kind: usize| unsafe { counted.get().add((i / groups * 2 + kind) * width + block * SIDE) };
-            Rows {
+            let rows = Rows {
                 out: shared.get(),
                 channels: panels.columns,
                 start: block * SIDE,
                 is_added: matches!(end, End::Add),
                 norm: if let End::Norm(norm) = end { Some(norm) } else { None },
                 moments: if is_counted { [at(0), at(1)] } else { [std::ptr::null_mut(); 2] },
-            }
+            };
+            (block, rows)
         };
-        gather_piece(grid, source, panels, piece, (start..stop).map(|block| (block, rows(block))));
+        run(&pieces[i / groups], &mut (group * blocks / groups..(group + 1) * blocks / groups).map(rows));
     });
     moments
 }
 
-fn gather_piece<'a>(grid: &Grid, source: &[bf16], panels: &Panels, piece: &Piece, blocks: impl Iterator<Item = (usize, Rows<'a>)>) {
+fn gather_grid(grid: &Grid, source: &[bf16], panels: &Panels, piece: &grid::Piece, blocks: &mut dyn Iterator<Item = Block>) {
     let multiplier = Multiplier::new().expect("bf16 is refused where the processor does not multiply it");
     let copied = copy(grid, source, piece);
     let targets = grid.targets(piece);
-    let offset = |tap| (grid.offset(tap) * grid.width * size_of::<bf16>()) as isize;
-    let taps: Vec<isize> = grid.taps.iter().map(|tap| (tap.plane * copied.plane * size_of::<bf16>()) as isize + offset(tap)).collect();
-    let depth = grid.depth / SIDE;
+    let bytes = |values: usize| (values * size_of::<bf16>()) as isize;
+    let run = |(i, tap): (usize, &grid::Tap)| Run {
+        a: bytes(tap.plane * copied.plane + grid.offset(tap) * grid.width),
+        panel: bytes(i * panels.depth * BLOCK),
+        pairs: pairs(panels.rows),
+    };
+    let runs: Vec<Run> = grid.taps.iter().enumerate().map(run).collect();
     let mut sums = Sums([0.0; SIDE * SIDE]);
     for (block, rows) in blocks {
-        let panel = panels.values[block * taps.len() * depth * BLOCK..].as_ptr();
         for (m, targets) in targets.chunks_exact(SIDE).enumerate() {
             if targets.iter().all(|&target| target == NOWHERE) {
                 continue;
             }
             let a = copied.values[m * SIDE * grid.width..].as_ptr();
-            let product = Product { a, row: grid.width, taps: &taps, blocks: depth, panel };
+            let product = Product { a, row: grid.width, rows: SIDE, runs: &runs, panel: panels.of(block) };
             // SAFETY: the copy has 32 positions past each block's, and as far again as a tap reaches; the panel its blocks.
             // Each target is a pixel of the output, and of this piece alone in these columns.
             unsafe {
                 multiplier.run(&product, &mut sums);
                 write(&rows, &sums, targets);
+            }
+        }
+    }
+}
+
+fn gather_pixels(pixels: &Pixels, source: &[bf16], panels: &Panels, piece: &pixels::Piece, blocks: &mut dyn Iterator<Item = Block>) {
+    let multiplier = Multiplier::new().expect("bf16 is refused where the processor does not multiply it");
+    let images = piece.images;
+    let source = &source[images.first * pixels.image..(images.first + images.count) * pixels.image];
+    let mut sums = Sums([0.0; SIDE * SIDE]);
+    for (block, rows) in blocks {
+        let panel = panels.of(block);
+        for pixel in piece.pixels.clone() {
+            let target = |row: usize| if row < images.skipped { NOWHERE } else { (images.first + row) * pixels.len() + pixel };
+            let targets: [usize; SIDE] = std::array::from_fn(target);
+            let (first, runs) = pixels.runs(pixel);
+            let product = Product { a: source[first..].as_ptr(), row: pixels.image, rows: images.count, runs, panel };
+            // SAFETY: each run of a pixel lies in the picture, of which `source` has `count`; the panel has every tap. Each target
+            // is a pixel of the output, and of this piece alone in these columns.
+            unsafe {
+                multiplier.run(&product, &mut sums);
+                write(&rows, &sums, &targets[..images.count]);
             }
         }
     }

@@ -200,6 +200,16 @@ impl Grid {
         (0..self.images).step_by(images).map(piece).collect()
     }
 
+    /// Which weights its taps have.
+    pub fn weights(&self) -> Vec<usize> {
+        self.taps.iter().map(|tap| tap.weight).collect()
+    }
+
+    /// Rows times taps that are multiplied.
+    pub fn work(&self) -> usize {
+        self.pieces().iter().map(|piece| self.positions(piece).next_multiple_of(SIDE)).sum::<usize>() * self.taps.len()
+    }
+
     /// Positions of a piece, up to its last output's.
     pub fn positions(&self, piece: &Piece) -> usize {
         ((piece.images - 1) * self.copied_rows(piece) + piece.rows - 1) * self.pitch + self.outputs.1
@@ -234,6 +244,7 @@ impl Grid {
 /// The target of a position that is no output.
 pub(super) const NOWHERE: usize = usize::MAX;
 
-fn is_pointwise(conv: &Conv2d) -> bool {
+/// Whether each output is a pixel of the input.
+pub(super) fn is_pointwise(conv: &Conv2d) -> bool {
     conv.kernel == (1, 1) && conv.stride == 1 && conv.padding == 0
 }

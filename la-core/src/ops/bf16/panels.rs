@@ -2,8 +2,7 @@
 
 use super::{
     copy::Lines,
-    grid::Grid,
-    tile::{BLOCK, SIDE, TILE},
+    tile::{BLOCK, SIDE},
     transpose::{narrowed_columns, narrowed_rows, LANES},
 };
 use crate::ops::parallel::{for_each, SharedMut};
@@ -14,21 +13,25 @@ pub(super) struct Panels {
     pub values: Lines,
     /// Columns of the product.
     pub columns: usize,
+    /// How many taps, and the rows of each, in blocks of 32.
+    pub taps: usize,
+    pub rows: usize,
+    pub depth: usize,
 }
 
 impl Panels {
     /// Rows are a tap's input channels, columns output channels; weights `(taps, rows, columns)`.
-    pub fn forward(weight: &[f32], grid: &Grid, (rows, columns): (usize, usize)) -> Self {
-        Self::pack(grid, (rows, columns), |tap, row, column, size, to| {
+    pub fn forward(weight: &[f32], taps: &[usize], (rows, columns): (usize, usize)) -> Self {
+        Self::pack(taps, (rows, columns), |tap, row, column, size, to| {
             let from = weight[(tap * rows + row) * columns + column..].as_ptr();
-            // SAFETY: `size` columns and rows of the weights begin at `from`; `to` is one tile; the path has AVX512-BF16.
+            // SAFETY: `size` columns and rows of the weights begin at `from`; `to` is half of a block; the path has AVX512-BF16.
             unsafe { narrowed_rows(from, columns, size, to) }
         })
     }
 
     /// Rows are output channels, columns input channels; weights `(taps, columns, rows)`.
-    pub fn backward(weight: &[f32], grid: &Grid, (rows, columns): (usize, usize)) -> Self {
-        Self::pack(grid, (rows, columns), |tap, row, column, size, to| {
+    pub fn backward(weight: &[f32], taps: &[usize], (rows, columns): (usize, usize)) -> Self {
+        Self::pack(taps, (rows, columns), |tap, row, column, size, to| {
             let from = weight[(tap * columns + column) * rows + row..].as_ptr();
             // SAFETY: as above, rows and columns exchanged.
             unsafe { narrowed_columns(from, rows, size, to) }
@@ -40,25 +43,26 @@ impl Panels {
         self.columns.div_ceil(SIDE)
     }
 
-    /// `fill(tap, first row, first column, (columns, rows), tile)` writes each tile that is not all zeros.
-    fn pack(grid: &Grid, (rows, columns): (usize, usize), fill: impl Fn(usize, usize, usize, (usize, usize), *mut bf16) + Sync) -> Self {
-        let (depth, taps) = (grid.depth / SIDE, grid.taps.len());
-        let mut values = Lines::scratch(columns.div_ceil(SIDE) * taps * depth * BLOCK);
+    /// The panel of a block of columns.
+    pub fn of(&self, block: usize) -> *const bf16 {
+        self.values[block * self.taps * self.depth * BLOCK..].as_ptr()
+    }
+
+    /// `fill(tap, first row, first column, (columns, rows), half of a block)` writes each half, zeros where its size is.
+    fn pack(taps: &[usize], (rows, columns): (usize, usize), fill: impl Fn(usize, usize, usize, (usize, usize), *mut bf16) + Sync) -> Self {
+        let depth = rows.div_ceil(SIDE);
+        let mut values = Lines::scratch(columns.div_ceil(SIDE) * taps.len() * depth * BLOCK);
         let shared = SharedMut(values.as_mut_ptr());
-        for_each(columns.div_ceil(SIDE) * taps, |i| {
-            let (column, tap) = (i / taps * SIDE, grid.taps[i % taps].weight);
+        for_each(columns.div_ceil(SIDE) * taps.len(), |i| {
+            let (column, tap) = (i / taps.len() * SIDE, taps[i % taps.len()]);
             for (block, half) in (0..depth).flat_map(|block| (0..2).map(move |half| (block, half))) {
                 let (row, column) = (block * SIDE, column + half * LANES);
-                // SAFETY: each panel, tap, block and half has its own tile of `values`.
-                let to = unsafe { shared.get().add((i * depth + block) * BLOCK + half * TILE) };
-                if row < rows && column < columns {
-                    fill(tap, row, column, ((columns - column).min(LANES), (rows - row).min(SIDE)), to);
-                } else {
-                    // SAFETY: as above.
-                    unsafe { std::slice::from_raw_parts_mut(to, TILE) }.fill(bf16::ZERO);
-                }
+                // SAFETY: each panel, tap, block and half has its own part of `values`.
+                let to = unsafe { shared.get().add((i * depth + block) * BLOCK + half * SIDE) };
+                let size = (columns.saturating_sub(column).min(LANES), (rows - row).min(SIDE));
+                fill(tap, row, column.min(columns - 1), size, to);
             }
         });
-        Self { values, columns }
+        Self { values, columns, taps: taps.len(), rows, depth }
     }
 }

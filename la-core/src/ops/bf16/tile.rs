@@ -6,22 +6,49 @@ use std::arch::{asm, x86_64::*};
 
 /// Rows and columns of a product, and depth of one block of a panel.
 pub(super) const SIDE: usize = 32;
-/// Values of one block of a panel: two tiles of 16 columns, each 16 pairs of rows deep.
+/// Pairs of a panel's rows in one block.
+pub(super) const PAIRS: usize = SIDE / 2;
+/// Values of a pair of a panel's rows: `(even[c], odd[c])` for 32 columns.
+pub(super) const PAIR: usize = 2 * SIDE;
+/// Values of one block of a panel.
 pub(super) const BLOCK: usize = SIDE * SIDE;
-/// Values of one tile.
-pub(super) const TILE: usize = BLOCK / 2;
 
-/// `out[r][c] = Σ_t Σ_k a[t][r][k] · panel[t][k][c]`.
+/// A run of values of each row, and the rows of a panel that they multiply.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run {
+    /// Where the run begins, in bytes from the row's first value, and from the panel's.
+    pub a: isize,
+    pub panel: isize,
+    /// Half its length: see [`pairs`].
+    pub pairs: usize,
+}
+
+/// `out[r][c] = Σ_runs Σ_k a[run][r][k] · panel[run][k][c]`.
 pub(super) struct Product<'a> {
     /// The first row's first value; each row begins `row` values after the one before.
     pub a: *const bf16,
     pub row: usize,
-    /// Where each tap's rows begin, in bytes from `a`.
-    pub taps: &'a [isize],
-    /// Depth of each tap, in blocks of 32.
-    pub blocks: usize,
-    /// `taps × blocks` blocks, one after the other.
+    /// How many rows, a multiple of [`unit`], at most 32.
+    pub rows: usize,
+    pub runs: &'a [Run],
     pub panel: *const bf16,
+}
+
+/// Rows come in multiples of this.
+pub(super) fn unit() -> usize {
+    match path() {
+        Some(Path::Amx) => SIDE,
+        _ => ROWS,
+    }
+}
+
+/// Pairs that a product of so many values takes; what lies past them is multiplied by zeros.
+pub(super) fn pairs(values: usize) -> usize {
+    match path() {
+        Some(Path::Amx) => values.div_ceil(SIDE) * PAIRS,
+        _ => values.div_ceil(2),
+    }
 }
 
 /// 32 rows of 32 sums.
@@ -51,10 +78,10 @@ impl Multiplier {
         Some(Self(path))
     }
 
-    /// Writes the whole of `out`.
+    /// Writes the product's rows of `out`.
     ///
     /// # Safety
-    /// 32 rows of `blocks * 32` values must be readable at each tap, and the panel's blocks.
+    /// Each run must be readable in each row and in the panel.
     #[inline]
     pub unsafe fn run(&self, product: &Product, out: &mut Sums) {
         match self.0 {
@@ -77,7 +104,7 @@ impl Drop for Multiplier {
 
 /// Four tiles of sums: two of rows by two of columns.
 unsafe fn amx(product: &Product, out: &mut Sums) {
-    if product.taps.is_empty() || product.blocks == 0 {
+    if product.runs.is_empty() {
         return out.0.fill(0.0);
     }
     // SAFETY: the caller's promise gives every address that is read; `out` has the four tiles that are written.
@@ -88,41 +115,43 @@ unsafe fn amx(product: &Product, out: &mut Sums) {
             "tilezero tmm2",
             "tilezero tmm3",
             "2:",
-            "mov {upper}, [{taps}]",
+            "mov {upper}, [{runs}]",
             "add {upper}, {a}",
             "lea {lower}, [{upper} + {row}*8]",
             "lea {lower}, [{lower} + {row}*8]",
-            "mov {left}, {blocks}",
+            "mov {b}, [{runs} + 8]",
+            "add {b}, {panel}",
+            "mov {left}, [{runs} + 16]",
+            "shr {left}, 4",
             "3:",
             "tileloadd tmm4, [{upper} + {row}*1]",
-            "tileloadd tmm6, [{panel} + {stride}*1]",
+            "tileloadd tmm6, [{b} + {stride}*1]",
             "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{panel} + {stride}*1 + 1024]",
+            "tileloadd tmm7, [{b} + {stride}*1 + 64]",
             "tdpbf16ps tmm1, tmm4, tmm7",
             "tileloadd tmm5, [{lower} + {row}*1]",
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm3, tmm5, tmm7",
             "add {upper}, 64",
             "add {lower}, 64",
-            "add {panel}, 2048",
+            "add {b}, 2048",
             "dec {left}",
             "jnz 3b",
-            "add {taps}, 8",
+            "add {runs}, 24",
             "dec {count}",
             "jnz 2b",
-            "add {stride}, {stride}",
             "tilestored [{out} + {stride}*1], tmm0",
             "tilestored [{out} + {stride}*1 + 64], tmm1",
             "tilestored [{out} + {stride}*1 + 2048], tmm2",
             "tilestored [{out} + {stride}*1 + 2112], tmm3",
             a = in(reg) product.a,
             row = in(reg) product.row * size_of::<bf16>(),
-            taps = inout(reg) product.taps.as_ptr() => _,
-            count = inout(reg) product.taps.len() => _,
-            blocks = in(reg) product.blocks,
-            panel = inout(reg) product.panel => _,
+            runs = inout(reg) product.runs.as_ptr() => _,
+            count = inout(reg) product.runs.len() => _,
+            panel = in(reg) product.panel,
             out = in(reg) out.0.as_mut_ptr(),
-            stride = inout(reg) 64usize => _,
+            stride = in(reg) 4 * SIDE,
+            b = out(reg) _,
             upper = out(reg) _,
             lower = out(reg) _,
             left = out(reg) _,
@@ -138,26 +167,20 @@ const ROWS: usize = 8;
 
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn avx512(product: &Product, out: &mut Sums) {
-    for first in (0..SIDE).step_by(ROWS) {
+    for first in (0..product.rows).step_by(ROWS) {
         let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
-        let mut panel = product.panel;
-        for &tap in product.taps {
-            // SAFETY: the caller's promise: 32 rows at each tap, and a block of the panel for each 32 values of depth.
+        for run in product.runs {
+            // SAFETY: the caller's promise: the run is readable in each row, and as many pairs of the panel's rows.
             unsafe {
-                let mut a = product.a.byte_offset(tap).add(first * product.row);
-                for _ in 0..product.blocks {
-                    for pair in 0..SIDE / 2 {
-                        let column = panel.add(pair * SIDE);
-                        let b: [__m512bh; 2] = [load(column), load(column.add(TILE))];
-                        for (r, sums) in sums.iter_mut().enumerate() {
-                            let a = a.add(r * product.row + 2 * pair).cast::<i32>().read_unaligned();
-                            let a: __m512bh = std::mem::transmute(_mm512_set1_epi32(a));
-                            sums[0] = _mm512_dpbf16_ps(sums[0], a, b[0]);
-                            sums[1] = _mm512_dpbf16_ps(sums[1], a, b[1]);
-                        }
+                let (a, panel) = (product.a.add(first * product.row).byte_offset(run.a), product.panel.byte_offset(run.panel));
+                for pair in 0..run.pairs {
+                    let b: [__m512bh; 2] = [load(panel.add(pair * PAIR)), load(panel.add(pair * PAIR + SIDE))];
+                    for (r, sums) in sums.iter_mut().enumerate() {
+                        let a = a.add(r * product.row + 2 * pair).cast::<i32>().read_unaligned();
+                        let a: __m512bh = std::mem::transmute(_mm512_set1_epi32(a));
+                        sums[0] = _mm512_dpbf16_ps(sums[0], a, b[0]);
+                        sums[1] = _mm512_dpbf16_ps(sums[1], a, b[1]);
                     }
-                    a = a.add(SIDE);
-                    panel = panel.add(BLOCK);
                 }
             }
         }

@@ -1,46 +1,46 @@
 //! Rows of bf16 into pairs of rows, and into columns, 16 values at a time.
 
-use super::tile::{SIDE, TILE};
+use super::tile::{PAIR, PAIRS, SIDE};
 use half::bf16;
 use std::arch::x86_64::*;
 
 /// Lanes of a vector: channels of one step.
 pub(super) const LANES: usize = 16;
 
-/// Pairs of rows for a panel's tile: `to[i][c] = (rows[2i][c], rows[2i + 1][c])` over 32 rows and 16 columns.
+/// Pairs of rows for half a panel's block: `to[i][c] = (rows[2i][c], rows[2i + 1][c])` over 32 rows and 16 columns.
 ///
 /// # Safety
-/// Each pointer must give 16 readable values, `to` 512 writable ones; the processor must have AVX-512.
+/// Each pointer must give 16 readable values, `to` half of a block to write; the processor must have AVX-512.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub(super) unsafe fn pair_rows(rows: &[*const bf16; SIDE], to: *mut bf16) {
     // SAFETY: the caller's promise.
     unsafe {
         for (i, pair) in rows.chunks_exact(2).enumerate() {
-            _mm512_storeu_si512(to.add(2 * LANES * i).cast(), paired(pair[0], pair[1]));
+            _mm512_storeu_si512(to.add(PAIR * i).cast(), paired(pair[0], pair[1]));
         }
     }
 }
 
-/// Columns of 32 rows: `to[c * stride + r] = from[r * row + c]` over 16 columns.
+/// Columns of 32 rows: `to[c * stride + r] = rows[r][c]` over 16 columns.
 ///
 /// # Safety
-/// Each of 32 rows must have 16 readable values, each of 16 columns 32 writable ones; the processor must have AVX-512.
+/// Each pointer must give 16 readable values, each of 16 columns 32 writable ones; the processor must have AVX-512.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-pub(super) unsafe fn columns(from: *const bf16, row: usize, to: *mut bf16, stride: usize) {
+pub(super) unsafe fn columns(rows: &[*const bf16; SIDE], to: *mut bf16, stride: usize) {
     // SAFETY: the caller's promise.
     unsafe {
-        let pairs = std::array::from_fn(|i| paired(from.add(2 * i * row), from.add((2 * i + 1) * row)));
+        let pairs = std::array::from_fn(|i| paired(rows[2 * i], rows[2 * i + 1]));
         for (c, column) in transposed(pairs).into_iter().enumerate() {
             _mm512_storeu_si512(to.add(c * stride).cast(), column);
         }
     }
 }
 
-/// Weights for a panel's tile, rows becoming columns: `to[i][c] = (from[c][2i], from[c][2i + 1])`, of `count` rows, in bf16.
+/// Weights for half a panel's block, rows becoming columns: `to[i][c] = (from[c][2i], from[c][2i + 1])`, of `count` rows, in bf16.
 ///
 /// # Safety
 /// Each of `count` rows, at most 16, must have `depth` readable values, at most 32, of which the rest are zeros;
-/// `to` must have 512 writable ones; the processor must have AVX512-BF16.
+/// `to` must have half of a block to write; the processor must have AVX512-BF16.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub(super) unsafe fn narrowed_columns(from: *const f32, row: usize, (count, depth): (usize, usize), to: *mut bf16) {
     let masks = [depth.min(LANES), depth.saturating_sub(LANES)].map(|used| ((1u32 << used) - 1) as __mmask16);
@@ -55,16 +55,16 @@ pub(super) unsafe fn narrowed_columns(from: *const f32, row: usize, (count, dept
             std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low))
         };
         for (i, pair) in transposed(std::array::from_fn(line)).into_iter().enumerate() {
-            _mm512_storeu_si512(to.add(2 * LANES * i).cast(), pair);
+            _mm512_storeu_si512(to.add(PAIR * i).cast(), pair);
         }
     }
 }
 
-/// Weights for a panel's tile: `to[i][c] = (from[2i][c], from[2i + 1][c])`, in bf16, of `depth` rows with `count` columns.
+/// Weights for half a panel's block: `to[i][c] = (from[2i][c], from[2i + 1][c])`, in bf16, of `depth` rows with `count` columns.
 ///
 /// # Safety
 /// Each of `depth` rows, at most 32, must have `count` readable values, at most 16, of which the rest are zeros;
-/// `to` must have 512 writable ones; the processor must have AVX512-BF16.
+/// `to` must have half of a block to write; the processor must have AVX512-BF16.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub(super) unsafe fn narrowed_rows(from: *const f32, row: usize, (count, depth): (usize, usize), to: *mut bf16) {
     let mask = ((1u32 << count.min(LANES)) - 1) as __mmask16;
@@ -74,9 +74,9 @@ pub(super) unsafe fn narrowed_rows(from: *const f32, row: usize, (count, depth):
             let values = if k < depth { _mm512_maskz_loadu_ps(mask, from.add(k * row)) } else { _mm512_setzero_ps() };
             _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(values)))
         };
-        for i in 0..TILE / (2 * LANES) {
+        for i in 0..PAIRS {
             let pair = _mm512_or_si512(line(2 * i), _mm512_slli_epi32::<16>(line(2 * i + 1)));
-            _mm512_storeu_si512(to.add(2 * LANES * i).cast(), pair);
+            _mm512_storeu_si512(to.add(PAIR * i).cast(), pair);
         }
     }
 }
