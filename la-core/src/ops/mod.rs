@@ -5,6 +5,7 @@ pub mod batch_norm;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod bf16;
 pub(crate) mod bias;
+pub(crate) mod codes;
 pub mod color;
 pub mod conv2d;
 #[cfg(feature = "cuda")]

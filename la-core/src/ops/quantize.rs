@@ -5,8 +5,9 @@
 //! `x·y - x̂·ŷ = x·(y - ŷ) + (x - x̂)·ŷ`, hence at most `|x| |y - ŷ| + |x - x̂| |ŷ|`; codes are `row / scale`, rounded.
 
 use super::{
+    codes::encode,
     parallel,
-    simd::{self, dispatch, Level, Simd},
+    simd::{self, Level},
 };
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
@@ -79,8 +80,12 @@ impl Codes {
         let mut blocks: Vec<_> = codes.chunks_mut(BLOCK * stride).zip(coded.chunks_mut(BLOCK)).zip(rows.chunks(BLOCK * dim)).collect();
         parallel::for_each_chunk(&mut blocks, 1, |_, blocks| {
             let ((codes, coded), rows) = &mut blocks[0];
-            let rows = rows.chunks_exact(dim).zip(codes.chunks_exact_mut(stride));
-            coded.iter_mut().zip(rows).for_each(|(coded, (row, codes))| *coded = encode(row, &mut codes[..dim]));
+            let mut signed = vec![0; dim];
+            for (coded, (row, codes)) in coded.iter_mut().zip(rows.chunks_exact(dim).zip(codes.chunks_exact_mut(stride))) {
+                let (scale, norm, error) = encode(row, &mut signed);
+                *coded = Coded { scale, bound: Bound { norm, error } };
+                codes.iter_mut().zip(&signed).for_each(|(code, &signed)| *code = (signed as u8).wrapping_add(ZERO));
+            }
         });
         Self { codes, rows: coded, stride }
     }
@@ -94,49 +99,6 @@ impl Codes {
     pub fn bound_of_all(&self) -> Bound {
         self.rows.iter().fold(Bound::default(), |all, row| all.max(row.bound))
     }
-}
-
-/// Codes one row.
-fn encode(row: &[f32], codes: &mut [u8]) -> Coded {
-    assert_eq!(row.len(), codes.len());
-    let (from, to, len) = (row.as_ptr(), codes.as_mut_ptr(), row.len());
-    // SAFETY: both hold `len` values.
-    let [scale, squares, squared_error] = unsafe { dispatch!(encode_kernel(from: *const f32, to: *mut u8, len: usize) -> [f32; 3]) };
-    // The sums of squares are rounded; the bound must not be.
-    Coded { scale, bound: Bound { norm: squares.sqrt() * 1.0001, error: squared_error.sqrt() * 1.0001 } }
-}
-
-/// Adding 1.5 * 2^23 to a small number leaves it, rounded, in the low bits.
-const ROUND: f32 = 12_582_912.0;
-
-/// Codes one row; gives its scale, its sum of squares and that of what was lost.
-#[inline(always)]
-#[allow(clippy::extra_unused_type_parameters)] // The compiler vectorises it for each instruction set.
-unsafe fn encode_kernel<S: Simd>(row: *const f32, codes: *mut u8, len: usize) -> [f32; 3] {
-    const LANES: usize = 16;
-    // SAFETY: the caller gives `len` values behind each pointer.
-    let (row, codes) = unsafe { (std::slice::from_raw_parts(row, len), std::slice::from_raw_parts_mut(codes, len)) };
-    let (mut largest, mut squares, mut errors) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
-    for chunk in row.chunks(LANES) {
-        for (i, x) in chunk.iter().enumerate() {
-            largest[i] = if x.abs() > largest[i] { x.abs() } else { largest[i] };
-            squares[i] += x * x;
-        }
-    }
-    let (largest, squares) = (largest.into_iter().fold(0.0, f32::max), squares.iter().sum());
-    if largest < f32::MIN_POSITIVE * 256.0 {
-        return [0.0, squares, squares];
-    }
-    let (scale, inverse) = (largest / 127.0, 127.0 / largest);
-    for (chunk, codes) in row.chunks(LANES).zip(codes.chunks_mut(LANES)) {
-        for (i, (x, code)) in chunk.iter().zip(codes).enumerate() {
-            let shifted = x * inverse + ROUND;
-            *code = (shifted.to_bits() as u8).wrapping_add(ZERO);
-            let error = x - (shifted - ROUND) * scale;
-            errors[i] += error * error;
-        }
-    }
-    [scale, squares, errors.iter().sum()]
 }
 
 /// Coded rows, packed: the columns of the product.

@@ -1,6 +1,6 @@
 //! What products of 8-bit codes tell about scores.
 
-use crate::ops::scan::Query;
+use crate::ops::{codes::root, scan::Query};
 
 /// A row that may be among the best, and where its score lies.
 #[derive(Clone)]
@@ -53,9 +53,4 @@ pub(super) fn shrink(kept: &mut Vec<Candidate>, k: usize) -> f32 {
 
 fn length(values: impl Iterator<Item = f64>) -> f32 {
     root(values.map(|x| x * x).sum())
-}
-
-/// A vector's length from the sum of its squares, rounded up: bounds are made of it.
-pub(super) fn root(squares: f64) -> f32 {
-    ((squares.sqrt() * (1.0 + 1e-9)) as f32).next_up()
 }
