@@ -8,8 +8,8 @@ use candle_core::{DType, Device, Tensor};
 use la_core::{
     checkpoint::{TrainImages, TrainState},
     config::TrainConfig,
-    files::{read_tensors, write_tensors},
     resnet::Arch,
+    tensor_files::{read_tensors, write_tensors},
     Error,
 };
 use std::{

@@ -2,7 +2,7 @@
 
 mod support;
 
-use la_core::eval::density::{densities, Densities, Ranks};
+use la_cli::measures::density::{densities, Densities, Ranks};
 use support::clouds::{on_threads, tensor, unit_rows};
 
 #[test]

@@ -3,7 +3,7 @@
 mod support;
 
 use candle_core::Tensor;
-use la_core::eval::duplicates::{nearby, Group, Linkage, Nearby, Pair};
+use la_cli::measures::duplicates::{nearby, Group, Linkage, Nearby, Pair};
 use support::clouds::{on_threads, tensor, unit_rows};
 
 fn dot(rows: &[f32], dim: usize, a: usize, b: usize) -> f32 {

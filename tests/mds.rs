@@ -2,7 +2,7 @@
 
 mod support;
 
-use la_core::eval::mds::{distances, mds, Mds};
+use la_cli::measures::mds::{distances, mds, Mds};
 use support::clouds::tensor;
 use support::golden;
 

@@ -3,13 +3,13 @@
 mod support;
 
 use candle_core::{Device, Tensor};
+use la_cli::probe::fast::{probe, LabelledRows, ProbeConfig, Probed};
+use la_cli::probe::half_rows::{HalfRows, Standardization};
+use la_cli::probe::layer_probes::{probe_layers, Labelled, LayerProbes};
+use la_cli::probe::layers::{layer_rows, shapes, Layer};
+use la_cli::probe::logistic::{fit, LogisticConfig};
 use la_core::data::{array::Array, sample, BatchConfig, Source};
-use la_core::eval::half_rows::{HalfRows, Standardization};
-use la_core::eval::layer_probes::{probe_layers, Labelled, LayerProbes};
-use la_core::eval::layers::{layer_rows, shapes, Layer};
-use la_core::eval::logistic::{fit, LogisticConfig};
 use la_core::eval::outcomes::Outcomes;
-use la_core::eval::probe::{probe, LabelledRows, ProbeConfig, Probed};
 use la_core::preprocess::Preprocessing;
 use la_core::resnet::{ResNet, ResNetConfig, Stem};
 use la_core::rng::{Rng, Stream};

@@ -8,7 +8,8 @@ use candle_core::{DType, Device, Tensor};
 use la_cli::run::{halved, weights_path, RunFolder, Versions};
 use la_core::{
     data::Unreadable,
-    files::{read_tensors, write_atomically, write_tensors},
+    files::write_atomically,
+    tensor_files::{read_tensors, write_tensors},
     train::{EpochMetrics, Phase},
 };
 use std::{

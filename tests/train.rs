@@ -9,10 +9,10 @@ use la_cli::run::{train, RunFolder};
 use la_core::{
     augment::AugmentConfig,
     config::{BankInit, Ir, TrainConfig},
-    files::read_tensors,
     ops::device::{bf16_instructions, Precision},
     optim::SgdConfig,
     resnet::{Arch, ResNet},
+    tensor_files::read_tensors,
     train::{health::Warning, EpochMetrics, Event, Phase, Start, Summary},
     Error,
 };

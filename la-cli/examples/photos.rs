@@ -3,9 +3,10 @@
 //! cargo run --release -p la-cli --example photos -- weights/imagenette weights/photos/model.safetensors
 
 use candle_core::Device;
-use la_core::files::{read_tensors, write_atomically};
+use la_core::files::write_atomically;
 use la_core::resnet::{decode, encode, ResNet};
 use la_core::search::Precision;
+use la_core::tensor_files::read_tensors;
 use la_core::{Error, Result};
 use std::path::Path;
 

@@ -6,9 +6,9 @@ use candle_core::Device;
 use la_cli::data::{self, OpenConfig};
 use la_cli::digests::sha256;
 use la_core::data::BatchConfig;
-use la_core::files::write_tensors;
 use la_core::preprocess::Preprocessing;
 use la_core::resnet::{decode, ResNet};
+use la_core::tensor_files::write_tensors;
 use la_core::{eval::readout, Error, Result};
 use std::path::Path;
 

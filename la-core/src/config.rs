@@ -10,7 +10,7 @@ use crate::{
     augment::AugmentConfig,
     error::bail,
     loss::z_over_n,
-    ops::device::Precision,
+    ops::device::{check, Precision},
     optim::{Decay, Schedule, SgdConfig},
     preprocess::Normalization,
     resnet::{Arch, ResNetConfig, Stem},
@@ -200,7 +200,7 @@ impl TrainConfig {
         self.validate_counts()?;
         self.validate_rates()?;
         self.validate_sgd()?;
-        self.precision.check(&self.device)?;
+        check(self.precision, &self.device)?;
         self.augment.check()?;
         self.network().validate()?;
         if self.keep_statistics && self.init.is_none() {

@@ -84,6 +84,9 @@ pub mod resnet;
 pub mod rng;
 pub mod search;
 #[cfg(feature = "train")]
+#[doc(hidden)]
+pub mod tensor_files;
+#[cfg(feature = "train")]
 pub mod train;
 
 pub use error::{Error, Result};

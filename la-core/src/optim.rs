@@ -5,10 +5,7 @@ mod vars;
 
 use crate::{
     error::bail,
-    ops::{
-        host,
-        sgd::{sgd, Update},
-    },
+    ops::{host, sgd::sgd, update::Update},
     resnet::ResNet,
     Result,
 };

@@ -8,6 +8,8 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use crate::resize::Interpolation;
+
 /// Largest side of the network's input, in pixels.
 pub(crate) const MAX_SIZE: usize = 4096;
 
@@ -27,23 +29,6 @@ pub struct Preprocessing {
     /// What values are brought to.
     #[serde(flatten)]
     pub normalization: Normalization,
-}
-
-/// How pixels in between are computed, as Pillow does.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Interpolation {
-    /// From two pixels a side.
-    #[default]
-    Bilinear,
-    /// From four pixels a side, by Catmull and Rom's cubic (a = -1/2).
-    Bicubic,
-}
-
-impl Interpolation {
-    fn is_usual(&self) -> bool {
-        *self == Interpolation::Bilinear
-    }
 }
 
 /// Each channel becomes `(value - mean) / std`, values in 0 to 1.

@@ -3,7 +3,6 @@
 use crate::{
     error::bail,
     ops::color::{self, ColorPlan},
-    preprocess::Interpolation,
     Error, Result,
 };
 use fast_image_resize::{
@@ -11,11 +10,29 @@ use fast_image_resize::{
     pixels::U8x3,
     FilterType, ResizeAlg, ResizeOptions, Resizer,
 };
+use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 
 /// How much larger than the network's input the shorter side stays: the smallest published crop (a fifth of the area,
 /// ratio 3/4) of a picture 2.25 times as large is not enlarged.
 const KEPT: f64 = 2.25;
+
+/// How pixels in between are computed, as Pillow does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interpolation {
+    /// From two pixels a side.
+    #[default]
+    Bilinear,
+    /// From four pixels a side, by Catmull and Rom's cubic (a = -1/2).
+    Bicubic,
+}
+
+impl Interpolation {
+    pub(crate) fn is_usual(&self) -> bool {
+        *self == Interpolation::Bilinear
+    }
+}
 
 /// A part of a picture, in whole pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 mod begin;
 mod event;
+#[doc(hidden)]
 pub mod health;
 pub(crate) mod metrics;
 mod monitor;

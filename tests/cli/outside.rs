@@ -1,8 +1,8 @@
 //! What comes from elsewhere, and what others do at the same time.
 
 use crate::support::*;
-use la_core::files::{read_tensors, write_tensors};
 use la_core::search::Manifest;
+use la_core::tensor_files::{read_tensors, write_tensors};
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -9,10 +9,10 @@ use super::{
 use candle_core::{Device, Tensor};
 use la_core::{
     config::{BankInit, Ir, TrainConfig},
-    files::read_tensors,
     ops::device::Precision,
     optim::{Sgd, SgdConfig},
     resnet::{Arch, Parameter, ResNet, ResNetConfig, Stem},
+    tensor_files::read_tensors,
     train::Event,
 };
 use std::collections::HashMap;

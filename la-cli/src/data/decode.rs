@@ -1,9 +1,9 @@
 //! Encoded bytes to [`Picture`]: JPEG, PNG, WebP, GIF (first frame), BMP, TIFF, upright and over white.
 
-use super::probe::{self, check_size};
+use super::probe::{self, check_size, said, unknown};
 use super::tags::Tags;
 use crate::error::{bail, Error, Result};
-use image::{metadata::Orientation, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage, RgbaImage};
+use image::{metadata::Orientation, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, RgbaImage};
 use la_core::data::Picture;
 use la_core::preprocess::over_white;
 use la_core::resize::{reduced, reduction, View};
@@ -156,22 +156,6 @@ fn decode_other(bytes: &[u8]) -> Result<Picture> {
         false => image.into_rgb8(),
     };
     Picture::new(rgb.width() as usize, rgb.height() as usize, rgb.into_raw())
-}
-
-/// Why bytes that begin so are no image.
-pub(super) fn unknown(start: &[u8]) -> Error {
-    Error::invalid(match start {
-        [b'I', b'I', b'+', 0, ..] | [b'M', b'M', 0, b'+', ..] => "not supported: a BigTIFF; save it again as JPEG, PNG or TIFF",
-        _ => "not an image of a known format",
-    })
-}
-
-/// What a decoder says: `damaged`, unless it is that it does not know the kind.
-pub(super) fn said(damaged: &str, err: &ImageError) -> Error {
-    match err {
-        ImageError::Unsupported(err) => Error::invalid(format!("not supported: {err}; save it again as JPEG or PNG")),
-        err => Error::invalid(format!("{damaged}: {err}")),
-    }
 }
 
 /// The image with its values in the range of their type: floats are in 0 to 1 or 0 to 255, or stretched to what they are in; 16 bits

@@ -1,8 +1,7 @@
 //! A look at a file's header and end, without decoding it.
 
-use super::decode::{said, unknown};
 use crate::error::{bail, Error, Result};
-use image::ImageReader;
+use image::{ImageError, ImageReader};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::ops::Range;
 
@@ -209,4 +208,20 @@ fn read_u16<R: Read>(reader: &mut R) -> std::io::Result<u16> {
     let mut bytes = [0; 2];
     reader.read_exact(&mut bytes)?;
     Ok(u16::from_be_bytes(bytes))
+}
+
+/// Why bytes that begin so are no image.
+pub(super) fn unknown(start: &[u8]) -> Error {
+    Error::invalid(match start {
+        [b'I', b'I', b'+', 0, ..] | [b'M', b'M', 0, b'+', ..] => "not supported: a BigTIFF; save it again as JPEG, PNG or TIFF",
+        _ => "not an image of a known format",
+    })
+}
+
+/// What a decoder says: `damaged`, unless it is that it does not know the kind.
+pub(super) fn said(damaged: &str, err: &ImageError) -> Error {
+    match err {
+        ImageError::Unsupported(err) => Error::invalid(format!("not supported: {err}; save it again as JPEG or PNG")),
+        err => Error::invalid(format!("{damaged}: {err}")),
+    }
 }

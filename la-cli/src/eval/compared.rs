@@ -1,11 +1,11 @@
 //! Embeddings with classes, and what nearest neighbours say of them.
 
+use crate::measures::retrieval::{retrieve, retrieve_others, Retrieval};
+use crate::probe::few_labels::FewLabels;
 use candle_core::Tensor;
-use la_core::eval::few_labels::FewLabels;
 use la_core::eval::knn::{self, KnnConfig};
 use la_core::eval::linear::LabelledFeatures;
 use la_core::eval::outcomes::Outcomes;
-use la_core::eval::retrieval::{retrieve, retrieve_others, Retrieval};
 
 /// Embeddings that vote, and those that they classify.
 pub struct Compared {

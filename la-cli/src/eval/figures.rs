@@ -1,9 +1,9 @@
 //! Figures with the protocol that each was measured by: what text, CSV and JSON are made of.
 
 use super::measure::Reached;
-use la_core::eval::intervals::{mean_interval, paired, BootstrapConfig, Interval, Paired};
+use crate::measures::intervals::{mean_interval, paired, BootstrapConfig, Interval, Paired};
+use crate::probe::fast::PROTOCOL;
 use la_core::eval::outcomes::Outcomes;
-use la_core::eval::probe::PROTOCOL;
 use serde::Serialize;
 
 /// Ranks that retrieval is told at.

@@ -4,19 +4,19 @@ use super::compared::some_of;
 use super::labelled::{Both, Labelled};
 use super::opened::{self, Asked};
 use super::EvalArgs;
+use crate::measures::retrieval::Retrieval;
 use crate::output::{counted, thousands};
+use crate::probe::fast::ProbeConfig;
+use crate::probe::few_labels::FewLabels;
+use crate::probe::layer_probes::{self, probe_layers, LayerProbes};
+use crate::probe::layers::Layer;
 use crate::progress::Progress;
 use crate::source::{self, images, Embedded};
 use crate::weights::Encoder;
 use la_core::data::{labels, Source, Splits, Subset};
-use la_core::eval::few_labels::FewLabels;
 use la_core::eval::knn::KnnConfig;
-use la_core::eval::layer_probes::{self, probe_layers, LayerProbes};
-use la_core::eval::layers::Layer;
 use la_core::eval::linear::{LinearConfig, LinearResult};
 use la_core::eval::outcomes::Outcomes;
-use la_core::eval::probe::ProbeConfig;
-use la_core::eval::retrieval::Retrieval;
 use std::sync::Arc;
 
 /// What a network reached, and how that was measured.

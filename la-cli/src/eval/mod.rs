@@ -12,11 +12,11 @@ pub use labelled::{lack_of_labels, Labelled};
 
 use crate::index::CacheArgs;
 use crate::output::{check_replaceable, say};
+use crate::probe::few_labels::FewLabels;
 use crate::source;
 use crate::weights::{Encoder, EncoderArgs};
 use anyhow::{bail, Context};
 use candle_core::Device;
-use la_core::eval::few_labels::FewLabels;
 use la_core::eval::knn::KnnConfig;
 use measure::{measure, Reached};
 use opened::Asked;

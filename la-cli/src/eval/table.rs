@@ -3,9 +3,9 @@
 use super::figures::{figures, rows_by_class, Figure, Row};
 use super::measure::Reached;
 use super::EvalArgs;
+use crate::measures::intervals::BootstrapConfig;
 use crate::output::tsv_field;
 use anyhow::Context;
-use la_core::eval::intervals::BootstrapConfig;
 use la_core::eval::linear::LinearConfig;
 use serde::Serialize;
 use std::path::Path;

@@ -3,12 +3,12 @@
 use super::figures::Row;
 use super::measure::Reached;
 use super::table::Table;
+use crate::measures::intervals::BootstrapConfig;
 use crate::output::{one_line, percent, say, thousands};
+use crate::probe::fast::PROTOCOL;
 use crate::progress::duration;
 use crate::source;
-use la_core::eval::intervals::BootstrapConfig;
 use la_core::eval::outcomes::Outcomes;
-use la_core::eval::probe::PROTOCOL;
 
 /// Prints all figures of a network, each with its protocol, and how another one compares.
 pub fn print(table: &Table, reached: &Reached, against: Option<&Reached>, seconds: f64) -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! A repository on the Hub: who may write to it, what it holds, and how it is changed by one commit.
 
 use super::api::{Api, Refusal, Request};
+use anyhow::Context;
 use percent_encoding::{utf8_percent_encode, AsciiSet, NON_ALPHANUMERIC};
 use reqwest::Method;
 use serde::Deserialize;
@@ -80,6 +81,10 @@ pub struct File {
 }
 
 impl File {
+    fn read(&self) -> anyhow::Result<Vec<u8>> {
+        std::fs::read(&self.from).with_context(|| self.from.display().to_string())
+    }
+
     /// Whether `state` holds it.
     pub fn is_in(&self, state: &State) -> bool {
         state.files.get(&self.path).is_some_and(|digest| *digest == self.sha256 || *digest == self.git)
@@ -251,7 +256,7 @@ impl Repo {
         let header = json!({"summary": change.message, "description": "", "parentCommit": change.parent});
         let mut lines = vec![json!({"key": "header", "value": header})];
         for file in &change.small {
-            let content = BASE64_STANDARD.encode(super::upload::read(file)?);
+            let content = BASE64_STANDARD.encode(file.read()?);
             lines.push(json!({"key": "file", "value": {"content": content, "path": file.path, "encoding": "base64"}}));
         }
         let large =

@@ -3,11 +3,10 @@
 use super::api::{Api, Refusal, Request};
 use super::repo::{encoded, File, Kind, Repo};
 use crate::progress::Progress;
-use anyhow::{anyhow, bail, Context};
+use anyhow::{anyhow, bail};
 use serde::Deserialize;
 use serde_json::json;
 use std::collections::HashSet;
-use std::fs;
 use std::time::Duration;
 use xet::xet_session::{Sha256Policy, XetSessionBuilder};
 
@@ -133,9 +132,4 @@ fn announce(api: &Api, repo: &Repo, revision: &str, files: &[&File]) -> anyhow::
             other.unwrap_or("none")
         ),
     }
-}
-
-/// The content of a file.
-pub fn read(file: &File) -> anyhow::Result<Vec<u8>> {
-    fs::read(&file.from).with_context(|| file.from.display().to_string())
 }

@@ -5,8 +5,8 @@ use super::kept::{digest, IndexFile};
 use crate::output::warning;
 use candle_core::{Device, Tensor};
 use la_core::files::sha256_of;
-use la_core::files::{read_tensors, write_tensors};
 use la_core::pca::Whitening;
+use la_core::tensor_files::{read_tensors, write_tensors};
 use serde::{Deserialize, Serialize};
 
 /// Files of another version are made anew.

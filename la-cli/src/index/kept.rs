@@ -3,8 +3,9 @@
 use super::stamp::Stamp;
 use crate::output::remark;
 use candle_core::{Device, Tensor};
+use la_core::files::cache_folder;
 use la_core::files::sha256_of;
-use la_core::files::{cache_folder, read_metadata, read_tensors, write_tensors};
+use la_core::tensor_files::{read_metadata, read_tensors, write_tensors};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fs::{self, File};

@@ -1,10 +1,10 @@
 //! Duplicates, leaks, outliers and clusters of embedded images.
 
 use super::same;
+use crate::measures::duplicates::{nearby, Linkage, Nearby};
 use crate::progress::Progress;
 use candle_core::{Device, Tensor};
 use la_core::data::Source;
-use la_core::eval::duplicates::{nearby, Linkage, Nearby};
 use la_core::kmeans::{kmeans, Kmeans, KmeansConfig};
 use std::collections::BTreeMap;
 

@@ -2,9 +2,9 @@
 
 use crate::data::files;
 use crate::digests::sha256;
+use crate::measures::duplicates::Pair;
 use crate::progress::Progress;
 use la_core::data::{Picture, Source};
-use la_core::eval::duplicates::Pair;
 use la_core::files::sha256_of;
 use rayon::prelude::*;
 use std::collections::HashMap;

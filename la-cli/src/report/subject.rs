@@ -2,6 +2,7 @@
 
 use super::args::Data;
 use crate::index::{self, OpenArgs};
+use crate::measures::density::{densities, Densities};
 use crate::progress::Progress;
 use crate::run::RunFolder;
 use crate::source::{self, Embedded, Split};
@@ -9,7 +10,6 @@ use crate::weights::{Encoder, PHOTOS};
 use anyhow::Context;
 use candle_core::{Device, Tensor};
 use la_core::data::{labels, Source};
-use la_core::eval::density::{densities, Densities};
 use la_core::eval::knn::{self, KnnConfig, Neighbors, Vote};
 use la_core::train::{Baseline, EpochMetrics};
 use std::path::Path;

@@ -13,7 +13,8 @@ use la_core::{
     checkpoint::TrainState,
     config::TrainConfig,
     data::Unreadable,
-    files::{is_temporary, write_atomically, write_tensors},
+    files::{is_temporary, write_atomically},
+    tensor_files::write_tensors,
     train::{unix_time, Baseline, EpochMetrics},
 };
 use serde::{Deserialize, Serialize};

@@ -3,8 +3,8 @@
 use super::{readout, torch};
 use crate::run::weights_path;
 use anyhow::{bail, Context};
-use la_core::files::read_bytes;
 use la_core::search::Precision;
+use la_core::tensor_files::read_bytes;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};

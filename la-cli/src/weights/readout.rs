@@ -4,8 +4,8 @@ use crate::digests::sha256;
 use crate::output::remark;
 use anyhow::Context;
 use candle_core::Device;
-use la_core::files::{read_tensors, write_tensors};
 use la_core::pca::Whitening;
+use la_core::tensor_files::{read_tensors, write_tensors};
 use std::path::Path;
 
 /// The file beside `model.safetensors`.

@@ -72,7 +72,8 @@ pub fn nearest(bank: &Tensor, queries: &Tensor, k: usize) -> Result<Neighbors> {
     Ok(Neighbors { indices: found.indices, scores: found.scores, k })
 }
 
-pub(super) fn check_finite(name: &str, values: &[f32], dim: usize) -> Result<()> {
+#[doc(hidden)]
+pub fn check_finite(name: &str, values: &[f32], dim: usize) -> Result<()> {
     match values.iter().position(|x| !x.is_finite()) {
         Some(at) => bail!("{name} must be finite, got {} in row {}", values[at], at / dim),
         None => Ok(()),

@@ -100,7 +100,7 @@ fn part_sums(rows: &[f32], panels: &Panels, dim: usize, scale: f32) -> SoftmaxSu
     let mut scores = vec![0.0; BLOCK_ROWS * width];
     for rows in rows.chunks(BLOCK_ROWS * dim) {
         let scores = &mut scores[..rows.len() / dim * width];
-        panels.products(rows, 0..panels.len(), scores);
+        panels.products(rows, 0..panels.num_panels(), scores);
         let factors = sums.columns.push(scores, scale);
         for (sum, &factor) in sums.weighted.chunks_exact_mut(dim).zip(&factors).filter(|(_, &factor)| factor != 1.0) {
             sum.iter_mut().for_each(|value| *value *= factor);

@@ -202,7 +202,7 @@ impl Nce {
         let mut scores = vec![0.0; BLOCK_ROWS * width];
         for (rows, draws) in rows.chunks(BLOCK_ROWS * dim).zip(draws.chunks(BLOCK_ROWS * width)) {
             let scores = &mut scores[..draws.len()];
-            panels.products(rows, 0..panels.len(), scores);
+            panels.products(rows, 0..panels.num_panels(), scores);
             for (scores, draws) in scores.chunks_exact_mut(width).zip(draws.chunks_exact(width)) {
                 self.count(scores, draws, &mut sums.losses);
             }

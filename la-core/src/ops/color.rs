@@ -1,6 +1,6 @@
 //! Colour changes over one picture: bytes in, normalised floats out, rows at a time while they are in the first cache.
 //!
-//! The loops are plain and branch-free; [`dispatch`] compiles them for each instruction set. No operation is contracted,
+//! The loops are plain and branch-free; `dispatch!` compiles them for each instruction set. No operation is contracted,
 //! so every set gives the same bits.
 
 use super::simd::dispatch;
@@ -76,7 +76,7 @@ fn split_at_contrast(adjust: &[Adjust]) -> (&[Adjust], Option<f32>, &[Adjust]) {
     (adjust, None, &[])
 }
 
-/// Unsafe, and generic, only for [`dispatch`], which compiles it for each instruction set: it asks nothing of its caller.
+/// Unsafe, and generic, only for `dispatch!`, which compiles it for each instruction set: it asks nothing of its caller.
 #[inline(always)]
 #[allow(clippy::extra_unused_type_parameters)]
 unsafe fn color_rows<S>(pixels: &[u8], plan: &ColorPlan, row: &mut [f32], out: &mut [f32]) {

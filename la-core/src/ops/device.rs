@@ -1,8 +1,10 @@
 //! The devices beside the CPU: opening one, the precision it computes in, and what it can say of itself.
 
-use crate::{choices::choices, error::bail, Result};
-use candle_core::{Device, DeviceLocation, Tensor};
+use crate::{error::bail, Result};
+use candle_core::{Device, DeviceLocation};
 use std::cell::Cell;
+
+pub use super::precision::{Precision, Share};
 
 /// Leaves the function with the GPU's implementation where a tensor lives on one.
 macro_rules! on_gpu {
@@ -27,30 +29,14 @@ macro_rules! in_bf16 {
 }
 pub(crate) use in_bf16;
 
-choices! {
-    /// What the network computes in; weights, statistics and losses are f32 in each.
-    #[derive(Default)]
-    Precision, "precision" {
-        /// 32-bit floating point.
-        #[default]
-        F32 = "f32",
-        /// f32 in memory, products of 10-bit mantissas: tensor cores.
-        Tf32 = "tf32",
-        /// Activations and their gradients in bf16.
-        Bf16 = "bf16",
-    }
-}
-
-impl Precision {
-    /// Fails where `device` cannot compute in this precision.
-    pub(crate) fn check(self, device: &Device) -> Result<()> {
-        match self {
-            Self::Tf32 if !device.is_cuda() => {
-                bail!("precision tf32 needs a CUDA device, got {:?}; the CPU has f32 and bf16", device.location())
-            }
-            Self::Bf16 if device.is_cpu() => require_bf16(),
-            _ => Ok(()),
+/// Fails where `device` cannot compute in `precision`.
+pub(crate) fn check(precision: Precision, device: &Device) -> Result<()> {
+    match precision {
+        Precision::Tf32 if !device.is_cuda() => {
+            bail!("precision tf32 needs a CUDA device, got {:?}; the CPU has f32 and bf16", device.location())
         }
+        Precision::Bf16 if device.is_cpu() => require_bf16(),
+        _ => Ok(()),
     }
 }
 
@@ -62,15 +48,6 @@ pub fn name(device: &Device) -> String {
         // No other device is ever opened here.
         other => format!("{other:?}"),
     }
-}
-
-/// A share of the time of profiled work.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Share {
-    /// Which operations.
-    pub part: &'static str,
-    /// Seconds on the device since profiling began.
-    pub seconds: f64,
 }
 
 /// Whether this build can use NVIDIA GPUs.
@@ -121,7 +98,7 @@ pub fn set_precision(device: &Device, precision: Precision) -> Result<()> {
     if let Device::Cuda(device) = device {
         return super::cuda::set_precision(device, precision);
     }
-    precision.check(device)?;
+    check(precision, device)?;
     ON_CPU.set(precision);
     Ok(())
 }
@@ -149,20 +126,4 @@ pub fn gpu_memory(device: &Device) -> Option<(f64, String)> {
     }
     let _ = device;
     None
-}
-
-/// Images on `device`, in the type that its precision gives activations.
-pub(crate) fn activations(x: Tensor, device: &Device) -> Result<Tensor> {
-    on_gpu!(x, super::cuda::activations(x));
-    #[cfg(feature = "cuda")]
-    if let Device::Cuda(device) = device {
-        return super::cuda::send(&x, device);
-    }
-    let x = x.to_device(device)?;
-    #[cfg(target_arch = "x86_64")]
-    if is_bf16_on_cpu() && x.dtype() == candle_core::DType::F32 {
-        let values = super::host::read(&x, super::bf16::cast::rounded)?;
-        return Ok(super::host::tensor(values, x.shape()));
-    }
-    Ok(x)
 }

@@ -71,7 +71,7 @@ macro_rules! by_type {
 pub(crate) use by_type;
 
 /// Calls `f` with the values of a contiguous CPU tensor of f32.
-pub(crate) fn read<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
+pub fn read<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
     read_as(tensor, f)
 }
 
@@ -110,7 +110,7 @@ pub(crate) fn overwrite(tensor: &Tensor, values: &[f32]) -> Result<()> {
 }
 
 /// The tensor on the CPU, the same where it lives there.
-pub(crate) fn local(tensor: &Tensor) -> Result<Tensor> {
+pub fn local(tensor: &Tensor) -> Result<Tensor> {
     Ok(tensor.to_device(&Device::Cpu)?.contiguous()?)
 }
 

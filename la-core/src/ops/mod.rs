@@ -1,5 +1,6 @@
 //! The tensor operations that candle lacks or does slowly: each file one operation, every device behind one call.
 
+pub(crate) mod activations;
 pub(crate) mod assign;
 pub mod batch_norm;
 #[cfg(target_arch = "x86_64")]
@@ -12,7 +13,7 @@ pub mod conv2d;
 pub(crate) mod cuda;
 pub mod device;
 pub(crate) mod gradients;
-pub(crate) mod host;
+pub mod host;
 pub(crate) mod mean;
 #[cfg(feature = "train")]
 pub mod memory;
@@ -20,7 +21,8 @@ pub(crate) mod nearest;
 pub mod normalize;
 pub mod parallel;
 pub mod pool;
-pub(crate) mod products;
+pub(crate) mod precision;
+pub mod products;
 pub(crate) mod quantize;
 #[cfg(feature = "train")]
 pub mod replay;
@@ -33,3 +35,4 @@ pub(crate) mod shape;
 pub mod simd;
 pub(crate) mod softmax;
 pub mod top_k;
+pub(crate) mod update;

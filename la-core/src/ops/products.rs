@@ -21,7 +21,7 @@ pub(crate) fn panel_width() -> usize {
 }
 
 /// The rows of `Y`, packed: the columns of the product.
-pub(crate) struct Panels {
+pub struct Panels {
     /// Panel by panel, dimension by dimension, one value a column; missing columns are 0.
     values: Vec<f32>,
     /// Added to each column; `-inf` in missing columns, so that they never win.
@@ -73,7 +73,7 @@ impl Panels {
     }
 
     /// How many panels there are.
-    pub fn len(&self) -> usize {
+    pub fn num_panels(&self) -> usize {
         self.bias.len() / self.width
     }
 
@@ -82,7 +82,7 @@ impl Panels {
     pub fn products(&self, rows: &[f32], panels: Range<usize>, out: &mut [f32]) {
         let num_rows = rows.len() / self.dim;
         let stride = panels.len() * self.width;
-        assert!(panels.end <= self.len() && rows.len() == num_rows * self.dim && out.len() >= num_rows * stride);
+        assert!(panels.end <= self.num_panels() && rows.len() == num_rows * self.dim && out.len() >= num_rows * stride);
         for (at, panel) in panels.enumerate() {
             let tile = Tile {
                 rows: rows.as_ptr(),

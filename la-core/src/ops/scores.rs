@@ -92,7 +92,7 @@ impl Columns {
     pub fn products(&self, rows: &Rows, range: Range<usize>, out: &mut [f32]) {
         match (self, &rows.codes) {
             (Self::Exact(panels), _) => {
-                panels.products(&rows.values[range.start * rows.dim..range.end * rows.dim], 0..panels.len(), out);
+                panels.products(&rows.values[range.start * rows.dim..range.end * rows.dim], 0..panels.num_panels(), out);
             }
             (Self::Coarse(panels), Some(codes)) => panels.products(codes, range, 0..panels.len(), out),
             (Self::Coarse(_), None) => unreachable!("both sides of a product are coded or neither is"),

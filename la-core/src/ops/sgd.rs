@@ -4,21 +4,12 @@ use super::{
     device::on_gpu,
     host::{read, write},
     parallel::for_each_chunk,
+    update::Update,
 };
 use crate::Result;
-use candle_core::Tensor;
 
 /// Values updated by one piece of work.
 const CHUNK: usize = 64 * 1024;
-
-/// What one parameter brings; all of one shape.
-pub(crate) struct Update<'a> {
-    pub weight: &'a Tensor,
-    pub velocity: &'a Tensor,
-    pub grad: &'a Tensor,
-    /// Weight decay.
-    pub decay: f32,
-}
 
 /// `v ← momentum · v + (g + decay · w)`, `w ← w − rate · v` for every parameter.
 pub(crate) fn sgd(updates: &[Update], momentum: f32, rate: f32) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Vectors of `f32` behind one trait, so that each kernel is written once and compiled for each instruction set.
 //!
-//! A kernel is an `#[inline(always)]` function generic over [`Simd`]; [`dispatch`] compiles it for AVX-512, AVX2 and
+//! A kernel is an `#[inline(always)]` function generic over [`Simd`]; `dispatch!` compiles it for AVX-512, AVX2 and
 //! plain arrays (which become NEON or simd128 where the target has them) and picks the widest that the processor runs.
 
 /// A vector of `LANES` values and the few operations that kernels need.
@@ -36,7 +36,7 @@ pub trait Simd: Copy {
     unsafe fn greater(a: Self::V, b: Self::V) -> u32;
 }
 
-/// The instruction sets that [`dispatch`] chooses from.
+/// The instruction sets that `dispatch!` chooses from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// AVX-512 F, VL, BW, DQ.

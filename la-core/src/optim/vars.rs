@@ -1,7 +1,7 @@
 //! SGD for candle's programs, whose weights are variables and whose gradients come from `backward()`.
 
 use super::SgdConfig;
-use crate::ops::sgd::{sgd, Update};
+use crate::ops::{sgd::sgd, update::Update};
 use candle_core::{backprop::GradStore, bail, DType, Result, Tensor, Var};
 use candle_nn::Optimizer;
 

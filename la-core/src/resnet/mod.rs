@@ -14,8 +14,8 @@ mod weights;
 use crate::{
     error::bail,
     ops::{
+        activations::activations,
         conv2d::Conv2d,
-        device::activations,
         gradients::refuse_tracked,
         normalize::normalize,
         pool::{global_average_pool, global_average_pool_backward, max_pool, max_pool_backward, split, MaxIndices},

@@ -4,7 +4,7 @@ use super::ResNet;
 #[cfg(feature = "train")]
 use super::{decode, ResNetConfig};
 #[cfg(feature = "train")]
-use crate::{files::read_bytes, ops::gradients::refuse_tracked, Error, Result};
+use crate::{ops::gradients::refuse_tracked, tensor_files::read_bytes, Error, Result};
 use candle_core::{Module, Tensor};
 #[cfg(feature = "train")]
 use {

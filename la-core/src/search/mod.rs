@@ -10,9 +10,10 @@ mod reader;
 mod vote;
 
 pub use bank::{Neighbor, SearchBank};
-pub use manifest::{
-    BankEntry, FileEntry, LabelsEntry, Manifest, MapEntry, ModelEntry, Precision, ThumbnailsEntry, FORMAT, MAX_BYTES, VERSION,
-};
+pub use manifest::Precision;
+#[doc(hidden)]
+pub use manifest::{BankEntry, FileEntry, LabelsEntry, Manifest, MapEntry, ModelEntry, ThumbnailsEntry, FORMAT, MAX_BYTES, VERSION};
+#[doc(hidden)]
 pub use reader::BankReader;
 pub(crate) use vote::add_votes;
 pub use vote::vote;

@@ -6,11 +6,11 @@ use crate::{
     config::{BankInit, Fit, TrainConfig},
     data::{BatchConfig, Splits},
     error::bail,
-    files::not_finite,
     memory_bank::MemoryBank,
     optim::Sgd,
     preprocess::{Normalization, Preprocessing},
     resnet::{ResNet, ResNetConfig},
+    tensor_files::not_finite,
     Result,
 };
 

@@ -8,12 +8,12 @@ use crate::{
         embed::{collect, embed_source},
         knn::{knn_accuracy, KnnConfig},
     },
-    files::not_finite,
     memory_bank::MemoryBank,
     ops::normalize::normalize,
     pca,
     preprocess::Preprocessing,
     resnet::ResNet,
+    tensor_files::not_finite,
     Error, Result,
 };
 use candle_core::Tensor;

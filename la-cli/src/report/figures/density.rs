@@ -3,7 +3,7 @@
 use super::super::page::{csv, row, Page, Words};
 use super::super::subject::Subject;
 use super::super::svg::{lines, Axes, Series, COLORS};
-use la_core::eval::density::Densities;
+use crate::measures::density::Densities;
 use serde_json::json;
 
 /// Steps of a distribution.

@@ -5,12 +5,12 @@ use super::super::subject::Subject;
 use super::super::svg::{bars, Axes, Bars, COLORS};
 use super::super::GRAY;
 use crate::output::one_line;
+use crate::probe::fast::{ProbeConfig, PROTOCOL};
+use crate::probe::layer_probes::{probe_layers, Labelled};
+use crate::probe::layers::Layer;
 use crate::progress::Progress;
 use crate::weights::Encoder;
 use candle_core::Device;
-use la_core::eval::layer_probes::{probe_layers, Labelled};
-use la_core::eval::layers::Layer;
-use la_core::eval::probe::{ProbeConfig, PROTOCOL};
 use serde_json::json;
 
 /// A linear probe of each layer of all runs, of the first network before training, and of the pixels.

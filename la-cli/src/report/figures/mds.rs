@@ -3,7 +3,7 @@
 use super::super::page::{csv, row, Page, Words};
 use super::super::subject::{class_name, select, Subject};
 use super::super::svg::{points, Series, COLORS};
-use la_core::eval::mds::{distances, mds};
+use crate::measures::mds::{distances, mds};
 
 /// Classes of a plane, and the most images of each.
 const CLASSES: usize = 6;

@@ -2,9 +2,9 @@
 
 use super::{
     context::{precision, timed},
-    launch::{device, pointer},
+    tensors::{device, pointer},
 };
-use crate::{ops::device::Precision, Error, Result};
+use crate::{ops::precision::Precision, Error, Result};
 use candle_core::{
     cuda_backend::cudarc::cublas::{
         result::gemm_ex,

@@ -36,7 +36,7 @@ impl Drop for Program {
 /// The kernels of `source` on `device`, with activations of type `value`: from the cache, or compiled and then kept there.
 pub(super) fn load(device: &CudaDevice, source: &str, value: &str) -> Result<Arc<CudaModule>> {
     let context = device.cuda_stream().context().clone();
-    let (major, minor) = context.compute_capability().map_err(super::launch::driver)?;
+    let (major, minor) = context.compute_capability().map_err(super::tensors::driver)?;
     let options = [format!("--gpu-architecture=sm_{major}{minor}"), format!("-DVALUE={value}"), "-std=c++17".into()];
     let kept = cached(source, &options);
     let known = kept.as_ref().and_then(|path| fs::read(path).ok());
@@ -48,7 +48,7 @@ pub(super) fn load(device: &CudaDevice, source: &str, value: &str) -> Result<Arc
     if let Some(path) = kept.filter(|path| path.parent().is_some_and(|folder| fs::create_dir_all(folder).is_ok())) {
         let _ = write_atomically(&path, |file| file.write_all(&code));
     }
-    context.load_module(Ptx::from_binary(code)).map_err(super::launch::driver)
+    context.load_module(Ptx::from_binary(code)).map_err(super::tensors::driver)
 }
 
 /// Where the machine code is kept, if there is a folder for caches.

@@ -1,9 +1,9 @@
 //! What is kept for each GPU: compiled kernels, the cuDNN handle with its choices, the precision, the profile.
 
-use super::{compile, cudnn::Cudnn, graph::Inputs, launch, staging::Staging};
+use super::{compile, cudnn::Cudnn, pinned::Buffer, tensors::driver};
 use crate::{
     error::bail,
-    ops::device::{Precision, Share},
+    ops::precision::{Precision, Share},
     Result,
 };
 use candle_core::{
@@ -15,7 +15,7 @@ use candle_core::{
     DType, Device, DeviceLocation, Tensor,
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Instant,
 };
@@ -36,12 +36,24 @@ const KERNELS: &str = concat!(
     include_str!("kernels/nearest.cu"),
 );
 
+/// What changes from step to step, each at its place on the GPU.
+#[derive(Clone)]
+pub(super) struct Inputs {
+    /// `(B, H, W, 3)` in the type of activations.
+    pub images: Tensor,
+    /// `(views * B,)` u32.
+    pub indices: Tensor,
+    /// `(1,)` f32.
+    pub rate: Tensor,
+}
+
 /// What one GPU holds.
 #[derive(Default)]
 pub(super) struct Context {
     modules: HashMap<&'static str, Arc<CudaModule>>,
     functions: HashMap<(&'static str, &'static str), CudaFunction>,
-    pub staging: Staging,
+    /// Buffers that are filled in turn, the longest unused first.
+    pub staging: VecDeque<Buffer>,
     /// Where a step that is being recorded takes its indices and its learning rate from.
     pub recording: Option<Inputs>,
     /// What convolutions work in, one after the other.
@@ -80,14 +92,14 @@ pub(super) fn prepare(device: &CudaDevice) -> Result<()> {
     let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
     // SAFETY: the pool is the device's own, and the attribute a 64-bit number.
     unsafe {
-        let pool = result::device::get_default_mem_pool(device.cuda_stream().context().cu_device()).map_err(launch::driver)?;
-        result::mem_pool::set_attribute(pool, attribute, std::ptr::from_mut(&mut keep).cast()).map_err(launch::driver)
+        let pool = result::device::get_default_mem_pool(device.cuda_stream().context().cu_device()).map_err(driver)?;
+        result::mem_pool::set_attribute(pool, attribute, std::ptr::from_mut(&mut keep).cast()).map_err(driver)
     }
 }
 
 /// candle's kernels are compiled for one generation, which this build names.
 fn check_capability(device: &CudaDevice) -> Result<()> {
-    let (major, minor) = device.cuda_stream().context().compute_capability().map_err(launch::driver)?;
+    let (major, minor) = device.cuda_stream().context().compute_capability().map_err(driver)?;
     let built = option_env!("CUDA_COMPUTE_CAP").and_then(|text| text.parse::<i32>().ok()).unwrap_or(0);
     if major * 10 + minor < built {
         bail!("the GPU has compute capability {major}.{minor}, this program was built for {}.{} and later", built / 10, built % 10);
@@ -101,7 +113,7 @@ pub(super) fn function(device: &CudaDevice, dtype: DType, name: &'static str) ->
     if let Some(function) = with(device, |context| Ok(context.functions.get(&(value, name)).cloned()))? {
         return Ok(function);
     }
-    let function = module(device, value)?.load_function(name).map_err(launch::driver)?;
+    let function = module(device, value)?.load_function(name).map_err(driver)?;
     with(device, |context| Ok(context.functions.entry((value, name)).or_insert(function).clone()))
 }
 
@@ -154,8 +166,8 @@ pub(super) fn timed<T>(device: &CudaDevice, part: &'static str, f: impl FnOnce()
 
 /// Bytes that are free on a GPU.
 pub(crate) fn free_memory(device: &Device) -> Result<usize> {
-    device.as_cuda_device()?.cuda_stream().context().bind_to_thread().map_err(launch::driver)?;
-    Ok(result::mem_get_info().map_err(launch::driver)?.0)
+    device.as_cuda_device()?.cuda_stream().context().bind_to_thread().map_err(driver)?;
+    Ok(result::mem_get_info().map_err(driver)?.0)
 }
 
 /// Counts the high-water mark of memory anew from what is held now.
@@ -165,8 +177,8 @@ pub(super) fn forget_peak(device: &CudaDevice) -> Result<()> {
     let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
     // SAFETY: the pool is the device's own, and the attribute a 64-bit number that may be set to 0.
     unsafe {
-        let pool = result::device::get_default_mem_pool(device.cuda_stream().context().cu_device()).map_err(launch::driver)?;
-        result::mem_pool::set_attribute(pool, attribute, std::ptr::from_mut(&mut zero).cast()).map_err(launch::driver)
+        let pool = result::device::get_default_mem_pool(device.cuda_stream().context().cu_device()).map_err(driver)?;
+        result::mem_pool::set_attribute(pool, attribute, std::ptr::from_mut(&mut zero).cast()).map_err(driver)
     }
 }
 
@@ -178,19 +190,17 @@ pub(crate) fn memory(device: &CudaDevice) -> Result<(f64, String)> {
         let mut bytes = 0u64;
         // SAFETY: the pool is the device's own, and the attribute a 64-bit number.
         let code = unsafe {
-            let pool = result::device::get_default_mem_pool(card).map_err(launch::driver)?;
+            let pool = result::device::get_default_mem_pool(card).map_err(driver)?;
             sys::cuMemPoolGetAttribute(pool, attribute, std::ptr::from_mut(&mut bytes).cast())
         };
-        code.result().map(|()| bytes).map_err(launch::driver)
+        code.result().map(|()| bytes).map_err(driver)
     };
     let mut recorded = 0u64;
     let attribute = sys::CUgraphMem_attribute::CU_GRAPH_MEM_ATTR_USED_MEM_HIGH;
     // SAFETY: the attribute is a 64-bit number.
-    unsafe { sys::cuDeviceGetGraphMemAttribute(card, attribute, std::ptr::from_mut(&mut recorded).cast()) }
-        .result()
-        .map_err(launch::driver)?;
+    unsafe { sys::cuDeviceGetGraphMemAttribute(card, attribute, std::ptr::from_mut(&mut recorded).cast()) }.result().map_err(driver)?;
     // What recorded steps take comes on top of what lies in the pool while they run.
     let most = pool_holds(sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH)?;
     let with_recorded = pool_holds(sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT)? + recorded;
-    Ok((most.max(with_recorded) as f64 / f64::from(1 << 20), stream.context().name().map_err(launch::driver)?))
+    Ok((most.max(with_recorded) as f64 / f64::from(1 << 20), stream.context().name().map_err(driver)?))
 }

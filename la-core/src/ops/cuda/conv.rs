@@ -1,13 +1,15 @@
 //! Convolution on the GPU by cuDNN, channels last; 1×1 images are plain products.
 
 use super::{
+    arg::{arg, Arg},
     blas::{product, Side},
     context::{forget_peak, precision, timed, with},
     cudnn::{Cudnn, Operands, Problem, Way},
-    launch::{arg, device, empty, pointer, Arg, Launch},
+    launch::Launch,
+    tensors::{device, empty, pointer},
 };
 use crate::{
-    ops::{device::Precision, shape::Shape},
+    ops::{precision::Precision, shape::Shape},
     Result,
 };
 use candle_core::{cuda_backend::CudaDevice, DType, Tensor};

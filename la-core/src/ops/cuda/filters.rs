@@ -3,7 +3,7 @@
 //! Weights as Pillow's: a triangle as wide as the output's pixels, cut at the borders, normalised, then rounded to as many bits
 //! as fit 16; what `fast_image_resize` computes for each picture is computed here once for each side.
 
-use super::launch::upload;
+use super::tensors::upload;
 use crate::{ops::parallel, Result};
 use candle_core::{cuda_backend::CudaDevice, Tensor};
 

@@ -2,10 +2,13 @@
 //! batches take the GPU.
 
 use super::{
-    context::with,
-    launch::{arg, driver, empty, Arg, Launch},
+    arg::{arg, Arg},
+    context::{with, Inputs},
+    launch::{activations, Launch},
+    staging::{send, send_words},
+    tensors::{device, driver, empty},
 };
-use crate::{error::bail, ops::device::activations, Result};
+use crate::{error::bail, Result};
 use candle_core::{
     cuda_backend::{
         cudarc::driver::{
@@ -14,19 +17,8 @@ use candle_core::{
         },
         CudaDevice,
     },
-    DType, Device, Tensor,
+    DType, Tensor,
 };
-
-/// What changes from step to step, each at its place on the GPU.
-#[derive(Clone)]
-pub(super) struct Inputs {
-    /// `(B, H, W, 3)` in the type of activations.
-    images: Tensor,
-    /// `(views * B,)` u32.
-    pub indices: Tensor,
-    /// `(1,)` f32.
-    pub rate: Tensor,
-}
 
 /// A recorded step.
 pub(crate) struct Graph {
@@ -84,8 +76,8 @@ impl Graph {
             bail!("a step of {} indices was recorded, got {}", self.inputs.indices.elem_count(), indices.len());
         }
         copy(&here(images, &self.device)?, &self.inputs.images)?;
-        copy(&super::staging::send_words(indices, &self.device)?, &self.inputs.indices)?;
-        copy(&super::staging::send_words(&[rate.to_bits()], &self.device)?, &self.inputs.rate)?;
+        copy(&send_words(indices, &self.device)?, &self.inputs.indices)?;
+        copy(&send_words(&[rate.to_bits()], &self.device)?, &self.inputs.rate)?;
         self.graph.launch().map_err(driver)?;
         let figures = empty(&self.device, 2, DType::F32)?;
         copy(&self.figures, &figures)?;
@@ -95,12 +87,15 @@ impl Graph {
 
 /// Images `(B, 3, H, W)` on the GPU, channels last, in the type of activations.
 fn here(images: &Tensor, device: &CudaDevice) -> Result<Tensor> {
-    activations(images.permute((0, 2, 3, 1))?.contiguous()?, &Device::Cuda(device.clone()))
+    let images = images.permute((0, 2, 3, 1))?.contiguous()?;
+    match images.device().is_cuda() {
+        true => activations(images),
+        false => send(&images, device),
+    }
 }
 
 /// Copies one tensor over another of as many bytes.
 fn copy(from: &Tensor, to: &Tensor) -> Result<()> {
     let halves = from.elem_count() * from.dtype().size_in_bytes() / 2;
-    let device = super::launch::device(from)?;
-    Launch::over("copy_halves", halves.div_ceil(8)).run(&device, &[arg(from)?, arg(to)?, Arg::long(halves)])
+    Launch::over("copy_halves", halves.div_ceil(8)).run(&device(from)?, &[arg(from)?, arg(to)?, Arg::long(halves)])
 }

@@ -1,14 +1,16 @@
 //! What k-means does on the GPU: assignment in blocks of products, and new centroids.
 
 use super::{
+    arg::{arg, Arg},
     blas::{product, Side},
     context::precision,
-    launch::{arg, device, empty, upload, zeros, Arg, Launch},
+    launch::Launch,
     rows,
+    tensors::{device, empty, upload, zeros},
 };
 use crate::{
     kmeans::clustering::{fill_empty, Kmeans},
-    ops::device::Precision,
+    ops::precision::Precision,
     Result,
 };
 use candle_core::{DType, Tensor};

@@ -1,63 +1,18 @@
 //! NVIDIA's libraries, found at run time: a program that is linked without them runs on machines that have none, and can say
 //! what is missing.
 
-use super::context;
 use crate::{error::bail, Error, Result};
-use candle_core::Device;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use std::sync::{Mutex, PoisonError};
 
 /// The oldest driver interface that CUDA 13.0's libraries work with.
 const DRIVER_INTERFACE: i32 = 13_000;
 
-/// Each library with the PyPI package that brings it.
-const LIBRARIES: [(&str, &str); 5] = [
-    ("libcublasLt.so.13", "nvidia-cublas"),
-    ("libcublas.so.13", "nvidia-cublas"),
-    ("libcurand.so.10", "nvidia-curand"),
-    ("libnvrtc.so.13", "nvidia-cuda-nvrtc"),
-    ("libcudnn.so.9", "nvidia-cudnn-cu13"),
-];
-
 /// Libraries stay loaded: their symbols are the program's.
 static LOADED: Mutex<Vec<Library>> = Mutex::new(Vec::new());
 
-/// The GPUs that were opened: each has one stream, which all handles and kept memory belong to.
-static OPENED: Mutex<Vec<(usize, Device)>> = Mutex::new(Vec::new());
-
-/// GPU `index`, opened by the first call; fails with what stands in the way and what to do about it.
-pub(crate) fn open(index: usize) -> Result<Device> {
-    let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, device)) = opened.iter().find(|(other, _)| *other == index) {
-        return Ok(device.clone());
-    }
-    let device = open_first(index)?;
-    opened.push((index, device.clone()));
-    Ok(device)
-}
-
-fn open_first(index: usize) -> Result<Device> {
-    load_driver(index)?;
-    // NVRTC looks for it by name alone, which finds it once it is loaded; another release's has another name.
-    if let Ok(library) = load("libnvrtc-builtins.so.13.0") {
-        keep(library);
-    }
-    for (name, package) in LIBRARIES {
-        let library = load(name).map_err(|error| {
-            Error::invalid(format!(
-                "GPU {index}: {name} cannot be loaded ({error}); `pip install {package}` brings it: name its lib folder in LD_LIBRARY_PATH, \
-                 or copy the library into a folder lib beside this program"
-            ))
-        })?;
-        keep(library);
-    }
-    // A stream of its own can be recorded, which the default one cannot.
-    let device = Device::new_cuda_with_stream(index).map_err(|error| Error::invalid(format!("GPU {index} cannot be opened: {error}")))?;
-    context::prepare(device.as_cuda_device()?)?;
-    Ok(device)
-}
-
-fn load_driver(index: usize) -> Result<()> {
+/// Loads the driver; fails where it is missing, too old, or finds no GPU `index`.
+pub(super) fn load_driver(index: usize) -> Result<()> {
     let driver = load("libcuda.so.1").map_err(|error| {
         Error::invalid(format!("GPU {index}: no NVIDIA driver here ({error}); install driver 580 or later, or use the CPU"))
     })?;
@@ -120,6 +75,7 @@ pub(super) fn load(name: &str) -> std::result::Result<Library, libloading::Error
     }
 }
 
-fn keep(library: Library) {
+/// Keeps a library for as long as the program runs.
+pub(super) fn keep(library: Library) {
     LOADED.lock().unwrap_or_else(PoisonError::into_inner).push(library);
 }

@@ -1,10 +1,12 @@
 //! The objectives on the GPU. Scores against the whole bank are held for some images at a time.
 
 use super::{
+    arg::{arg, Arg},
     blas::{exact_product, Side},
     context::timed,
-    launch::{arg, device, empty, step_indices, upload, Arg, Launch},
+    launch::{step_indices, Launch},
     rows::scaled_sum,
+    tensors::{device, empty, upload},
 };
 use crate::{kmeans::ClusterLabels, Result};
 use candle_core::{cuda_backend::CudaDevice, DType, Device, Tensor};

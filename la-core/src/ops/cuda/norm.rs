@@ -1,8 +1,10 @@
 //! Batch norm on the GPU, fused with the residual sum and the ReLU.
 
 use super::{
+    arg::{arg, Arg},
     context::timed,
-    launch::{arg, device, empty, Arg, Launch},
+    launch::Launch,
+    tensors::{device, empty},
 };
 use crate::{
     ops::batch_norm::epilogue::{Epilogue, EPSILON},

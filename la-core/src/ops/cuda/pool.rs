@@ -1,44 +1,29 @@
 //! Pooling on the GPU.
 
 use super::{
+    arg::{arg, Arg, Window},
     context::{precision, timed},
-    launch::{arg, device, empty, Arg, Launch},
+    launch::Launch,
+    tensors::{device, empty},
 };
 use crate::{
-    ops::{device::Precision, shape::Conv2d},
+    ops::{precision::Precision, shape::Conv2d},
     Result,
 };
 use candle_core::{DType, Tensor};
 
-/// The geometry of a max-pool, as the kernels declare it.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct Window {
-    height: i32,
-    width: i32,
-    out_height: i32,
-    out_width: i32,
-    channels: i32,
-    kernel_height: i32,
-    kernel_width: i32,
-    stride: i32,
-    padding: i32,
-}
-
-impl Window {
-    fn new(window: &Conv2d, (height, width): (usize, usize), (out_height, out_width): (usize, usize), channels: usize) -> Self {
-        let int = |n: usize| n as i32;
-        Self {
-            height: int(height),
-            width: int(width),
-            out_height: int(out_height),
-            out_width: int(out_width),
-            channels: int(channels),
-            kernel_height: int(window.kernel.0),
-            kernel_width: int(window.kernel.1),
-            stride: int(window.stride),
-            padding: int(window.padding),
-        }
+fn geometry(window: &Conv2d, (height, width): (usize, usize), (out_height, out_width): (usize, usize), channels: usize) -> Window {
+    let int = |n: usize| n as i32;
+    Window {
+        height: int(height),
+        width: int(width),
+        out_height: int(out_height),
+        out_width: int(out_width),
+        channels: int(channels),
+        kernel_height: int(window.kernel.0),
+        kernel_width: int(window.kernel.1),
+        stride: int(window.stride),
+        padding: int(window.padding),
     }
 }
 
@@ -47,7 +32,7 @@ pub(crate) fn max(x: &Tensor, window: &Conv2d, out_size: (usize, usize)) -> Resu
     let (gpu, (batch, height, width, channels)) = (device(x)?, x.dims4()?);
     let shape = (batch, out_size.0, out_size.1, channels);
     let (out, taps) = (empty(&gpu, shape, x.dtype())?, empty(&gpu, shape, DType::U8)?);
-    let (n, window) = (out.elem_count(), Window::new(window, (height, width), out_size, channels));
+    let (n, window) = (out.elem_count(), geometry(window, (height, width), out_size, channels));
     let args = [arg(x)?, arg(&out)?, arg(&taps)?, Arg::Window(window), Arg::long(n)];
     timed(&gpu, "pooling", || Launch::over("max_pool", n).of(x.dtype()).run(&gpu, &args))?;
     Ok((out, taps))
@@ -57,7 +42,7 @@ pub(crate) fn max(x: &Tensor, window: &Conv2d, out_size: (usize, usize)) -> Resu
 pub(crate) fn max_backward(grad: &Tensor, taps: &Tensor, input: (usize, usize, usize, usize), window: &Conv2d) -> Result<Tensor> {
     let (gpu, (_, oh, ow, channels)) = (device(grad)?, grad.dims4()?);
     let out = empty(&gpu, input, grad.dtype())?;
-    let (n, window) = (out.elem_count(), Window::new(window, (input.1, input.2), (oh, ow), channels));
+    let (n, window) = (out.elem_count(), geometry(window, (input.1, input.2), (oh, ow), channels));
     let args = [arg(grad)?, arg(taps)?, arg(&out)?, Arg::Window(window), Arg::long(n)];
     timed(&gpu, "pooling", || Launch::over("max_pool_backward", n).of(grad.dtype()).run(&gpu, &args))?;
     Ok(out)

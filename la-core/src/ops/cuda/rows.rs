@@ -1,8 +1,10 @@
 //! Rows of embeddings and of the bank on the GPU.
 
 use super::{
+    arg::{arg, Arg},
     context::timed,
-    launch::{arg, device, empty, step_indices, upload, zeros, Arg, Launch},
+    launch::{step_indices, Launch},
+    tensors::{device, empty, upload, zeros},
 };
 use crate::Result;
 use candle_core::{DType, Tensor};

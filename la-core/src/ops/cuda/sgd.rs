@@ -1,26 +1,15 @@
 //! SGD on the GPU: every parameter in one launch, or a few.
 
 use super::{
+    arg::{Arg, Tensors, MAX_TENSORS},
     context::{timed, with},
-    launch::{device, pointer, Arg, Launch, THREADS},
+    launch::{Launch, THREADS},
+    tensors::{device, pointer},
 };
-use crate::{ops::sgd::Update, Result};
+use crate::{ops::update::Update, Result};
 
-/// Tensors of one launch: their addresses fit a kernel's parameters.
-const MAX_TENSORS: usize = 64;
 /// Values that one block takes.
 const CHUNK: usize = 4096;
-
-/// The tensors of a launch, as the kernel declares them.
-#[repr(C)]
-pub(super) struct Tensors {
-    weight: [u64; MAX_TENSORS],
-    velocity: [u64; MAX_TENSORS],
-    grad: [u64; MAX_TENSORS],
-    len: [i64; MAX_TENSORS],
-    decay: [f32; MAX_TENSORS],
-    first: [u32; MAX_TENSORS],
-}
 
 /// Moves every parameter against its gradient.
 pub(crate) fn step(updates: &[Update], momentum: f32, rate: f32) -> Result<()> {

@@ -1,15 +1,17 @@
 //! Pictures that live on the GPU, and random views of them.
 
 use super::{
+    arg::{arg, Arg, Normal},
     filters::Filters,
-    launch::{arg, empty, wrap, Arg, Launch},
+    launch::Launch,
     staging::send_words,
+    tensors::{empty, out_of_memory, wrap},
 };
 use crate::{
     data::Picture,
     ops::{
         color::{Adjust, ColorPlan},
-        device::Precision,
+        precision::Precision,
     },
     preprocess::Normalization,
     resize::CropBox,
@@ -19,14 +21,6 @@ use candle_core::{cuda_backend::CudaDevice, cuda_backend::CudaStorageSlice, DTyp
 
 /// The words of a view, as the kernel reads them.
 const WORDS: usize = 17;
-
-/// `scale x + shift` for each channel, as the kernel declares it.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct Normal {
-    scale: [f32; 3],
-    shift: [f32; 3],
-}
 
 /// 8-bit pictures, one after the other, on the GPU.
 pub(crate) struct Pictures {
@@ -62,7 +56,7 @@ impl Pictures {
             places.push((bytes.len() as u64, picture.width, picture.height));
             bytes.extend_from_slice(&picture.pixels);
         }
-        let sent = device.clone_htod(&bytes).map_err(|error| super::launch::out_of_memory(error, bytes.len()))?;
+        let sent = device.clone_htod(&bytes).map_err(|error| out_of_memory(error, bytes.len()))?;
         let pixels = wrap(&device, CudaStorageSlice::U8(sent), bytes.len().into());
         let longest = places.iter().map(|&(_, width, height)| longest_crop(width, height)).max().unwrap_or(1);
         Ok(Self { filters: Filters::new(longest, size, &device)?, device, pixels, places, size })

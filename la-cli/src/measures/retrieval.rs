@@ -1,12 +1,9 @@
 //! Retrieval: whether pictures of a query's class are found first.
 
-use super::knn::check_finite;
-use crate::{
-    error::bail,
-    ops::{host, parallel, products::Panels},
-    Result,
-};
+use crate::error::{bail, Result};
 use candle_core::Tensor;
+use la_core::eval::knn::check_finite;
+use la_core::ops::{host, parallel, products::Panels};
 
 /// Queries whose scores are held at once.
 const BLOCK: usize = 12;
@@ -96,7 +93,7 @@ impl Search<'_> {
             let first = block * BLOCK;
             let labels = &query_labels[first..query_labels.len().min(first + BLOCK)];
             let mut scores = vec![0.0; labels.len() * self.panels.num_columns()];
-            self.panels.products(&queries[first * self.dim..][..labels.len() * self.dim], 0..self.panels.len(), &mut scores);
+            self.panels.products(&queries[first * self.dim..][..labels.len() * self.dim], 0..self.panels.num_panels(), &mut scores);
             let rows = scores.chunks_exact(self.panels.num_columns()).zip(labels).enumerate();
             rows.map(|(i, (scores, &label))| self.one(&scores[..self.labels.len()], label, own(first + i))).collect::<Vec<Found>>()
         });

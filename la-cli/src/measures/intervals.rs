@@ -1,10 +1,9 @@
 //! How far a figure may be chance: bootstrap intervals over test images, and the comparison of two networks on the same images.
 
-use crate::{
-    error::bail,
+use crate::error::{bail, Result};
+use la_core::{
     ops::parallel,
     rng::{Rng, Stream},
-    Result,
 };
 
 /// How test images are drawn again.

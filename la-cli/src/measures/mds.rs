@@ -3,7 +3,7 @@
 //! SMACOF (de Leeuw 1977; Borg and Groenen 2005, chapter 8): each round majorises the stress and minimises the majorising
 //! function, so it never rises. It begins from classical scaling (Torgerson 1952).
 
-use crate::{error::bail, Result};
+use crate::error::{bail, Result};
 use candle_core::Tensor;
 use nalgebra::{DMatrix, SymmetricEigen};
 

@@ -3,16 +3,15 @@
 //! A layer's maps are averaged to the largest grid of at most 9,216 values: 12² for 64 channels, 6² for 256, 4² for 512, 3² for 1,024,
 //! 2² for 2,048 (Goyal et al. 2019, <https://arxiv.org/abs/1905.01235>), or as they are where they have fewer.
 
-use super::embed::for_each_part;
 use super::half_rows::HalfRows;
-use crate::{
+use crate::error::{bail, Result};
+use candle_core::{DType, Device, Tensor};
+use la_core::eval::embed::for_each_part;
+use la_core::{
     data::{none_readable, BatchConfig, Source, Unreadable},
-    error::bail,
     ops::{host, normalize::normalize, parallel},
     resnet::ResNet,
-    Result,
 };
-use candle_core::{DType, Device, Tensor};
 use std::{fmt, ops::ControlFlow, ops::Range, sync::Arc};
 
 /// The most values of a layer that a probe sees.
@@ -156,7 +155,7 @@ struct Maps {
 impl Maps {
     fn of(net: &ResNet, images: &Tensor) -> Result<Self> {
         let features = net.features(images)?;
-        let row = |rows: &Tensor| Ok::<_, crate::Error>(rows.unsqueeze(1)?.unsqueeze(1)?); // (B, 1, 1, C)
+        let row = |rows: &Tensor| Ok::<_, crate::error::Error>(rows.unsqueeze(1)?.unsqueeze(1)?); // (B, 1, 1, C)
         let mut layers = vec![(Layer::Pixels, images.permute((0, 2, 3, 1))?), (Layer::Stem, features.stem.permute((0, 2, 3, 1))?)];
         for (layer, stage) in [Layer::Layer1, Layer::Layer2, Layer::Layer3, Layer::Layer4].into_iter().zip(&features.stages) {
             layers.push((layer, stage.permute((0, 2, 3, 1))?));

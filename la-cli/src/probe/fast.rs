@@ -7,12 +7,9 @@
 use super::few_labels::draw_by_class;
 use super::half_rows::{HalfRows, Standardization};
 use super::logistic::{check, check_classes, Logistic, LogisticConfig, Rows};
-use super::outcomes::Outcomes;
-use crate::{
-    error::bail,
-    rng::{Rng, Stream},
-    Result,
-};
+use crate::error::{bail, Result};
+use la_core::eval::outcomes::Outcomes;
+use la_core::rng::{Rng, Stream};
 
 /// The name of this protocol, to be printed beside its figures.
 pub const PROTOCOL: &str = "fast";
@@ -131,7 +128,7 @@ impl Fitting<'_> {
             }
             last = Some(layer);
         }
-        best.ok_or_else(|| crate::Error::invalid("a probe needs at least one penalty to choose from"))
+        best.ok_or_else(|| crate::error::Error::invalid("a probe needs at least one penalty to choose from"))
     }
 
     /// Training rows that choose, and the others: of each class the share, at least one where it has two.

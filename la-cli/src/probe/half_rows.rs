@@ -1,11 +1,9 @@
 //! Features of many images, kept in half precision, and their standardisation.
 
-use crate::{
-    ops::{host, parallel},
-    Result,
-};
+use crate::error::Result;
 use candle_core::Tensor;
 use half::{f16, slice::HalfFloatSliceExt};
+use la_core::ops::{host, parallel};
 
 /// Pieces that sums over rows are cut into: by number alone, so that threads change no sum.
 pub(super) const PIECES: usize = 16;

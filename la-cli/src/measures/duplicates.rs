@@ -3,9 +3,9 @@
 //! Groups are those of complete linkage: every two rows of one are at least as alike as the threshold. Single linkage chains
 //! pictures that have nothing in common but the ones between them into one large group.
 
-use super::knn::nearest;
-use crate::{error::bail, Result};
+use crate::error::{bail, Result};
 use candle_core::Tensor;
+use la_core::eval::knn::nearest;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 

@@ -1,13 +1,12 @@
 //! A linear probe of each layer of a network, by protocol `fast`.
 
+use super::fast::{probe, LabelledRows, ProbeConfig, Probed};
 use super::half_rows::HalfRows;
 use super::layers::{layer_rows, shapes, Layer, Shape};
-use super::probe::{probe, LabelledRows, ProbeConfig, Probed};
-use crate::{
+use crate::error::{bail, Result};
+use la_core::{
     data::{BatchConfig, Source, Subset, Unreadable},
-    error::bail,
     resnet::ResNet,
-    Result,
 };
 use std::{ops::Range, sync::Arc};
 

@@ -5,11 +5,8 @@
 
 use super::half_rows::{HalfRows, Standardization, PIECES};
 use super::lbfgs::{minimize, Stop};
-use crate::{
-    error::bail,
-    ops::{parallel, products::Panels},
-    Result,
-};
+use crate::error::{bail, Result};
+use la_core::ops::{parallel, products::Panels};
 use std::ops::Range;
 
 /// Rows that are multiplied at once: enough to use a panel well, few enough for the cache.
@@ -147,7 +144,7 @@ impl Rows<'_> {
         let (mut x, mut logits) = (Vec::new(), vec![0.0; BLOCK * weights.num_columns()]);
         for block in chosen.chunks(BLOCK) {
             standardized(self.rows, self.standardization, block, &mut x);
-            weights.products(&x, 0..weights.len(), &mut logits);
+            weights.products(&x, 0..weights.num_panels(), &mut logits);
             let mut residuals = vec![0.0; classes.next_multiple_of(TILE) * block.len()]; // (C, B)
             for (i, (logits, &row)) in logits.chunks_exact(weights.num_columns()).zip(block).enumerate() {
                 let label = self.labels[row as usize] as usize;
@@ -189,7 +186,7 @@ impl Logistic {
             let block = &chosen[i * BLOCK..chosen.len().min((i + 1) * BLOCK)];
             let (mut x, mut logits) = (Vec::new(), vec![0.0; block.len() * weights.num_columns()]);
             standardized(rows, &self.standardization, block, &mut x);
-            weights.products(&x, 0..weights.len(), &mut logits);
+            weights.products(&x, 0..weights.num_panels(), &mut logits);
             let classes = logits.chunks_exact(weights.num_columns()).flat_map(|row| &row[..self.num_classes]);
             classes.map(|&logit| f64::from(logit)).collect::<Vec<f64>>()
         });
@@ -231,7 +228,7 @@ fn add_products(residuals: &[f32], (x, width): (&[f32], usize), num_classes: usi
         let panels = Panels::pack_columns(x, width, columns.clone());
         let stride = panels.num_columns();
         out.resize(residuals.len() / (x.len() / width) * stride, 0.0);
-        panels.products(residuals, 0..panels.len(), &mut out);
+        panels.products(residuals, 0..panels.num_panels(), &mut out);
         for (class, row) in out.chunks_exact(stride).take(num_classes).enumerate() {
             let to = &mut gradient[class * width..][columns.clone()];
             to.iter_mut().zip(row).for_each(|(sum, product)| *sum += product);

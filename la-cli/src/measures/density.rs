@@ -1,8 +1,8 @@
 //! How dense the neighbourhoods of an embedding are: figure 2 of Zhuang et al. 2019 (<https://arxiv.org/abs/1903.12355>).
 
-use super::knn::nearest;
-use crate::{error::bail, Result};
+use crate::error::{bail, Result};
 use candle_core::Tensor;
+use la_core::eval::knn::nearest;
 
 /// As published: neighbours whose similarity is the local density, and the ranks of those that are the background.
 const LOCAL: usize = 30;

@@ -1,10 +1,7 @@
 //! A few of the training images with labels, drawn class by class: what a probe learns where labels are scarce.
 
-use crate::{
-    error::bail,
-    rng::{Rng, Stream},
-    Error, Result,
-};
+use crate::error::{bail, Error, Result};
+use la_core::rng::{Rng, Stream};
 use std::{fmt, str::FromStr};
 
 /// How many labelled images of each class are used.

@@ -1,0 +1,12 @@
+//! Figures of embeddings beyond kNN accuracy.
+//!
+//! - How sure a figure is: [`intervals`], with a paired test of two networks.
+//! - [`retrieval`]: recall and average precision. [`agreement`]: clusters against classes.
+//! - The space itself: [`density`] of neighbourhoods, classes on a plane ([`mds`]), and [`duplicates`].
+
+pub mod agreement;
+pub mod density;
+pub mod duplicates;
+pub mod intervals;
+pub mod mds;
+pub mod retrieval;
