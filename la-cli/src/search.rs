@@ -25,13 +25,13 @@ pub struct SearchArgs {
     /// Images to search in, or a file that `la-cli embed` has written
     #[arg(long, value_name = "SRC")]
     data: String,
-    /// Which of them, where they come in a training and a test part
+    /// Which of them, if they come as training and test images
     #[arg(long, value_name = "train|test|all", default_value = "all")]
     split: Split,
     /// Pictures to search for; one that lies in the data is left out of its own list
     #[arg(long, value_name = "IMAGE", num_args = 1.., required = true)]
     query: Vec<PathBuf>,
-    /// Neighbours of each picture, at most the number of images [default: 10, or all images where there are fewer]
+    /// Neighbours of each picture, at most the number of images [default: 10, or all images if there are fewer]
     #[arg(long, value_name = "K")]
     k: Option<usize>,
     /// Print one JSON object instead of text

@@ -172,6 +172,9 @@ fn evaluation_without_labels_or_test_images_says_what_is_missing() {
     let folder = with_pictures();
     let run = text(shared_run());
     assert_holds(&la(folder.path(), &["eval", run, "--data", "data"]).error(), &["no test images", "--test SRC", "--leave-one-out"]);
+    let refused = la(folder.path(), &["eval", run, "--data", "data", "--layers"]).error();
+    assert_holds(&refused, &["--layers", "has none", "--test SRC"]);
+    assert!(!refused.contains("--leave-one-out"), "{refused}");
     assert_holds(&la(folder.path(), &["eval", run, "--data", "data", "--test", "data"]).error(), &["labels", "sub-folder"]);
 }
 

@@ -30,7 +30,7 @@ const UNTRAINED: &str = "untrained";
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   la-cli eval runs/sample-1 --linear
-  la-cli eval --data ~/photos --leave-one-out    # where each class is a sub-folder
+  la-cli eval --data ~/photos --leave-one-out    # if each class is a sub-folder
   la-cli eval runs/sample-1 --layers --labels 10% --csv layers.csv
   la-cli eval runs/sample-1 --retrieval --against untrained")]
 pub struct EvalArgs {
@@ -45,7 +45,7 @@ pub struct EvalArgs {
     /// Classify each training image by all others, without test images: for folders without a split
     #[arg(long, conflicts_with_all = ["test", "linear", "layers"])]
     leave_one_out: bool,
-    /// Neighbours that vote [default: 200, or all training images where there are fewer]
+    /// Neighbours that vote [default: 200, or all training images if there are fewer]
     #[arg(long, value_name = "K")]
     knn_k: Option<usize>,
     /// Temperature of their votes, exp(similarity / temperature)

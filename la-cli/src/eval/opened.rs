@@ -71,6 +71,9 @@ pub fn labelled(args: &EvalArgs, images: &Data) -> anyhow::Result<Labelled> {
         bail!("--leave-one-out needs at least 2 images, since each is classified by the others, got 1; name more, or raise --limit");
     }
     let name = splits.name.clone();
+    if let Some(flag) = args.needs_pictures().filter(|_| splits.test.is_none()) {
+        bail!("{flag} is measured on test images, and {name} has none; name some with --test SRC");
+    }
     let data = if args.leave_one_out { Labelled::leaving_one_out(splits)? } else { Labelled::new(splits, &name)? };
     data.check_num_classes()?;
     Ok(data)

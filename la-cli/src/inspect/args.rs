@@ -16,7 +16,7 @@ use std::path::PathBuf;
 pub struct InspectArgs {
     #[command(flatten)]
     pub encoder: EncoderArgs,
-    /// Images to look at: training and test images, where they come in both
+    /// Images to look at; training and test images are both looked at
     #[arg(long, value_name = "SRC")]
     pub data: String,
     /// How alike every two pictures of a group of near-duplicates are at least

@@ -39,7 +39,7 @@ pub struct CardArgs {
     /// Side of the square images for use of the weights [default: the run's]; if it differs, the card has figures at both
     #[arg(long, value_name = "PX")]
     pub size: Option<usize>,
-    /// Images of the run, where they are now [default: where they were]
+    /// Where the images of the run are now [default: where they were]
     #[arg(long, value_name = "SRC")]
     pub data: Option<String>,
     /// Their test images [default: those of the run, or of --data]

@@ -21,10 +21,10 @@ pub struct ReportArgs {
     /// Use this many training images of the data, drawn at random
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// Also probe every layer, beside the first network before training and raw pixels; takes minutes
+    /// Also probe every layer, compared with the untrained network and with raw pixels; takes minutes
     #[arg(long)]
     pub layers: bool,
-    /// Folder to write: index.html, which needs nothing beside it, and each figure as SVG with its numbers as CSV
+    /// Folder to write: index.html, one self-contained page, and each figure as SVG with its numbers as CSV
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Replace an earlier report

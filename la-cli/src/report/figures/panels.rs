@@ -1,4 +1,4 @@
-//! Figure 3 of the paper: neighbours of the images that the vote is surest of, and least sure of.
+//! Figure 3 of the paper: neighbours of the images with the most and the least confident votes.
 
 use super::super::page::{Page, Words};
 use super::super::subject::Subject;
@@ -22,10 +22,13 @@ pub fn add(page: &mut Page, subject: &Subject) -> anyhow::Result<()> {
         if subject.votes.is_some() { "share of the votes for the class with most" } else { "similarity to the nearest, without labels" };
     page.section("Neighbours", &format!("Of {}: images (left) with their nearest training images and cosine similarities, figure 3 of the paper. ✓ and green: of the same class.", subject.name));
     let last: Vec<usize> = order.iter().rev().take(ROWS).copied().collect();
-    for (name, caption, chosen) in [
-        ("most-confident", "The images that the vote is surest of.", &order[..ROWS.min(order.len())]),
-        ("least-confident", "The images that it is least sure of.", &last[..]),
-    ] {
+    let captions = match subject.votes {
+        Some(_) => ["The images that the vote is most confident of.", "The images that it is least confident of."],
+        None => ["The images that are most similar to others.", "The images that are least similar to others."],
+    };
+    for (name, caption, chosen) in
+        [("most-confident", captions[0], &order[..ROWS.min(order.len())]), ("least-confident", captions[1], &last[..])]
+    {
         let (jpeg, size) = panel(subject, caption, chosen)?;
         let protocol = format!("confidence is the {measure}; {}", subject.protocol());
         page.picture(&Words { name, caption, protocol: &protocol }, jpeg, size);
