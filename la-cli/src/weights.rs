@@ -21,6 +21,7 @@ use la_core::data::{BatchConfig, Source};
 use la_core::eval::embed::{batch_size, collect, for_each_part, Part};
 use la_core::eval::readout::{fit, learn, num_images};
 use la_core::files::sha256_of;
+use la_core::ops::device::{set_precision, Precision as Computing};
 use la_core::pca::Whitening;
 use la_core::preprocess::{Normalization, Preprocessing};
 use la_core::resnet::{decode, ResNet};
@@ -49,6 +50,9 @@ pub struct EncoderArgs {
     /// weights have one]
     #[arg(long, value_name = "readout|output")]
     pub embedding: Option<Embedding>,
+    /// What the network computes in: f32; bf16, faster, on a GPU or a CPU with AVX512-BF16 or AMX; tf32, on a GPU only
+    #[arg(long, value_name = "f32|tf32|bf16", default_value_t = Computing::F32)]
+    pub precision: Computing,
 }
 
 /// Which values of a network are compared.
@@ -61,13 +65,20 @@ pub enum Embedding {
 }
 
 impl EncoderArgs {
+    /// These weights, and the defaults of the rest.
+    pub fn of(weights: &str) -> Self {
+        Self { weights: weights.to_string(), size: None, limit: None, embedding: None, precision: Computing::default() }
+    }
+
     /// Loads the weights onto `device`.
     pub fn load(&self, device: &Device) -> anyhow::Result<Encoder> {
+        set_precision(device, self.precision).context("--precision")?;
         self.prepare(Encoder::open(&self.weights, device)?)
     }
 
-    /// Other weights with the same size and embedding.
+    /// Other weights with the same size, embedding and precision.
     pub fn prepare(&self, mut encoder: Encoder) -> anyhow::Result<Encoder> {
+        encoder.computing = self.precision;
         match self.size {
             Some(size) => encoder = encoder.at(check_size(size)?),
             None => encoder.remark_guess(),
@@ -104,6 +115,8 @@ pub struct Encoder {
     readout: Option<Whitening>,
     /// How the weights are stored.
     precision: Precision,
+    /// What the network computes in.
+    computing: Computing,
     /// SHA-256 of the weights' file.
     digest: String,
     preprocessing: Preprocessing,
@@ -143,7 +156,8 @@ impl Encoder {
         };
         let (is_guess, preprocessing) = (told.is_none(), told.unwrap_or_else(|| prepared::usual(&net)));
         check_side(&format!("{}: the side of images in its config.json", files.shown), preprocessing.size)?;
-        Ok(Self { name: name.to_string(), net, readout, precision: files.precision(), digest, preprocessing, is_guess, run, packed })
+        let (name, precision, computing) = (name.to_string(), files.precision(), Computing::F32);
+        Ok(Self { name, net, readout, precision, computing, digest, preprocessing, is_guess, run, packed })
     }
 
     fn remark_guess(&self) {
@@ -172,6 +186,7 @@ impl Encoder {
             net,
             readout: None,
             precision: Precision::F32,
+            computing: self.computing,
             digest,
             preprocessing: self.preprocessing,
             is_guess: self.is_guess,
@@ -245,7 +260,8 @@ impl Encoder {
         // Nothing where it is as usual: embeddings that were kept before stay of use.
         let resize =
             if (interpolation, rounds_down) == Default::default() { String::new() } else { format!(" {interpolation:?} {rounds_down}") };
-        sha256_of([self.digest.clone(), format!(" {size} {crop_fraction:?} {mean:?} {std:?} {what}{resize}")])
+        let computing = if self.computing == Computing::F32 { String::new() } else { format!(" {}", self.computing) };
+        sha256_of([self.digest.clone(), format!(" {size} {crop_fraction:?} {mean:?} {std:?} {what}{resize}{computing}")])
     }
 
     /// How its images are prepared.

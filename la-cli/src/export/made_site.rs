@@ -88,7 +88,7 @@ impl SiteMaker {
             remark!("note: nothing says what {site} was made of, so it is shown as it is; to make it again, remove it or name --data");
             return Ok(Err(place.site.clone()));
         }
-        let encoder = EncoderArgs { weights: name.to_string(), size: None, limit: None, embedding: None }.load(device)?;
+        let encoder = EncoderArgs::of(name).load(device)?;
         let (src, limit) = chosen_images(&encoder, data)?;
         let (place, _temporary) = beside.map_or_else(|| Place::kept_or_not(&src), |place| Ok((place, None)))?;
         let readout = encoder.readout().cloned();
