@@ -24,7 +24,7 @@ use candle_core::Device;
 use la_core::checkpoint::{self, Position, TrainImages};
 use la_core::config::{Monitor, TrainConfig};
 use la_core::data::Splits;
-use la_core::ops::device;
+use la_core::ops::device::{self, Precision};
 use la_core::train::{check_start, Start, StoppedAt, Summary};
 use outcome::{knn_config, Used};
 use reporter::{unless_closed, Lines, Reporter};
@@ -112,7 +112,7 @@ fn note_lack_of_labels(plan: &Plan) {
 fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<Plan> {
     let weights = args.weights(device)?;
     // Refused, or found and opened, whatever the number of images.
-    let mut config = args.recipe(TYPICAL_IMAGES, weights.as_ref())?.config;
+    let mut config = args.recipe(TYPICAL_IMAGES, weights.as_ref(), device)?.config;
     // Not every device computes in every precision.
     config.device = device.clone();
     config.validate()?;
@@ -122,7 +122,7 @@ fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<Plan> {
         Some(run) if args.data.is_none() => source::not_where_recorded(error, &format!("--branch {}", run.display()), &config.data),
         _ => error,
     })?;
-    let recipe = args.recipe(splits.train.len(), weights.as_ref())?;
+    let recipe = args.recipe(splits.train.len(), weights.as_ref(), device)?;
     config = TrainConfig { device: device.clone(), ..recipe.config };
     // Before the folder is made: settings that do not fit the data, or what to begin with, leave nothing behind.
     config.fit(splits.train.len())?;
@@ -130,6 +130,7 @@ fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<Plan> {
     let size = recipe.size.filter(|&size| size > config.size);
     let origin = recipe.checkpoint.map_or(Origin::First(weights), Origin::Branch);
     note_new_layer(&origin, &config);
+    note_precision(args, &config);
     check_start(&config, &splits, origin.start())?;
     let mut run = RunFolder::create(&out)?;
     run.git_commit = option_env!("LA_GIT_COMMIT").map(String::from);
@@ -137,6 +138,13 @@ fn begin(args: &TrainArgs, device: &Device) -> anyhow::Result<Plan> {
     run.machine = Some(origin::machine(&config.device));
     run.size = size;
     Ok(Plan { config, recipe: recipe.description, own: recipe.own, run, splits, origin })
+}
+
+/// Says so where the processor, and no flag, asked for bf16.
+fn note_precision(args: &TrainArgs, config: &TrainConfig) {
+    if config.precision == Precision::Bf16 && !args.is_precision_chosen() && args.branch.is_none() {
+        remark!("note: trains in bf16, in which this processor is faster; --precision f32 computes as processors without bf16 do");
+    }
 }
 
 /// Says so where not all of the weights to begin from are used.

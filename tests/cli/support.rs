@@ -5,8 +5,8 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 use tempfile::TempDir;
 
-/// A run of two epochs on 200 images of the sample, one of each objective.
-pub const TINY: [&str; 10] = ["--limit", "200", "--width", "8", "--size", "16", "--epochs", "2", "--ir-epochs", "1"];
+/// A run of two epochs on 200 images of the sample, one of each objective, in the precision that every processor has.
+pub const TINY: [&str; 12] = ["--limit", "200", "--width", "8", "--size", "16", "--epochs", "2", "--ir-epochs", "1", "--precision", "f32"];
 
 /// Dimension of its read-out: a quarter of its images.
 pub const TINY_DIM: usize = 50;

@@ -69,6 +69,10 @@ fn no_argument_means_the_quick_preset_in_a_folder_of_its_own() {
     assert_holds(&second, &["preset quick", "runs/sample-2"]);
     let configs = ["runs/sample-1", "runs/sample-2"].map(|run| config(&folder.path().join(run)));
     assert_eq!(configs[0]["train"], configs[1]["train"]);
+    let is_faster = la_core::ops::device::bf16_instructions().is_some();
+    assert_eq!(configs[0]["train"]["precision"], if is_faster { "bf16" } else { "f32" });
+    let third = la(folder.path(), &[&["train", "--precision", "f32"], &few[..]].concat());
+    assert!(third.code == Some(0) && !third.stderr.contains("bf16"), "{}", third.stderr);
 }
 
 #[test]
@@ -281,4 +285,32 @@ fn a_run_outlives_the_reader_of_its_output() {
     let line = format!("$LA train --out run {} | head -n 1 >/dev/null; echo ${{PIPESTATUS[0]}}", TINY.join(" "));
     assert_eq!(bash(folder.path(), &line).stdout, "0\n");
     assert!(folder.path().join("run/neighbors.png").exists());
+}
+
+#[test]
+fn embeddings_in_bf16_point_where_those_of_f32_do() {
+    let folder = folder();
+    let embed = |precision: &str| {
+        let out = format!("{precision}.safetensors");
+        la(folder.path(), &["embed", "--data", "sample", "--limit", "40", "--precision", precision, "--out", &out])
+    };
+    embed("f32").ok();
+    let narrow = embed("bf16");
+    if la_core::ops::device::bf16_instructions().is_none() {
+        return assert_holds(&narrow.error(), &["--precision", "AVX512-BF16"]);
+    }
+    narrow.ok();
+    let [wide, narrow] = ["f32", "bf16"].map(|precision| embeddings(&folder.path().join(format!("{precision}.safetensors"))));
+    assert_eq!(wide.len(), 40);
+    assert_ne!(wide, narrow, "rows that were kept in f32 are not those of bf16");
+    for (wide, narrow) in wide.iter().zip(&narrow) {
+        let cosine: f32 = wide.iter().zip(narrow).map(|(a, b)| a * b).sum();
+        assert!(cosine >= 0.999, "{cosine}");
+    }
+}
+
+/// The rows of a file that `embed` wrote.
+fn embeddings(path: &std::path::Path) -> Vec<Vec<f32>> {
+    let (tensors, _) = la_core::tensor_files::read_tensors(path, &candle_core::Device::Cpu).unwrap();
+    tensors["embeddings"].to_vec2().unwrap()
 }

@@ -4,4 +4,4 @@ mod own;
 mod presets;
 
 pub use own::Beginning;
-pub use presets::{Preset, PRESETS};
+pub use presets::{Preset, PRESETS, QUICK};

@@ -2,11 +2,11 @@
 
 use super::beginning::Weights;
 use super::trunk::Trunk;
-use crate::recipes::{Beginning, Preset, PRESETS};
+use crate::recipes::{Beginning, Preset, PRESETS, QUICK};
 use crate::weights::PHOTOS;
 use candle_core::Device;
 use la_core::config::{BankInit, Ir, Monitor, ScheduleKind, TrainConfig};
-use la_core::ops::device::Precision;
+use la_core::ops::device::{bf16_instructions, Precision};
 use la_core::resnet::{Arch, ResNetConfig, Stem};
 use std::path::PathBuf;
 
@@ -216,8 +216,8 @@ impl TrainArgs {
     }
 
     /// The preset's settings, or the branch's, or those for `num_images` pictures of one's own, with the given flags in them.
-    pub fn recipe(&self, num_images: usize, weights: Option<&Weights>) -> anyhow::Result<Recipe> {
-        let mut recipe = self.named_recipe(num_images, weights)?;
+    pub fn recipe(&self, num_images: usize, weights: Option<&Weights>, device: &Device) -> anyhow::Result<Recipe> {
+        let mut recipe = self.named_recipe(num_images, weights, device)?;
         let given = self.override_settings(&mut recipe.config);
         // What the data is stands in a line of its own.
         let changed: Vec<String> = given
@@ -234,12 +234,17 @@ impl TrainArgs {
         Ok(recipe)
     }
 
+    /// Whether the precision was given, and not chosen for the processor.
+    pub fn is_precision_chosen(&self) -> bool {
+        self.precision.is_some()
+    }
+
     /// Whether the epochs of instance recognition were given: that they fill the run is then no surprise.
     pub fn is_ir_chosen(&self) -> bool {
         self.ir_epochs.is_some()
     }
 
-    fn named_recipe(&self, num_images: usize, weights: Option<&Weights>) -> anyhow::Result<Recipe> {
+    fn named_recipe(&self, num_images: usize, weights: Option<&Weights>, device: &Device) -> anyhow::Result<Recipe> {
         if let Some(path) = &self.branch {
             let Trunk { config, checkpoint, size } = Trunk::open(path)?;
             let description = format!("as {} began", path.display());
@@ -248,7 +253,12 @@ impl TrainArgs {
         let size = weights.map(Weights::size);
         if let Some(preset) = self.fitting_preset()? {
             let description = format!("preset {}", preset.name);
-            return Ok(Recipe { config: (preset.config)(), description, checkpoint: None, own: None, size });
+            let mut config = (preset.config)();
+            // The first command should be short, and its accuracy is the same (weights/README.md).
+            if preset.name == QUICK && device.is_cpu() && bf16_instructions().is_some() {
+                config.precision = Precision::Bf16;
+            }
+            return Ok(Recipe { config, description, checkpoint: None, own: None, size });
         }
         let beginning = if weights.is_some() { Beginning::Weights } else { Beginning::Scratch };
         let mut config = beginning.settings(num_images, self.epochs);
