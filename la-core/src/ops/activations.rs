@@ -1,6 +1,6 @@
 //! Images in the type that a network computes in.
 
-use super::device::{is_bf16_on_cpu, on_gpu};
+use super::device::on_gpu;
 use crate::Result;
 use candle_core::{Device, Tensor};
 
@@ -13,7 +13,7 @@ pub(crate) fn activations(x: Tensor, device: &Device) -> Result<Tensor> {
     }
     let x = x.to_device(device)?;
     #[cfg(target_arch = "x86_64")]
-    if is_bf16_on_cpu() && x.dtype() == candle_core::DType::F32 {
+    if super::device::is_bf16_on_cpu() && x.dtype() == candle_core::DType::F32 {
         let values = super::host::read(&x, super::bf16::cast::rounded)?;
         return Ok(super::host::tensor(values, x.shape()));
     }
