@@ -65,9 +65,9 @@ struct Cli {
 enum Command {
     /// Train a network; without arguments, on the embedded sample in a few minutes.
     Train(Box<train::TrainArgs>),
-    /// Measure kNN accuracy; also probes of layers, few labels, retrieval, and how two networks differ.
+    /// Measure kNN accuracy; also linear probes of layers, few labels per class, retrieval, and a comparison of two networks.
     Eval(eval::EvalArgs),
-    /// Write the embeddings of a data source, not fitted to it, to a file.
+    /// Write the embeddings of a data source to a file, comparable with those of other sources.
     Embed(embed::EmbedArgs),
     /// Find the images of a data source that are most similar to a picture.
     Search(search::SearchArgs),

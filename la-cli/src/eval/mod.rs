@@ -60,13 +60,13 @@ pub struct EvalArgs {
     /// Also measure how well images of a class are found: recall at 1, 5 and 10, mean average precision
     #[arg(long)]
     retrieval: bool,
-    /// Use few of the training labels: a share of each class such as 1% or 10%, or a number such as 5
+    /// Use only some of the training labels: a share of each class, such as 1% or 10%, or a number for each class, such as 5
     #[arg(long, value_name = "N|N%")]
     labels: Option<FewLabels>,
-    /// Compare with other weights, image by image: a run, weights, or `untrained`, the same network with random weights
+    /// Compare with a second network on the same images (paired test): a run, weights, or `untrained`, the same network with random weights
     #[arg(long, value_name = "RUN|WEIGHTS")]
     against: Option<String>,
-    /// Also tell the accuracy of each class, and what its images are taken for
+    /// Also print the accuracy of each class, and which classes it is confused with
     #[arg(long)]
     per_class: bool,
     /// Seed of the choice of labels, and of the weights of `untrained`
@@ -75,7 +75,7 @@ pub struct EvalArgs {
     /// Also write all figures to a file, a line each
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
-    /// Replace that file
+    /// Overwrite the file of --csv
     #[arg(long, requires = "csv")]
     force: bool,
     /// Print one JSON object instead of text

@@ -48,8 +48,8 @@ pub struct ExportArgs {
     /// A page with its bundle, TensorFlow's Embedding Projector, Parquet for Embedding Atlas, or the network alone as an ONNX graph
     #[arg(long, value_name = "site|projector|atlas|onnx", default_value = "site")]
     format: Format,
-    /// Precision of the page's weights: f16 halves the download with the same neighbours, i8 quarters it with small losses
-    /// [default: i8 if they are stored so, else f16]
+    /// Precision of the page's weights: f16 halves the download without changing results, i8 quarters it with slightly less
+    /// accurate ones [default: i8 if they are stored as i8, else f16]
     #[arg(long = "weights", value_name = "f32|f16|i8")]
     weights_precision: Option<Precision>,
     /// Precision of the embeddings [default: f16]

@@ -16,16 +16,16 @@ use std::path::PathBuf;
 pub struct InspectArgs {
     #[command(flatten)]
     pub encoder: EncoderArgs,
-    /// Images to look at; training and test images are both looked at
+    /// Images to inspect, both training and test images
     #[arg(long, value_name = "SRC")]
     pub data: String,
-    /// How alike every two pictures of a group of near-duplicates are at least
+    /// Minimum cosine similarity between any two pictures of a group of near-duplicates
     #[arg(long, value_name = "X", default_value_t = 0.9)]
     pub threshold: f32,
     /// Clusters [default: a third of the square root of the number of images, from 2 to 40]
     #[arg(long, value_name = "M")]
     pub clusters: Option<usize>,
-    /// Groups, outliers and clusters that are printed of each kind; --json and --out have them all
+    /// How many groups, outliers and clusters to print; --json and --out have them all
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub show: usize,
     /// Also write contact sheets, a page that shows them, and inspect.json

@@ -27,7 +27,7 @@ pub struct PackArgs {
 /// What the model card tells beyond what the run recorded.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args)]
 pub struct CardArgs {
-    /// A run of equal length to compare with, such as one of instance recognition alone
+    /// Another run to compare with in the model card, of as many epochs, such as one of instance recognition alone
     #[arg(long, value_name = "RUN")]
     pub beside: Option<PathBuf>,
     /// Also measure a linear probe, of every network in the card
@@ -36,7 +36,7 @@ pub struct CardArgs {
     /// First line of the model card [default: from the network and the data]
     #[arg(long, value_name = "TEXT")]
     pub title: Option<String>,
-    /// Side of the square images for use of the weights [default: the run's]; if it differs, the card has figures at both
+    /// Size of images to recommend for the weights [default: the size of training]; if it differs, the card has figures at both
     #[arg(long, value_name = "PX")]
     pub size: Option<usize>,
     /// Where the images of the run are now [default: where they were]
@@ -45,10 +45,10 @@ pub struct CardArgs {
     /// Their test images [default: those of the run, or of --data]
     #[arg(long, value_name = "SRC")]
     pub test: Option<String>,
-    /// Name of the data in card and files [default: the name in the run; of a path, its last part]
+    /// Name of the data in card and files [default: its name in the run; for a path, the last part]
     #[arg(long, value_name = "NAME")]
     pub data_as: Option<String>,
-    /// Name of the data set on the Hub, such as uoft-cs/cifar10 [default: set for sample, cifar10 and the like]
+    /// Name of the data set on the Hub, such as uoft-cs/cifar10 [default: known for sample, fashion-mnist and cifar; else none]
     #[arg(long, value_name = "OWNER/NAME")]
     pub dataset: Option<String>,
     /// Licence of the images that the weights were trained on, such as cc-by-4.0 [default: known for some data]

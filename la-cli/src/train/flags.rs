@@ -24,7 +24,7 @@ pub struct TrainArgs {
     /// Print one JSON object at the end instead of text; progress goes to standard error
     #[arg(long)]
     pub json: bool,
-    /// Values of flags not given [default: quick for the sample, the preset named like the data, else by the number of images]
+    /// Preset that sets every flag not given [default: quick for the sample, the preset with the name of the data, else settings chosen by the number of images]
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
     /// Images to learn from
@@ -51,10 +51,10 @@ pub struct TrainArgs {
     /// Folder of the run [default: runs/NAME-1, -2, …]
     #[arg(long, value_name = "RUN", help_heading = "Run")]
     pub out: Option<PathBuf>,
-    /// Resume a stopped run bit-exactly; --data and --test say where its images are now, if elsewhere
+    /// Resume a stopped run bit-exactly; if its images have moved, say where with --data and --test
     #[arg(long, value_name = "RUN", help_heading = "Run")]
     pub resume: Option<PathBuf>,
-    /// Begin a new run from the last checkpoint of this one, or from RUN/checkpoint/FILE, with its settings except for flags given
+    /// Start a new run from the last checkpoint of RUN, or from RUN/checkpoint/FILE, with its settings; flags you give replace them
     #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["preset", "resume", "init"])]
     pub branch: Option<PathBuf>,
     /// Begin a new run from these weights; the last layer is random if --embedding-dim differs
@@ -64,8 +64,8 @@ pub struct TrainArgs {
     /// Begin a new run from random weights
     #[arg(long, help_heading = "Run", conflicts_with_all = ["resume", "branch", "init"])]
     from_scratch: bool,
-    /// true: keep the running statistics of batch norm as they are [default: true from given weights on your own images
-    /// without --preset]
+    /// Whether to freeze the running statistics of batch norm [default: true if training starts from weights, on your own
+    /// images without --preset]
     #[arg(long, value_name = "true|false", help_heading = "Run")]
     keep_statistics: Option<bool>,
     /// Seed of every random number
@@ -146,7 +146,7 @@ pub struct TrainArgs {
     /// Noise samples of an image in noise-contrastive estimation
     #[arg(long, value_name = "N", help_heading = "Objective")]
     num_noise: Option<usize>,
-    /// kNN after each epoch by re-embedded images, the running bank or nothing; auto: by the number of images
+    /// How kNN accuracy is measured after each epoch: by embedding all images again, by the bank (faster), or not at all; auto: by the number of images
     #[arg(long, value_name = "auto|reembed|bank|none", help_heading = "Monitor")]
     monitor: Option<Monitor>,
     /// Epochs between evaluations of the kNN monitor; the last epoch is always evaluated
