@@ -322,6 +322,8 @@ fn finish(plan: &Plan, summary: &Summary, lines: Lines) -> anyhow::Result<()> {
         result::say_json(run, (summary, None), lines)?;
         return Err(stopped(plan, at)?);
     }
+    // The read-out whitens, which magnifies rounding: it is learned as the commands that use it compute.
+    device::set_precision(&config.device, Precision::F32)?;
     if let Err(error) = keep_readout(plan) {
         warning!("no read-out was learned, so the network's output gives the embeddings: {error:#}");
     }
