@@ -93,6 +93,7 @@ fn without_labels_what_needs_them_is_left_out_by_name() {
             "Left out: it needs a class for every training image",
             "most-confident",
             "similarity to the nearest, without labels",
+            "The images that are most similar to others.",
         ],
     );
     let at = folder.path().join("report");

@@ -27,7 +27,7 @@ pub struct PackArgs {
 /// What the model card tells beyond what the run recorded.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args)]
 pub struct CardArgs {
-    /// Another run to compare with in the model card, of as many epochs, such as one of instance recognition alone
+    /// Another run, of as many epochs, to compare with in the model card, such as one of instance recognition alone
     #[arg(long, value_name = "RUN")]
     pub beside: Option<PathBuf>,
     /// Also measure a linear probe, of every network in the card
@@ -48,7 +48,7 @@ pub struct CardArgs {
     /// Name of the data in card and files [default: its name in the run; for a path, the last part]
     #[arg(long, value_name = "NAME")]
     pub data_as: Option<String>,
-    /// Name of the data set on the Hub, such as uoft-cs/cifar10 [default: known for sample, fashion-mnist and cifar; else none]
+    /// Name of the data set on the Hub, such as uoft-cs/cifar10 [default: set for sample, fashion-mnist, cifar10 and cifar100]
     #[arg(long, value_name = "OWNER/NAME")]
     pub dataset: Option<String>,
     /// Licence of the images that the weights were trained on, such as cc-by-4.0 [default: known for some data]

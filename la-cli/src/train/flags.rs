@@ -254,7 +254,7 @@ impl TrainArgs {
         if let Some(preset) = self.fitting_preset()? {
             let description = format!("preset {}", preset.name);
             let mut config = (preset.config)();
-            // The first command should be short, and its accuracy is the same (weights/README.md).
+            // The first command should be short, and its accuracy is level (weights/README.md).
             if preset.name == QUICK && device.is_cpu() && bf16_instructions().is_some() {
                 config.precision = Precision::Bf16;
             }

@@ -92,7 +92,7 @@ impl Operands {
         let a = self.inputs[row * SIDE * self.row..].as_ptr();
         let panel = self.grads[column * self.panel..].as_ptr();
         let product = Product { a, row: self.row, rows: used.next_multiple_of(unit()), runs: &tap.runs, panel };
-        // SAFETY: 32 channels begin at `a`; whoever made the runs keeps them within a channel's positions and a panel's pairs.
+        // SAFETY: 32 channels begin at `a`; the runs lie within a channel's positions and a panel's pairs.
         unsafe { multiplier.run(&product, sums) };
     }
 }

@@ -21,9 +21,9 @@ const IMAGES: usize = 4;
 pub(super) fn backward_weight(x: &[bf16], grad: &[bf16], shape: &Shape, out: &mut [f32]) {
     let plan = Plan::new(shape);
     let groups = plan.groups();
-    let read = groups.iter().map(|group| group.read()).max().unwrap_or(0);
-    let written = groups.iter().map(|group| group.written()).max().unwrap_or(0);
-    let (row, panel) = (odd_lines(read), written.div_ceil(SIDE) * BLOCK);
+    let inputs = groups.iter().map(Group::num_inputs).max().unwrap_or(0);
+    let outputs = groups.iter().map(Group::num_outputs).max().unwrap_or(0);
+    let (row, panel) = (odd_lines(inputs), outputs.div_ceil(SIDE) * BLOCK);
     let mut operands =
         Operands { inputs: Lines::scratch(shape.channels * row), row, grads: Lines::scratch(shape.out_channels / SIDE * panel), panel };
     for (i, group) in groups.iter().enumerate() {
@@ -56,10 +56,9 @@ struct Group<'a> {
 
 /// Images come in multiples of this: pairs, or the depth of a tile.
 fn image_unit() -> usize {
-    if unit() == SIDE {
-        SIDE
-    } else {
-        2
+    match unit() {
+        SIDE => SIDE,
+        _ => 2,
     }
 }
 
@@ -99,17 +98,26 @@ impl Group<'_> {
     }
 
     /// Positions of its inputs.
-    fn read(&self) -> usize {
+    fn num_inputs(&self) -> usize {
         self.source().len() * self.shape.input.1 * self.places
     }
 
     /// Positions of its outputs.
-    fn written(&self) -> usize {
+    fn num_outputs(&self) -> usize {
         self.rows.len() * self.shape.output.1 * self.places
     }
 
     fn work(&self) -> usize {
-        2 * self.taps().iter().flat_map(|tap| &tap.runs).map(|run| run.pairs).sum::<usize>()
+        let Shape { conv, input, output, .. } = self.shape;
+        let inside = |outputs: Range<usize>, kernel: usize, size: usize| -> usize {
+            (0..kernel).map(|tap| outputs.clone().filter(|&at| self.read(at, tap, size).is_some()).count()).sum()
+        };
+        self.places * inside(self.rows.clone(), conv.kernel.0, input.0) * inside(0..output.1, conv.kernel.1, input.1)
+    }
+
+    /// The row or column of the inputs that a tap reads for one of the outputs, if it lies in the picture.
+    fn read(&self, at: usize, tap: usize, size: usize) -> Option<usize> {
+        (at * self.shape.conv.stride + tap).checked_sub(self.shape.conv.padding).filter(|&at| at < size)
     }
 
     fn taps(&self) -> Vec<Tap> {
@@ -122,14 +130,13 @@ impl Group<'_> {
     fn runs(&self, ky: usize, kx: usize) -> Vec<Run> {
         let Shape { conv, input, output, .. } = *self.shape;
         let source = self.source();
-        let read = |at: usize, tap: usize, size: usize| (at * conv.stride + tap).checked_sub(conv.padding).filter(|&at| at < size);
-        let inside: Vec<usize> = (0..output.1).filter(|&x| read(x, kx, input.1).is_some()).collect();
+        let inside: Vec<usize> = (0..output.1).filter(|&x| self.read(x, kx, input.1).is_some()).collect();
         let (Some(&first), count) = (inside.first(), inside.len()) else { return vec![] };
         // Neighbours read neighbours where the stride is 1: one run for all.
         let (step, len) = if conv.stride == 1 { (count, count) } else { (1, 1) };
         let mut runs = Vec::new();
         for y in self.rows.clone() {
-            let Some(row) = read(y, ky, input.0) else { continue };
+            let Some(row) = self.read(y, ky, input.0) else { continue };
             for x in (first..first + count).step_by(step) {
                 let from = (row - source.start) * input.1 + x * conv.stride + kx - conv.padding;
                 let to = (y - self.rows.start) * output.1 + x;
@@ -147,7 +154,7 @@ impl Group<'_> {
         let Shape { channels, out_channels, input, output, .. } = *self.shape;
         let (row, panel) = (operands.row, operands.panel);
         let (inputs, grads) = (SharedMut(operands.inputs.as_mut_ptr()), SharedMut(operands.grads.as_mut_ptr()));
-        let (read, written) = (self.read().div_ceil(SIDE), self.written().div_ceil(SIDE));
+        let (read, written) = (self.num_inputs().div_ceil(SIDE), self.num_outputs().div_ceil(SIDE));
         let source = self.source();
         let zeros = vec![bf16::ZERO; channels.max(out_channels)];
         for_each(read + written, |i| {

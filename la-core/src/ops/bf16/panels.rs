@@ -13,9 +13,11 @@ pub(super) struct Panels {
     pub values: Lines,
     /// Columns of the product.
     pub columns: usize,
-    /// How many taps, and the rows of each, in blocks of 32.
+    /// How many taps.
     pub taps: usize,
+    /// Rows of each tap.
     pub rows: usize,
+    /// The same in blocks of 32.
     pub depth: usize,
 }
 

@@ -15,7 +15,8 @@ const VALUES: usize = 256 * 1024;
 
 /// Whether to multiply by pixels, which is `work`, rather than over a grid.
 ///
-/// Tiles are so fast that reading decides, and the rows of a grid's copy lie closer together: there a quarter must be saved.
+/// With AMX a quarter must be saved: its tiles multiply so fast that reading decides, and the rows of a grid's copy lie closer
+/// together. That limit is a guess, not measured.
 pub(super) fn pays(work: usize, by_grid: usize) -> bool {
     match unit() {
         SIDE => 4 * work <= 3 * by_grid,
