@@ -33,6 +33,9 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::R
     sync_folder(path).map_err(|source| failed(source, "; it is there, but may be lost if the machine stops now"))
 }
 
+/// How often a file or folder is made again that is gone before it is opened.
+const MOST_ATTEMPTS: usize = 16;
+
 /// A name beside that of `path` that nothing has yet; a file or a folder is written under it before it takes its own.
 pub fn temporary_path(path: &Path) -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -49,6 +52,7 @@ pub fn is_temporary(name: &OsStr, path: &Path) -> bool {
 
 /// Makes what `create` makes under a temporary name of `path`, and holds it: [`remove_abandoned`] leaves it alone while the file lives.
 pub fn create_temporary(path: &Path, create: &dyn Fn(&Path) -> io::Result<File>) -> io::Result<(PathBuf, File)> {
+    let mut attempt = 0;
     loop {
         let temporary = temporary_path(path);
         match create(&temporary) {
@@ -61,6 +65,8 @@ pub fn create_temporary(path: &Path, create: &dyn Fn(&Path) -> io::Result<File>)
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (),
+            // Another process took it for abandoned as well, between its making and its opening.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < MOST_ATTEMPTS => attempt += 1,
             Err(error) => return Err(error),
         }
     }
