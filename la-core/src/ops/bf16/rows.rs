@@ -57,13 +57,14 @@ pub(super) unsafe fn write(rows: &Rows, sums: &Sums, targets: &[usize]) {
                 y = add(y, widened(_mm512_maskz_loadu_epi16(mask, rows.out.add(at).cast())));
             }
             if let (Some(norm), Some((scale, shift))) = (rows.norm, &affine) {
-                y = std::array::from_fn(|i| _mm512_fmadd_ps(y[i], scale[i], shift[i]));
+                y = [_mm512_fmadd_ps(y[0], scale[0], shift[0]), _mm512_fmadd_ps(y[1], scale[1], shift[1])];
                 if let Some(residual) = norm.residual {
                     y = add(y, widened(_mm512_maskz_loadu_epi16(mask, residual[at..at + used].as_ptr().cast())));
                 }
                 if norm.relu {
                     // The second operand where one is NaN.
-                    y = y.map(|y| _mm512_max_ps(_mm512_setzero_ps(), y));
+                    let zero = _mm512_setzero_ps();
+                    y = [_mm512_max_ps(zero, y[0]), _mm512_max_ps(zero, y[1])];
                 }
             }
             let rounded: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(y[1], y[0]));
@@ -71,7 +72,7 @@ pub(super) unsafe fn write(rows: &Rows, sums: &Sums, targets: &[usize]) {
             if is_counted {
                 let y = widened(rounded);
                 sum = add(sum, y);
-                square = std::array::from_fn(|i| _mm512_fmadd_ps(y[i], y[i], square[i]));
+                square = [_mm512_fmadd_ps(y[0], y[0], square[0]), _mm512_fmadd_ps(y[1], y[1], square[1])];
             }
         }
         if is_counted {

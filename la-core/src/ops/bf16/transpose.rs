@@ -29,7 +29,10 @@ pub(super) unsafe fn pair_rows(rows: &[*const bf16; SIDE], to: *mut bf16) {
 pub(super) unsafe fn columns(rows: &[*const bf16; SIDE], to: *mut bf16, stride: usize) {
     // SAFETY: the caller's promise.
     unsafe {
-        let pairs = std::array::from_fn(|i| paired(rows[2 * i], rows[2 * i + 1]));
+        let mut pairs = [_mm512_setzero_si512(); LANES];
+        for (pair, rows) in pairs.iter_mut().zip(rows.chunks_exact(2)) {
+            *pair = paired(rows[0], rows[1]);
+        }
         for (c, column) in transposed(pairs).into_iter().enumerate() {
             _mm512_storeu_si512(to.add(c * stride).cast(), column);
         }
@@ -46,15 +49,13 @@ pub(super) unsafe fn narrowed_columns(from: *const f32, row: usize, (count, dept
     let masks = [depth.min(LANES), depth.saturating_sub(LANES)].map(|used| ((1u32 << used) - 1) as __mmask16);
     // SAFETY: the caller's promise; masked values are not read.
     unsafe {
-        let line = |c: usize| {
-            if c >= count {
-                return _mm512_setzero_si512();
-            }
+        let mut lines = [_mm512_setzero_si512(); LANES];
+        for (c, line) in lines.iter_mut().enumerate().take(count) {
             let low = _mm512_maskz_loadu_ps(masks[0], from.add(c * row));
             let high = _mm512_maskz_loadu_ps(masks[1], from.wrapping_add(c * row + LANES));
-            std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low))
-        };
-        for (i, pair) in transposed(std::array::from_fn(line)).into_iter().enumerate() {
+            *line = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+        }
+        for (i, pair) in transposed(lines).into_iter().enumerate() {
             _mm512_storeu_si512(to.add(PAIR * i).cast(), pair);
         }
     }
@@ -87,8 +88,8 @@ pub(super) unsafe fn narrowed_rows(from: *const f32, row: usize, (count, depth):
 unsafe fn paired(even: *const bf16, odd: *const bf16) -> __m512i {
     // SAFETY: the caller gives 16 values at each pointer.
     unsafe {
-        let wide = |p: *const bf16| _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
-        _mm512_or_si512(wide(even), _mm512_slli_epi32::<16>(wide(odd)))
+        let (even, odd) = (_mm512_cvtepu16_epi32(_mm256_loadu_si256(even.cast())), _mm512_cvtepu16_epi32(_mm256_loadu_si256(odd.cast())));
+        _mm512_or_si512(even, _mm512_slli_epi32::<16>(odd))
     }
 }
 

@@ -97,17 +97,25 @@ unsafe fn tap_row<S: Simd>(u: [S::V; IN]) -> [S::V; 3] {
 }
 
 /// Applies `$row` to the columns, then to the rows, of a `$from × $from` block: `$to × $to` values.
+///
+/// Loops and no closures: a closure has not the instruction set of the function around it, and where the compiler leaves it a
+/// function of its own, every operation in it becomes a call.
 macro_rules! both_ways {
-    ($s:ident, $row:ident, $from:expr, $to:expr, $load:expr) => {{
-        let load = $load;
+    ($s:ident, $row:ident, $from:expr, $to:expr, |$y:ident, $x:ident| $load:expr) => {{
         let mut half = [[$s::splat(0.0); $from]; $to];
-        for x in 0..$from {
-            let column = $row::<$s>(std::array::from_fn(|y| load(y, x)));
-            for y in 0..$to {
-                half[y][x] = column[y];
+        for $x in 0..$from {
+            let mut column = [$s::splat(0.0); $from];
+            for $y in 0..$from {
+                column[$y] = $load;
+            }
+            for (half, value) in half.iter_mut().zip($row::<$s>(column)) {
+                half[$x] = value;
             }
         }
-        let whole: [[$s::V; $to]; $to] = std::array::from_fn(|y| $row::<$s>(half[y]));
+        let mut whole = [[$s::splat(0.0); $to]; $to];
+        for (whole, &half) in whole.iter_mut().zip(&half) {
+            *whole = $row::<$s>(half);
+        }
         whole
     }};
 }
@@ -123,7 +131,7 @@ pub(super) unsafe fn inputs_to_points<S: Simd>(from: &[*const f32; POINTS], to: 
 unsafe fn inputs_column<S: Simd>(from: &[*const f32; POINTS], to: *mut f32, stride: usize, c: usize) {
     // SAFETY: as in `inputs_to_points`.
     unsafe {
-        let points = both_ways!(S, input_row, IN, IN, |y: usize, x: usize| S::load(from[y * IN + x].add(c)));
+        let points = both_ways!(S, input_row, IN, IN, |y, x| S::load(from[y * IN + x].add(c)));
         for (i, &value) in points.iter().flatten().enumerate() {
             S::store(to.add(i * stride + c), value);
         }
@@ -141,7 +149,7 @@ pub(super) unsafe fn grads_to_points<S: Simd>(from: &[*const f32; OUT * OUT], to
 unsafe fn grads_column<S: Simd>(from: &[*const f32; OUT * OUT], to: *mut f32, stride: usize, c: usize) {
     // SAFETY: as in `grads_to_points`.
     unsafe {
-        let points = both_ways!(S, grad_row, OUT, IN, |y: usize, x: usize| S::load(from[y * OUT + x].add(c)));
+        let points = both_ways!(S, grad_row, OUT, IN, |y, x| S::load(from[y * OUT + x].add(c)));
         for (i, &value) in points.iter().flatten().enumerate() {
             S::store(to.add(i * stride + c), value);
         }
@@ -159,7 +167,7 @@ pub(super) unsafe fn weights_to_points<S: Simd>(from: *const f32, to: *mut f32, 
 unsafe fn weights_column<S: Simd>(from: *const f32, to: *mut f32, stride: usize, c: usize) {
     // SAFETY: as in `weights_to_points`.
     unsafe {
-        let points = both_ways!(S, weight_row, 3, IN, |y: usize, x: usize| S::load(from.add((y * 3 + x) * stride + c)));
+        let points = both_ways!(S, weight_row, 3, IN, |y, x| S::load(from.add((y * 3 + x) * stride + c)));
         for (i, &value) in points.iter().flatten().enumerate() {
             S::store(to.add(i * stride + c), value);
         }
@@ -177,7 +185,7 @@ pub(super) unsafe fn points_to_taps<S: Simd>(from: *const f32, to: *mut f32, str
 unsafe fn taps_column<S: Simd>(from: *const f32, to: *mut f32, stride: usize, c: usize) {
     // SAFETY: as in `points_to_taps`.
     unsafe {
-        let taps = both_ways!(S, tap_row, IN, 3, |y: usize, x: usize| S::load(from.add((y * IN + x) * stride + c)));
+        let taps = both_ways!(S, tap_row, IN, 3, |y, x| S::load(from.add((y * IN + x) * stride + c)));
         for (i, &value) in taps.iter().flatten().enumerate() {
             S::store(to.add(i * stride + c), value);
         }
@@ -201,7 +209,7 @@ pub(super) unsafe fn points_to_outputs<S: Simd>(
 unsafe fn outputs_column<S: Simd>(from: *const f32, stride: usize, to: &[*mut f32; OUT * OUT], c: usize, accumulate: bool) {
     // SAFETY: as in `points_to_outputs`.
     unsafe {
-        let outputs = both_ways!(S, output_row, IN, OUT, |y: usize, x: usize| S::load(from.add((y * IN + x) * stride + c)));
+        let outputs = both_ways!(S, output_row, IN, OUT, |y, x| S::load(from.add((y * IN + x) * stride + c)));
         for (&to, &value) in to.iter().zip(outputs.iter().flatten()) {
             if !to.is_null() {
                 let at = to.add(c);
