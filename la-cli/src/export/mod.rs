@@ -48,7 +48,7 @@ pub struct ExportArgs {
     /// A page with its bundle, TensorFlow's Embedding Projector, Parquet for Embedding Atlas, or the network alone as an ONNX graph
     #[arg(long, value_name = "site|projector|atlas|onnx", default_value = "site")]
     format: Format,
-    /// Precision of the page's weights: f16 halves the download without changing results, i8 quarters it with slightly less
+    /// Precision of the page's weights: f16 halves the download and hardly changes results, i8 quarters it with slightly less
     /// accurate ones [default: i8 if they are stored as i8, else f16]
     #[arg(long = "weights", value_name = "f32|f16|i8")]
     weights_precision: Option<Precision>,
