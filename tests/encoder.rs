@@ -200,6 +200,16 @@ fn a_picture_from_a_browser_is_prepared_as_for_training() {
 }
 
 #[test]
+fn a_picture_of_any_sides_is_prepared_at_any_size() {
+    for size in [28, 30, 64, 224] {
+        let how = Preprocessing::of(size, 1.0, Normalization::default());
+        for (width, height) in [(123, 160), (160, 123), (306, 246), (197, 116)].into_iter().chain((1..160).map(|i| (i, 2 * i % 61 + 90))) {
+            assert!(preprocess(&vec![0; 4 * width * height], width, height, &how).is_ok(), "{width}x{height} at {size} px");
+        }
+    }
+}
+
+#[test]
 fn transparent_parts_of_a_picture_are_white() {
     let how = Preprocessing::plain(1);
     assert_eq!(preprocess(&[9, 9, 9, 0], 1, 1, &how).unwrap(), [1.0; 3]);

@@ -141,5 +141,7 @@ fn middle(width: usize, height: usize, size: usize, shorter: usize) -> (f64, f64
     let (w, h) = if width <= height { (shorter, longer) } else { (longer, shorter) };
     let offset = |side: usize| ((side - size) as f64 / 2.0).round_ties_even();
     let (per_x, per_y) = (width as f64 / w as f64, height as f64 / h as f64);
-    (offset(w) * per_x, offset(h) * per_y, size as f64 * per_x, size as f64 * per_y)
+    let (left, top) = (offset(w) * per_x, offset(h) * per_y);
+    // Rounding must not carry a part past the picture's end.
+    (left, top, (size as f64 * per_x).min(width as f64 - left), (size as f64 * per_y).min(height as f64 - top))
 }
