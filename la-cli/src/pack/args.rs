@@ -51,10 +51,20 @@ pub struct CardArgs {
     /// Name of the data set on the Hub, such as uoft-cs/cifar10 [default: set for sample, fashion-mnist, cifar10 and cifar100]
     #[arg(long, value_name = "OWNER/NAME")]
     pub dataset: Option<String>,
+    /// Licence of the weights, by which others may use them, such as mit [default: none is stated]
+    #[arg(long, value_name = "ID")]
+    pub license: Option<String>,
     /// Licence of the images that the weights were trained on, such as cc-by-4.0 [default: known for some data]
     #[arg(long, value_name = "TEXT")]
     pub data_license: Option<String>,
     /// Machine that the run was trained on [default: as the run recorded it]
     #[arg(long, value_name = "TEXT")]
     pub machine: Option<String>,
+}
+
+impl CardArgs {
+    /// The licence of the weights, as the Hub names it.
+    pub fn license(&self) -> &str {
+        self.license.as_deref().unwrap_or("unknown")
+    }
 }

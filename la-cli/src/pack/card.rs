@@ -1,7 +1,7 @@
 //! The model card: what the Hub reads between `---`, and what people read below.
 
 use super::args::{PackArgs, BESIDE_METRICS};
-use super::settings::{is_standard, Figure, Packed, LICENSE, OUR_KEY};
+use super::settings::{is_standard, Figure, Packed, OUR_KEY};
 use crate::output::{counted, percent, shell_line, thousands};
 use crate::progress::duration;
 use la_core::resnet::{ResNetConfig, Stem};
@@ -45,13 +45,14 @@ pub struct FigureLine {
 /// What is compared, these weights first, as they are packed before as they were trained.
 pub fn figure_lines(packed: &Packed) -> Vec<FigureLine> {
     let Some(figures) = &packed.figures else { return Vec::new() };
-    let raw_pixels = |knn| FigureLine { name: "raw pixels".into(), knn: percent(knn), linear: None };
+    let pixels = |name: &str, knn: Option<f32>| knn.map(|knn| FigureLine { name: name.into(), knn: percent(knn), linear: None });
     let resized = figures.resized.iter().flat_map(|at| pair(packed, at.weights, at.beside, &format!(" at {} px", at.size)));
     let side = if figures.resized.is_some() { format!(" at {} px", packed.run.train.size) } else { String::new() };
     resized
         .chain(pair(packed, figures.weights, figures.beside, &side))
         .chain([line(format!("random initialisation{side}"), figures.random_init)])
-        .chain(figures.raw_pixels.map(raw_pixels))
+        .chain(pixels("raw pixels", figures.raw_pixels))
+        .chain(pixels("whitened pixels", figures.whitened_pixels))
         .collect()
 }
 
@@ -115,6 +116,14 @@ impl Card<'_> {
         self.args.card.dataset.clone().or(of_hub).or_else(known)
     }
 
+    /// The images' name, for people.
+    fn data(&self) -> String {
+        match self.packed.run.train.data.as_str() {
+            "sample" => "the sample inside la-cli, a part of Fashion-MNIST".into(),
+            data => escaped(data),
+        }
+    }
+
     /// Whose licence the images have.
     fn data_license(&self) -> String {
         let of_data = || known(&self.packed.run.train.data).and_then(|(_, _, license)| license.map(str::to_string));
@@ -131,7 +140,7 @@ impl Card<'_> {
     }
 
     fn front_matter(&self) -> String {
-        let mut yaml = format!("---\nlicense: {LICENSE}\n");
+        let mut yaml = format!("---\nlicense: {}\n", self.args.card.license());
         if is_standard(self.net) {
             yaml += "library_name: timm\n";
         }
@@ -166,7 +175,7 @@ impl Card<'_> {
             "# {}\n\nImage embeddings learned **without labels** by [Local Aggregation](https://arxiv.org/abs/1903.12355) (Zhuang, Zhai, \
              Yamins, ICCV 2019), in Rust on [candle](https://github.com/huggingface/candle).\n\n\
              {}, {} stem, width {}: a picture of {} × {} pixels becomes {} numbers whose direction says what it looks like. Trained on {} \
-             of {}{} for {}, the first {} of instance recognition.\n",
+             of {}{} for {}{}.\n",
             self.title(),
             net.arch,
             net.stem,
@@ -175,10 +184,13 @@ impl Card<'_> {
             self.packed.size(),
             self.dim(),
             counted(self.packed.run.num_images, "image"),
-            escaped(&train.data),
+            self.data(),
             self.packed.size.map_or(String::new(), |_| format!(" at {} × {}", train.size, train.size)),
             counted(self.packed.epochs, "epoch"),
-            train.ir_epochs.min(self.packed.epochs),
+            match train.ir_epochs.min(self.packed.epochs) {
+                0 => String::new(),
+                first => format!(", the first {first} of instance recognition"),
+            },
         )
     }
 
@@ -191,8 +203,13 @@ impl Card<'_> {
                 text += if self.args.card.linear { " | linear probe top-1 |\n|---|---|---|\n" } else { " |\n|---|---|\n" };
                 text += &figure_lines(self.packed).iter().map(|line| self.row(line)).collect::<String>();
                 text += &format!(
-                    "\nMeasured on the f16 weights of this folder: {} re-embedded un-augmented, batch norm in eval mode, {} \
+                    "\nMeasured on the f16 weights of this folder by {}: {} re-embedded un-augmented, batch norm in eval mode, {} \
                      classified. Labels were used for these figures alone.{}{}\n",
+                    if self.readout.is_some() {
+                        "the read-out, which search compares (`la-cli train` prints accuracy by the output, which the loss compares)"
+                    } else {
+                        "the network's output"
+                    },
                     counted(figures.num_train, "training image"),
                     counted(figures.num_test, "test image"),
                     if self.args.card.linear {
@@ -200,7 +217,7 @@ impl Card<'_> {
                     } else {
                         ""
                     },
-                    if figures.raw_pixels.is_some() { " Raw pixels were measured when the run began." } else { "" },
+                    if figures.raw_pixels.is_some() { " Pixels were measured when the run began." } else { "" },
                 );
             }
         }
@@ -229,6 +246,7 @@ impl Card<'_> {
             ("seed", run.train.seed.to_string()),
             ("commit", run.git_commit.clone().unwrap_or("unknown".into())),
             ("device", run.device.clone()),
+            ("precision", run.train.precision.to_string()),
             ("machine", run.machine.clone().unwrap_or("not recorded".into())),
             ("time", format!("{} for {}, evaluation included", duration(*seconds), counted(*epochs, "epoch"))),
             ("images", thousands(run.num_images)),
@@ -282,7 +300,7 @@ impl Card<'_> {
         format!(
             "The embedding is the read-out: {means}, joined, times `readout.weight` ({dim}, {num_features}) plus `readout.bias` in \
              `readout.safetensors`, divided by its length. The map whitens principal components of the training images; it was learned without \
-             labels. `--embedding output` takes the network's output of {} numbers instead, which the loss compares.\n\n",
+             labels. Search and evaluation fit it to the pictures they compare, in up to 384 dimensions. `--embedding output` takes the network's output of {} numbers instead, which the loss compares.\n\n",
             self.net.embedding_dim
         )
     }
@@ -345,7 +363,7 @@ impl Card<'_> {
              alike to the network, at {size} × {size} pixels; it does not prove that two show the same thing or person. There is no search by \
              text.\n",
             counted(self.packed.run.num_images, "image"),
-            escaped(&self.packed.run.train.data),
+            self.data(),
             size = self.packed.size(),
         )
     }
@@ -357,9 +375,13 @@ impl Card<'_> {
             "## Files\n\n`model.safetensors`: convolutions and the last layer in f16, batch norm and biases in f32, sha256\n`{}`.\n\n\
              `config.json` in timm's shape, with our settings under `{}`; `metrics.jsonl`, one JSON object per epoch{beside}, drawn in `curves.png`;{readout} `SHA256SUMS` for `sha256sum -c`, \
              against which la-cli checks the weights each time it opens them.\n\n\
-             The weights may be used under the MIT or the Apache-2.0 licence, at your choice; {}.\n",
+             {}; {}.\n",
             self.sha256,
             OUR_KEY,
+            match self.args.card.license.as_deref() {
+                Some(license) => format!("The weights have this licence: {}", escaped(license)),
+                None => "No licence of the weights is stated: ask who published them".into(),
+            },
             self.data_license()
         )
     }

@@ -32,11 +32,11 @@ pub fn figures(args: &PackArgs, run: &RunFolder, shipped: Encoder, device: &Devi
     let random_init = figure(&data, &shipped.untrained(config.train.seed, device)?, args.card.linear)?;
     let knn = data.usual_knn();
     let baseline = run.read_baseline().filter(|baseline| baseline.knn_k == knn.k && baseline.knn_temperature == knn.temperature);
-    let raw_pixels = baseline.and_then(|baseline| baseline.raw_pixels);
+    let (raw_pixels, whitened_pixels) = baseline.map_or((None, None), |baseline| (baseline.raw_pixels, baseline.whitened_pixels));
     let (num_train, num_test) = data.num_images();
     let resized =
         if size == config.train.size { None } else { resized(args, &config, shipped.at(size), beside.map(|beside| beside.at(size)))? };
-    Ok(Some(Figures { num_train, num_test, knn, weights, beside: beside_figure, random_init, raw_pixels, resized }))
+    Ok(Some(Figures { num_train, num_test, knn, weights, beside: beside_figure, random_init, raw_pixels, whitened_pixels, resized }))
 }
 
 /// The shipped weights and the run beside where images have the side that the weights are packed for.

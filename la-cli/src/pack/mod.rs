@@ -148,14 +148,14 @@ fn fill(args: &PackArgs, (run, mut packed): (&RunFolder, Packed), folder: &Path,
     let net = trained.net().config().clone();
     let weights = folder.join("model.safetensors");
     write_weights(&weights, &halved(trained.net().tensors()?)?)?;
-    write_config(folder, &Config::new(&net, packed.clone()))?;
+    write_config(folder, &Config::new(&net, packed.clone(), args.card.license()))?;
     if let Some(map) = read_out(args, run, &trained, packed.size())? {
         readout::write(folder, &map)?;
     }
     let shipped = Encoder::open(&folder.to_string_lossy(), device)?;
     packed.sample = Some(measure::check_on_sample(&shipped)?);
     packed.figures = measure::figures(args, run, shipped, device)?;
-    write_config(folder, &Config::new(&net, packed.clone()))?;
+    write_config(folder, &Config::new(&net, packed.clone(), args.card.license()))?;
     copy(&run.file("metrics.jsonl"), &folder.join("metrics.jsonl"))?;
     if let Some(beside) = &args.card.beside {
         copy(&beside.join("metrics.jsonl"), &folder.join(BESIDE_METRICS))?;

@@ -7,8 +7,6 @@ use la_core::resnet::{ResNetConfig, Stem};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// Licence of the weights, as the Hub and timm write it.
-pub const LICENSE: &str = "mit";
 /// The key that our own part stands under; timm ignores it.
 pub const OUR_KEY: &str = "local_aggregation";
 
@@ -38,7 +36,7 @@ struct PretrainedCfg {
     pool_size: [usize; 2],
     first_conv: &'static str,
     classifier: &'static str,
-    license: &'static str,
+    license: String,
 }
 
 /// Our own part: settings, origin and figures.
@@ -95,6 +93,9 @@ pub struct Figures {
     /// kNN accuracy of the pixels themselves, as the run measured it when it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw_pixels: Option<f32>,
+    /// The same of pixels whitened by PCA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whitened_pixels: Option<f32>,
     /// The same at the side that the weights are packed for, where that is another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resized: Option<Resized>,
@@ -151,7 +152,7 @@ impl Packed {
 
 impl Config {
     /// The file for a network and what is known of it.
-    pub fn new(net: &ResNetConfig, packed: Packed) -> Self {
+    pub fn new(net: &ResNetConfig, packed: Packed, license: &str) -> Self {
         let (train, size) = (&packed.run.train, packed.size());
         let Normalization { mean, std } = train.normalization.unwrap_or_default();
         let pretrained_cfg = PretrainedCfg {
@@ -168,7 +169,7 @@ impl Config {
             pool_size: [last_side(net.stem, size); 2],
             first_conv: "conv1",
             classifier: "fc",
-            license: LICENSE,
+            license: license.to_string(),
         };
         let (num_classes, num_features) = (net.embedding_dim, net.num_features());
         Self { architecture: net.arch.to_string(), num_classes, num_features, pretrained_cfg, local_aggregation: packed }

@@ -7,7 +7,7 @@ use crate::export;
 use crate::hub::repo;
 use crate::index::OpenArgs;
 use crate::output::{counted, remark};
-use crate::pack::{self, settings::LICENSE, CardArgs, PackArgs};
+use crate::pack::{self, CardArgs, PackArgs};
 use crate::run::RunFolder;
 use crate::weights;
 use anyhow::{bail, Context};
@@ -32,6 +32,9 @@ pub fn make(args: &PushArgs, model: &Path, space: Option<(&Path, &str)>, device:
     let page = space.map(|(_, id)| card::direct_address(id));
     let readme = model.join(README);
     let text = fs::read_to_string(&readme).with_context(|| readme.display().to_string())?;
+    if license(&text) == "unknown" {
+        remark!("note: the card states no licence, so nobody knows whether the weights may be used; --license ID states one");
+    }
     write(&readme, &card::for_hub(&text, &args.repo, page.as_deref()))?;
     write_sums(model)?;
     if !args.bundle && space.is_none() {
@@ -42,7 +45,7 @@ pub fn make(args: &PushArgs, model: &Path, space: Option<(&Path, &str)>, device:
     if let Some((space, _)) = space {
         export::write_page(space)?;
         copy_files(&made, &space.join("bundle"))?;
-        write(&space.join(README), &card::of_space(&title(&text), &args.repo, LICENSE))?;
+        write(&space.join(README), &card::of_space(&title(&text), &args.repo, license(&text)))?;
         write_sums(space)?;
     }
     if !args.bundle {
@@ -111,6 +114,11 @@ fn make_bundle(args: &PushArgs, run: Option<&PathBuf>, model: &Path, bundle: &Pa
 /// The first heading of a card.
 fn title(card: &str) -> String {
     card.lines().find_map(|line| line.strip_prefix("# ")).unwrap_or("Find similar pictures").to_string()
+}
+
+/// The licence in a card.
+fn license(card: &str) -> &str {
+    card.lines().find_map(|line| line.strip_prefix("license: ")).unwrap_or("unknown")
 }
 
 fn copy_files(from: &Path, to: &Path) -> anyhow::Result<()> {

@@ -15,7 +15,7 @@ use crate::output::{counted, file_size, remark, say, warning};
 use anyhow::{anyhow, bail, Context};
 use candle_core::Device;
 use contents::README;
-use plan::{plan, Earlier, Plan};
+use plan::{plan, Earlier, Plan, BUNDLE};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -40,7 +40,10 @@ fn check_id(what: &str, id: &str) -> anyhow::Result<()> {
 /// `--dry-run`: the folders that would be published.
 fn only_write(args: &PushArgs, folder: &Path, space: Option<&str>, device: &Device) -> anyhow::Result<()> {
     let beside = space.map(|_| PathBuf::from(format!("{}-space", folder.display())));
-    let new = |path: &Path| NewFolder::create(path, false).with_context(|| format!("--dry-run {}", path.display()));
+    let new = |path: &Path| match path.exists() {
+        true => bail!("--dry-run {}: exists already; name a folder that does not exist", path.display()),
+        false => NewFolder::create(path, false).with_context(|| format!("--dry-run {}", path.display())),
+    };
     let (model, page) = (new(folder)?, beside.as_deref().map(new).transpose()?);
     contents::make(args, model.path(), page.as_ref().map(NewFolder::path).zip(space), device)?;
     let mut written = vec![(folder, contents::list(model.path())?)];
@@ -82,6 +85,9 @@ fn publish(args: &PushArgs, space: Option<String>, device: &Device) -> anyhow::R
     }
     if !args.pr {
         say!("use it     la-cli search hf:{} --data FOLDER --query PHOTO", at(args))?;
+        if args.bundle && args.revision == "main" {
+            say!("            any page that la-cli exported shows its pictures with ?model={} in the address", args.repo)?;
+        }
     }
     match space {
         Some(space) => say!("the page   {}", card::direct_address(&space.repo.id)),
@@ -142,6 +148,9 @@ impl Target {
         let plan = plan(&files, &state, &earlier);
         if plan.send.is_empty() && plan.delete.is_empty() {
             return say!("{}: holds all of this already; nothing was sent", repo.page(api));
+        }
+        if plan.delete.iter().any(|path| path.starts_with(BUNDLE)) && !args.bundle {
+            remark!("note: the bundle of {} goes, because it is of other weights; --bundle publishes one of these", repo.id);
         }
         let sorted = upload::sort(api, repo, &self.branch, &plan.send, args.pr).map_err(explain)?;
         upload::send(api, repo, &self.branch, &sorted.large, args.pr).map_err(|error| match error.downcast::<Refusal>() {
@@ -233,6 +242,7 @@ fn report(repo: &Repo, api: &Api, plan: &Plan, committed: &Committed) -> anyhow:
 /// A refusal in words, with the way out.
 fn explain(refusal: &Refusal, repo: &Repo, api: &Api) -> anyhow::Error {
     let (id, endpoint) = (&repo.id, &api.endpoint);
+    let what = if repo.kind == Kind::Space { "the Space " } else { "" };
     let way_out = match refusal.status {
         Some(401) => format!("the token is not valid there; make one with write access at {endpoint}/settings/tokens and set HF_TOKEN"),
         Some(403) => format!("the token may not do that; it needs write access to {id} ({endpoint}/settings/tokens)"),
@@ -240,8 +250,8 @@ fn explain(refusal: &Refusal, repo: &Repo, api: &Api) -> anyhow::Error {
         Some(409 | 412) => "somebody else changed it meanwhile, and nothing of theirs was replaced; run the same command again".into(),
         Some(413) => "the server takes no files that large; leave --bundle or --space out, or export fewer pictures".into(),
         Some(429) => "too many requests; wait some minutes and run the same command again".into(),
-        Some(500..) | None => "nothing was published; run the same command again later, which sends only what did not arrive".into(),
-        _ => "nothing was published".into(),
+        Some(500..) | None => "it was not changed; run the same command again later, which sends only what did not arrive".into(),
+        _ => "it was not changed".into(),
     };
-    anyhow!("{id}: {endpoint} {refusal}; {way_out}")
+    anyhow!("{what}{id}: {endpoint} {refusal}; {way_out}")
 }

@@ -5,6 +5,9 @@ use crate::digests::SUMS;
 use crate::hub::repo::{File, State};
 use std::collections::BTreeMap;
 
+/// Where the page's bundle lies in a model.
+pub const BUNDLE: &str = "bundle/";
+
 /// What la-cli wrote into a repository before: its `SHA256SUMS`, and the digest of the README that is there.
 #[derive(Default)]
 pub struct Earlier {
@@ -41,12 +44,13 @@ pub struct Plan<'a> {
 }
 
 /// Compares `files` with what the repository holds: what la-cli wrote there and writes no more goes, also from a bundle that is
-/// published again.
+/// published again, and a whole bundle of other weights.
 pub fn plan<'a>(files: &'a [File], state: &'a State, earlier: &Earlier) -> Plan<'a> {
     let (unchanged, send): (Vec<&File>, Vec<&File>) = files.iter().partition(|file| file.is_in(state));
     let is_kept = |path: &str| path == SUMS || path == README || files.iter().any(|file| file.path == path);
-    let has_bundle = files.iter().any(|file| file.path.starts_with("bundle/"));
-    let was_ours = |path: &str| earlier.sums.contains_key(path) || (has_bundle && path.starts_with("bundle/"));
+    let has_bundle = files.iter().any(|file| file.path.starts_with(BUNDLE));
+    let is_stale = earlier.is_ours() && send.iter().any(|file| file.path == "model.safetensors");
+    let was_ours = |path: &str| earlier.sums.contains_key(path) || ((has_bundle || is_stale) && path.starts_with(BUNDLE));
     let delete = state.files.keys().map(String::as_str).filter(|path| was_ours(path) && !is_kept(path)).collect();
     Plan { send, delete, num_unchanged: unchanged.len() }
 }
@@ -69,6 +73,16 @@ mod tests {
         let plan = plan(&files, &state, &earlier);
         assert_eq!(plan.send.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(), ["model.safetensors", "bundle/bank.bin"]);
         assert_eq!((plan.delete, plan.num_unchanged), (vec!["bundle/thumbs-9.jpg", "old.png"], 1));
+    }
+
+    #[test]
+    fn a_bundle_of_other_weights_goes() {
+        let there = [("model.safetensors", "b"), ("bundle/bank.bin", "c")];
+        let state = State { head: "1".into(), files: there.map(|(path, digest)| (path.to_string(), digest.to_string())).into() };
+        let deleted = |content, sums| plan(&[file("model.safetensors", content)], &state, &Earlier::new(sums, None)).delete.len();
+        assert_eq!(deleted("b2", "b  model.safetensors\n"), 1);
+        assert_eq!(deleted("b", "b  model.safetensors\n"), 0);
+        assert_eq!(deleted("b2", ""), 0);
     }
 
     #[test]
