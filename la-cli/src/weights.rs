@@ -9,7 +9,7 @@ mod torch;
 
 pub use files::{WeightFiles, PHOTOS};
 
-use crate::data::OpenConfig;
+use crate::data::{is_named, OpenConfig};
 use crate::output::{remark, thousands};
 use crate::pack::settings::{Packed, OUR_KEY};
 use crate::progress::Progress;
@@ -40,13 +40,13 @@ pub struct EncoderArgs {
     /// `photos` (inside this program), a run folder, a .safetensors or .pth file, a folder with model.safetensors, or hf:owner/name
     #[arg(value_name = "RUN|WEIGHTS", default_value = PHOTOS)]
     pub weights: String,
-    /// Side of the square images that the network sees [default: from config.json]
+    /// Side of the square images that the network sees [default: as stored with the weights]
     #[arg(long, value_name = "PX")]
     pub size: Option<usize>,
     /// Use this many images of the data, drawn at random
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// Which embedding to use: readout (whitened features, usually better for search) or output (the last layer, which training
+    /// Which embedding to use: readout (features whitened by a map that is stored with the weights, usually better for search) or output (the last layer, which training
     /// compares) [default: readout if the weights have one]
     #[arg(long, value_name = "readout|output")]
     pub embedding: Option<Embedding>,
@@ -276,8 +276,9 @@ impl Encoder {
 
     /// What the network was trained on: the data and a test source of its own, where known.
     pub fn recorded_data(&self) -> (Option<&str>, Option<&str>) {
-        // What `photos` learned from is not on this machine.
-        let train = self.run.as_ref().map(|run| &run.train).filter(|_| self.name != PHOTOS);
+        // What `photos` learned from is not on this machine, nor is a folder that another machine's weights name.
+        let is_elsewhere = |data: &str| self.name == PHOTOS || (self.name.starts_with("hf:") && !is_named(data));
+        let train = self.run.as_ref().map(|run| &run.train).filter(|train| !is_elsewhere(&train.data));
         (train.map(|train| train.data.as_str()), train.and_then(|train| train.test.as_deref()))
     }
 

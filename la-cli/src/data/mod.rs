@@ -75,11 +75,15 @@ pub fn open(src: &str, config: &OpenConfig) -> Result<Splits> {
     Ok(splits.limited(config.limit, config.seed))
 }
 
+/// Whether `src` is the name of a data set and not a path.
+pub fn is_named(src: &str) -> bool {
+    matches!(src, "sample" | "fashion-mnist" | "cifar10" | "cifar100") || src.starts_with("hf:")
+}
+
 /// The images of `src` by their names, without a look at any, where `src` is a folder of pictures; none for every other source.
 pub fn list(src: &str, config: &OpenConfig) -> Result<Option<Listing>> {
     let dir = Path::new(src);
-    let is_named = matches!(src, "sample" | "fashion-mnist" | "cifar10" | "cifar100") || src.starts_with("hf:");
-    if is_named || !dir.is_dir() {
+    if is_named(src) || !dir.is_dir() {
         return Ok(None);
     }
     config.check()?;
