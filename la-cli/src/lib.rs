@@ -63,7 +63,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Train a network; without arguments, on the embedded sample in a few minutes.
+    /// Train a network; without arguments, on the built-in sample in a few minutes.
     Train(Box<train::TrainArgs>),
     /// Measure kNN accuracy; also linear probes of layers, few labels per class, retrieval, and a comparison of two networks.
     Eval(eval::EvalArgs),
@@ -73,7 +73,7 @@ enum Command {
     Search(search::SearchArgs),
     /// Find duplicates, leaks between training and test images, outliers and clusters.
     Inspect(inspect::InspectArgs),
-    /// Write a page of figures about runs: curves, accuracy, densities, neighbours, maps.
+    /// Write a page of figures about runs: curves, accuracy, how densely embeddings lie, neighbours, maps.
     Report(report::ReportArgs),
     /// Write a page that embeds pictures and searches in the browser, or files for other viewers.
     Export(export::ExportArgs),

@@ -14,8 +14,8 @@ const PER_CLUSTER: usize = 40;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  la-cli bench growth --sizes 1000,10000,100000 --json")]
 pub struct GrowthArgs {
-    /// Numbers of images
-    #[arg(long, value_name = "N,N,…", value_delimiter = ',', default_values_t = [10_000, 100_000, 1_000_000], value_parser = count)]
+    /// Numbers of images [default: 10000,100000,1000000]
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',', default_values_t = [10_000, 100_000, 1_000_000], hide_default_value = true, value_parser = count)]
     sizes: Vec<usize>,
     /// Rounds of k-means at every size: few, because a full clustering of a million takes very long
     #[arg(long, value_name = "I", default_value_t = 2, value_parser = count)]

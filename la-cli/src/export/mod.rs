@@ -45,7 +45,7 @@ pub struct ExportArgs {
     /// Folder to write; for `atlas` and `onnx`, the file
     #[arg(long, value_name = "DIR|FILE")]
     out: PathBuf,
-    /// A page with its bundle, TensorFlow's Embedding Projector, Parquet for Embedding Atlas, or the network alone as an ONNX graph
+    /// The search page with its data, TensorFlow's Embedding Projector, Parquet for Embedding Atlas, or the network alone as an ONNX graph
     #[arg(long, value_name = "site|projector|atlas|onnx", default_value = "site")]
     format: Format,
     /// Precision of the page's weights: f16 halves the download and hardly changes results, i8 quarters it with slightly less

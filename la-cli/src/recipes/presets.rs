@@ -33,7 +33,7 @@ pub const QUICK: &str = "quick";
 
 /// All presets; the first is what `la-cli train` without arguments runs.
 pub const PRESETS: &[Preset] = &[
-    Preset { name: QUICK, about: "the embedded sample in a few minutes on two cores", config: quick },
+    Preset { name: QUICK, about: "the built-in sample in a few minutes on two cores", config: quick },
     Preset {
         name: "fashion-mnist",
         about: "Fashion-MNIST's 60,000 images, two views of each, in an hour and a half on one core",

@@ -101,7 +101,8 @@ pub struct TrainArgs {
     /// Images per step
     #[arg(long, value_name = "B", help_heading = "Optimisation")]
     batch_size: Option<usize>,
-    /// Augmented views of each image per step: 1, compared with the memory bank, or 2, contrasted within the batch (NT-Xent)
+    /// Augmented views of each image per step: with 2, instance recognition contrasts them within the batch (NT-Xent) and --ir has no
+    /// effect; local aggregation uses the memory bank either way, for each view
     #[arg(long, value_name = "V", help_heading = "Optimisation")]
     views: Option<usize>,
     /// Highest learning rate
