@@ -4,7 +4,7 @@ use super::{
     copy::copy,
     grid::{self, is_pointwise, Grid, NOWHERE},
     panels::Panels,
-    pixels::{self, pays, Pixels},
+    pixels::{self, Pixels},
     rows::{write, Rows},
     tile::{pairs, Multiplier, Product, Run, Sums, BLOCK, SIDE},
 };
@@ -58,12 +58,12 @@ fn product(x: &[bf16], weight: &[f32], shape: &Shape, out: &mut [bf16], end: End
     gather(&grid.pieces(), &panels, out, end, |piece, blocks| gather_grid(&grid, x, &panels, piece, blocks))
 }
 
-/// The geometry by pixels, where it pays; of a 1×1 convolution all pixels of a batch are rows of the grid already.
+/// The geometry by pixels, where that multiplies less; of a 1×1 convolution all pixels of a batch are rows of the grid already.
 fn by_pixels(shape: &Shape, channels: usize, by_grid: usize, pixels: fn(&Shape) -> Pixels) -> Option<Pixels> {
     if is_pointwise(&shape.conv) || !channels.is_multiple_of(SIDE) {
         return None;
     }
-    Some(pixels(shape)).filter(|pixels| pixels.work().is_some_and(|work| pays(work, by_grid)))
+    Some(pixels(shape)).filter(|pixels| pixels.work().is_some_and(|work| work <= by_grid))
 }
 
 /// The gradient to the input from `grad` `(B, H', W', O)`, written over `out` `(B, H, W, C)` or added to it.

@@ -4,7 +4,6 @@ use super::{
     copy::Lines,
     grid::Grid,
     outer_grid, outer_pixels,
-    pixels::pays,
     tile::{unit, Multiplier, Product, Run, Sums, SIDE},
 };
 use crate::ops::{
@@ -25,7 +24,7 @@ const PARTS: usize = 16;
 /// The gradient `(KH, KW, C, O)` from `x` `(B, H, W, C)` and `grad` `(B, H', W', O)`, written over `out`.
 pub(crate) fn backward_weight(x: &[bf16], grad: &[bf16], shape: &Shape, out: &mut [f32]) {
     let grid = Grid::forward(shape);
-    match outer_pixels::work(shape).is_some_and(|work| pays(work, grid.work())) {
+    match outer_pixels::work(shape).is_some_and(|work| work <= grid.work()) {
         true => outer_pixels::backward_weight(x, grad, shape, out),
         false => outer_grid::backward_weight(x, grad, shape, &grid, out),
     }

@@ -13,17 +13,6 @@ const POSITIONS: usize = 2048;
 /// Values that a piece reads: what the second-level cache holds.
 const VALUES: usize = 256 * 1024;
 
-/// Whether to multiply by pixels, which is `work`, rather than over a grid.
-///
-/// With AMX a quarter must be saved: its tiles multiply so fast that reading decides, and the rows of a grid's copy lie closer
-/// together. That limit is a guess, not measured.
-pub(super) fn pays(work: usize, by_grid: usize) -> bool {
-    match unit() {
-        SIDE => 4 * work <= 3 * by_grid,
-        _ => work <= by_grid,
-    }
-}
-
 /// Which pixels each pixel of the outputs reads, through which taps.
 pub(super) struct Pixels {
     batch: usize,
