@@ -12,6 +12,7 @@ mod grid;
 mod outer;
 mod outer_grid;
 mod outer_pixels;
+mod outer_product;
 mod panels;
 mod path;
 mod pixels;

@@ -3,7 +3,7 @@
 use super::{
     copy::{copy, read_positions, Lines},
     grid::{Grid, Piece, NOWHERE},
-    outer::{group_positions, odd_lines, Operands, Tap},
+    outer_product::{group_positions, odd_lines, Operands, Tap},
     tile::{Run, BLOCK, PAIRS, SIDE},
     transpose::{columns, pair_rows, LANES},
 };

@@ -3,7 +3,7 @@
 
 use super::{
     copy::Lines,
-    outer::{group_positions, odd_lines, Operands, Tap},
+    outer_product::{group_positions, odd_lines, Operands, Tap},
     tile::{unit, Run, BLOCK, PAIR, SIDE},
     transpose::{columns, pair_rows, LANES},
 };
