@@ -199,11 +199,12 @@ fn refuse_lost_checkpoint(run: &RunFolder) -> anyhow::Result<()> {
 /// Says so where the last bits of results may differ from those of the machine where the run began.
 fn note_other_instructions(run: &RunFolder) -> anyhow::Result<()> {
     let recorded = run.read_config()?;
+    if recorded.train.precision == Precision::Bf16 && device::bf16_instructions().is_none() {
+        return Ok(()); // Refused, with a reason, where the step begins.
+    }
     let (before, now) = (recorded.simd, device::instructions(recorded.train.precision));
     if let Some(before) = before.filter(|before| before != now) {
-        remark!(
-            "note: the run began with the processor's {before} instructions and resumes with {now}: the last bits of results will differ"
-        );
+        remark!("note: the run began with the processor's {before} instructions and resumes with {now}: results will differ a little");
     }
     Ok(())
 }

@@ -264,6 +264,11 @@ impl Encoder {
         sha256_of([self.digest.clone(), format!(" {size} {crop_fraction:?} {mean:?} {std:?} {what}{resize}{computing}")])
     }
 
+    /// What it computes in.
+    pub fn computing(&self) -> Computing {
+        self.computing
+    }
+
     /// How its images are prepared.
     pub fn preprocessing(&self) -> Preprocessing {
         self.preprocessing

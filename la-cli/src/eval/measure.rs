@@ -17,6 +17,7 @@ use la_core::data::{labels, Source, Splits, Subset};
 use la_core::eval::knn::KnnConfig;
 use la_core::eval::linear::{LinearConfig, LinearResult};
 use la_core::eval::outcomes::Outcomes;
+use la_core::ops::device::Precision;
 use std::sync::Arc;
 
 /// What a network reached, and how that was measured.
@@ -43,6 +44,8 @@ pub struct Reached {
     pub num_train: usize,
     /// Whether training images classify each other.
     pub is_leaving_one_out: bool,
+    /// What the network computed in.
+    computing: Precision,
     /// How few of the labels were used, in words.
     few: Option<String>,
 }
@@ -87,6 +90,7 @@ pub fn measure(args: &EvalArgs, asked: &Asked, encoder: &mut Encoder) -> anyhow:
         retrieval,
         linear,
         layers,
+        computing: encoder.computing(),
         few,
     })
 }
@@ -136,7 +140,9 @@ impl Reached {
     pub fn knn_protocol(&self) -> String {
         let KnnConfig { k, temperature } = self.knn_config;
         let others = if self.is_leaving_one_out { ", each classified by the others" } else { "" };
-        format!("K = {k}, temperature {temperature}; {} re-embedded un-augmented{others}, batch norm in eval mode", self.trained_on(""))
+        let precision = if self.computing == Precision::F32 { String::new() } else { format!(", in {}", self.computing) };
+        let images = self.trained_on("");
+        format!("K = {k}, temperature {temperature}; {images} re-embedded un-augmented{others}, batch norm in eval mode{precision}")
     }
 
     /// How retrieval was measured.

@@ -94,12 +94,15 @@ fn check_encoder(path: &Path, header: &Header, encoder: &Encoder) -> anyhow::Res
     if header.encoder.as_ref().is_none_or(|identity| *identity == encoder.identity()) {
         return Ok(());
     }
-    let again = output::command(&["embed", &encoder.name, "--data", "SRC", "--out", &path.to_string_lossy(), "--force"]);
+    let (size, precision) = (encoder.size().to_string(), encoder.computing().to_string());
+    let out = path.to_string_lossy();
+    let again = ["embed", &encoder.name, "--size", &size, "--precision", &precision, "--data", "SRC", "--out", &out, "--force"];
     bail!(
-        "{}: its embeddings were made by other weights than {} at {} px; name those, or make it again with `{again}`",
+        "{}: its embeddings were not made by {} at {size} px in {precision}; give the weights, --size and --precision that it was made with, \
+         or make it again with `{}`",
         path.display(),
         encoder.name,
-        encoder.size()
+        output::command(&again)
     )
 }
 

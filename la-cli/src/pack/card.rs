@@ -4,6 +4,7 @@ use super::args::{PackArgs, BESIDE_METRICS};
 use super::settings::{is_standard, Figure, Packed, OUR_KEY};
 use crate::output::{counted, percent, shell_line, thousands};
 use crate::progress::duration;
+use la_core::ops::device::Precision;
 use la_core::resnet::{ResNetConfig, Stem};
 use std::path::{Component, Path};
 
@@ -264,8 +265,11 @@ impl Card<'_> {
                 percent(sample.knn_top1)
             )
         });
+        // Where it was chosen for the processor, another may choose otherwise.
+        let is_chosen = run.train.precision != Precision::F32 && !command.iter().any(|word| word.starts_with("--precision"));
+        let chosen = if is_chosen { format!(" --precision {}", run.train.precision) } else { String::new() };
         format!(
-            "## Made by\n\n```sh\n{}\n```\n\n| | |\n|---|---|\n{rows}\n[config.json](config.json) holds every setting, resolved.\n{}{}{check}",
+            "## Made by\n\n```sh\n{}{chosen}\n```\n\n| | |\n|---|---|\n{rows}\n[config.json](config.json) holds every setting, resolved.\n{}{}{check}",
             command_line(command),
             before(run.branched_after, run.train.init.as_deref()),
             beside.collect::<String>()

@@ -35,7 +35,7 @@ pub(crate) fn name() -> Option<&'static str> {
 /// Fails where this processor does not multiply bf16.
 pub(crate) fn require() -> Result<()> {
     if path().is_none() {
-        bail!("precision bf16 on the CPU needs AVX512-BF16 (AMD since Zen 4, Intel Xeon since 2020), which this processor lacks or LA_SIMD turns off; f32 runs on any");
+        bail!("precision bf16 on the CPU needs AVX512-BF16 (AMD since Zen 4, Intel Xeon since Sapphire Rapids), which this processor lacks or LA_SIMD turns off; f32 runs on any");
     }
     Ok(())
 }
