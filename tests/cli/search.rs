@@ -136,10 +136,13 @@ fn embeddings_take_the_place_of_their_pictures() {
 fn embeddings_of_other_weights_are_refused_with_the_way_out() {
     let folder = embedded(&[]);
     let args = |size| ["--data", "e.safetensors", "--query", "query.png", "--size", size];
-    assert_holds(&search(folder.path(), &args("24")).error(), &["e.safetensors", "other weights", "24 px", "embed", "--force"]);
+    assert_holds(
+        &search(folder.path(), &args("24")).error(),
+        &["e.safetensors", "not made by", "24 px in f32", "--precision f32", "embed", "--force"],
+    );
     search(folder.path(), &args("16")).ok();
     let error = la(folder.path(), &["eval", text(shared_run()), "--data", "e.safetensors", "--leave-one-out", "--size", "24"]).error();
-    assert_holds(&error, &["e.safetensors", "other weights"]);
+    assert_holds(&error, &["e.safetensors", "not made by"]);
 }
 
 #[test]
