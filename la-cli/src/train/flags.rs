@@ -101,8 +101,8 @@ pub struct TrainArgs {
     /// Images per step
     #[arg(long, value_name = "B", help_heading = "Optimisation")]
     batch_size: Option<usize>,
-    /// Augmented views of each image per step: with 2, instance recognition contrasts them within the batch (NT-Xent) and --ir has no
-    /// effect; local aggregation uses the memory bank either way, for each view
+    /// Augmented views of each image per step: with 2, they must agree within the batch (NT-Xent) and --ir has no effect; local
+    /// aggregation adds its loss over the memory bank for each view
     #[arg(long, value_name = "V", help_heading = "Optimisation")]
     views: Option<usize>,
     /// Highest learning rate
