@@ -10,7 +10,7 @@ pub struct MachineArgs {
     /// Device to compute on
     #[arg(long, global = true, value_name = "cpu|cuda|cuda:I", default_value = "cpu")]
     pub device: String,
-    /// Number of threads; no result depends on it [default: one per core]
+    /// Number of threads [default: one per core]
     #[arg(long, global = true, value_name = "T")]
     pub threads: Option<usize>,
 }

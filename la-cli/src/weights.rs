@@ -46,7 +46,7 @@ pub struct EncoderArgs {
     /// Use this many images of the data, drawn at random
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// Which embedding to use: readout (features whitened by a map that is stored with the weights, usually better for search) or output (the last layer, which training
+    /// Which embedding to use: readout (whitened features, usually better for search) or output (the last layer, which training
     /// compares) [default: readout if the weights have one]
     #[arg(long, value_name = "readout|output")]
     pub embedding: Option<Embedding>,

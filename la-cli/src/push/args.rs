@@ -28,7 +28,8 @@ pub struct PushArgs {
     /// Propose the change as a pull request, also to models of others
     #[arg(long, conflicts_with = "space")]
     pub pr: bool,
-    /// Publish the search page's bundle with the weights: embeddings, names and thumbnails of the pictures
+    /// Publish with the weights what a search page shows by its address ?model=OWNER/NAME: embeddings, names and thumbnails of
+    /// the pictures
     #[arg(long)]
     pub bundle: bool,
     /// Publish the search page with its bundle as a static Space [default name: that of the model]
