@@ -215,5 +215,21 @@ fn a_graph_holds_every_weight_and_says_how_pictures_are_prepared() {
         assert!(holds(part.as_bytes()), "{part} is missing");
     }
     assert_holds(&export(&OUTPUT).error(), &["a.onnx", "--force"]);
-    assert_holds(&export(&["--force", "--data", "sample"]).error(), &["--data: an ONNX graph holds no pictures"]);
+    assert_holds(&export(&["--force", "--data", "sample"]).error(), &["--data: --format onnx writes the network alone"]);
+}
+
+#[test]
+fn a_backbone_holds_every_weight_but_the_last_layer() {
+    let folder = folder();
+    let export = |more: &[&str]| {
+        la(folder.path(), &[&["export", text(shared_run()), "--format", "backbone", "--out", "b.safetensors"], more].concat())
+    };
+    export(&[]).ok();
+    let (run, backbone) = (bytes(shared_run().join("model.safetensors")), bytes(folder.path().join("b.safetensors")));
+    let (run, backbone) = (safetensors::SafeTensors::deserialize(&run).unwrap(), safetensors::SafeTensors::deserialize(&backbone).unwrap());
+    let kept: Vec<_> = run.tensors().into_iter().filter(|(name, _)| !name.starts_with("fc.")).collect();
+    assert_eq!(backbone.len(), kept.len());
+    assert_eq!(run.len(), kept.len() + 2);
+    kept.iter().for_each(|(name, tensor)| assert_eq!(backbone.tensor(name).unwrap().data(), tensor.data(), "{name}"));
+    assert_holds(&export(&[]).error(), &["b.safetensors", "--force"]);
 }

@@ -1,6 +1,7 @@
 //! `la-cli export`: a trained network with an embedded data source, as a page for the browser or for other viewers.
 
 mod atlas;
+mod backbone;
 mod bundle;
 pub mod folder;
 mod made_site;
@@ -42,11 +43,12 @@ pub struct ExportArgs {
     /// Which of them
     #[arg(long, value_name = "train|test|all", default_value = "train")]
     split: Split,
-    /// Folder to write; for `atlas` and `onnx`, the file
+    /// Folder to write; for `atlas`, `onnx` and `backbone`, the file
     #[arg(long, value_name = "DIR|FILE")]
     out: PathBuf,
-    /// The search page with its data, TensorFlow's Embedding Projector, Parquet for Embedding Atlas, or the network alone as an ONNX graph
-    #[arg(long, value_name = "site|projector|atlas|onnx", default_value = "site")]
+    /// The search page with its data, TensorFlow's Embedding Projector, Parquet for Embedding Atlas, the network alone as an
+    /// ONNX graph, or its weights without the last layer, for detectors
+    #[arg(long, value_name = "site|projector|atlas|onnx|backbone", default_value = "site")]
     format: Format,
     /// Precision of the page's weights: f16 halves the download and hardly changes results, i8 quarters it with slightly less
     /// accurate ones [default: i8 if they are stored as i8, else f16]
@@ -75,14 +77,21 @@ enum Format {
     Projector,
     Atlas,
     Onnx,
+    Backbone,
+}
+
+impl Format {
+    fn name(self) -> String {
+        self.to_possible_value().map_or(String::new(), |value| value.get_name().to_string())
+    }
 }
 
 /// Runs `la-cli export`.
 pub fn run(args: &ExportArgs, device: &Device) -> anyhow::Result<()> {
     check(args)?;
     let mut encoder = args.encoder.load(device)?;
-    if args.format == Format::Onnx {
-        return write_onnx(args, &encoder);
+    if matches!(args.format, Format::Onnx | Format::Backbone) {
+        return write_network(args, &encoder);
     }
     let (name, recorded) = (encoder.name.clone(), encoder.recorded_data().0.map(str::to_string));
     let Some(data) = args.data.clone().or(recorded) else {
@@ -132,16 +141,19 @@ pub fn write_bundle((weights, name): (&Path, String), data: &OpenArgs, out: &Pat
     Ok(rows.len())
 }
 
-fn write_onnx(args: &ExportArgs, encoder: &Encoder) -> anyhow::Result<()> {
-    let bytes = onnx::write(encoder, &args.out)?;
+fn write_network(args: &ExportArgs, encoder: &Encoder) -> anyhow::Result<()> {
+    let (part, bytes) = match args.format {
+        Format::Backbone => ("weights", backbone::write(encoder, &args.out)?),
+        _ => ("graph", onnx::write(encoder, &args.out)?),
+    };
     match args.json {
-        true => say!("{}", json!({"out": args.out, "format": "onnx", "dim": encoder.dim(), "bytes": {"graph": bytes}})),
+        true => say!("{}", json!({"out": args.out, "format": args.format.name(), "dim": encoder.dim(), "bytes": {part: bytes}})),
         false => say!("{}: {}, {}", args.out.display(), encoder.describe_to_others(), output::file_size(bytes as u64)),
     }
 }
 
 fn say_json(args: &ExportArgs, rows: &Rows, sizes: &[Size]) -> anyhow::Result<()> {
-    let format = args.format.to_possible_value().map_or(String::new(), |value| value.get_name().to_string());
+    let format = args.format.name();
     let bytes: serde_json::Map<_, _> = sizes.iter().map(|&(part, bytes)| (part.replace(' ', "_"), bytes.into())).collect();
     say!("{}", json!({"out": args.out, "format": format, "data": rows.title, "num_images": rows.len(), "dim": rows.dim, "bytes": bytes}))
 }
@@ -151,7 +163,7 @@ fn say_written(args: &ExportArgs, sizes: &[Size]) -> anyhow::Result<()> {
     match args.format {
         Format::Site => say_site(&args.out, sizes),
         Format::Projector => say!("{out}: load it at https://projector.tensorflow.org or with TensorBoard"),
-        Format::Onnx => Ok(()),
+        Format::Onnx | Format::Backbone => Ok(()),
         Format::Atlas => say!("{out}: open it with `{}`", output::shell_line(&["embedding-atlas", &args.out.to_string_lossy()])),
     }
 }
@@ -165,8 +177,10 @@ fn check(args: &ExportArgs) -> anyhow::Result<()> {
         bail!("{flag} {precision}: only a page (--format site) has weights and a bank of a precision; leave it out");
     }
     match args.format {
-        Format::Onnx if args.data.is_some() => bail!("--data: an ONNX graph holds no pictures; leave it out"),
-        Format::Atlas | Format::Onnx => output::check_replaceable("--out", &args.out, args.force),
+        Format::Onnx | Format::Backbone if args.data.is_some() => {
+            bail!("--data: --format {} writes the network alone; leave it out", args.format.name())
+        }
+        Format::Atlas | Format::Onnx | Format::Backbone => output::check_replaceable("--out", &args.out, args.force),
         _ => folder::check(&args.out, args.force),
     }
 }
