@@ -1,4 +1,5 @@
-//! The linear probe of protocol `fast`: its minimum, its choice of a penalty, what it sees of each layer, and what it refuses.
+//! The linear probes. Protocol `fast`: its minimum, its choice of a penalty, what it sees of each layer, and what it refuses. Protocol `paper`: its crops,
+//! what it learns, and that threads change nothing.
 
 mod support;
 
@@ -8,7 +9,10 @@ use la_cli::probe::half_rows::{HalfRows, Standardization};
 use la_cli::probe::layer_probes::{probe_layers, Labelled, LayerProbes};
 use la_cli::probe::layers::{layer_rows, shapes, Layer};
 use la_cli::probe::logistic::{fit, LogisticConfig};
-use la_core::data::{array::Array, sample, BatchConfig, Source};
+use la_cli::probe::paper::{self, PaperConfig};
+use la_cli::probe::ten_crops::{cropped, NUM_CROPS};
+use la_core::data::{array::Array, sample, BatchConfig, Picture, Source};
+use la_core::eval::linear::LinearConfig;
 use la_core::eval::outcomes::Outcomes;
 use la_core::preprocess::Preprocessing;
 use la_core::resnet::{ResNet, ResNetConfig, Stem};
@@ -198,9 +202,9 @@ fn every_layer_is_probed_and_a_layer_alone_reaches_the_same() {
     let all = probed(&Layer::ALL).unwrap();
     assert_eq!(all.layers.iter().map(|probe| probe.layer).collect::<Vec<_>>(), Layer::ALL);
     assert_eq!((all.num_train, all.test_indices.len(), all.unreadable.len()), (200, 100, 0));
-    assert!(all.layers.iter().all(|probe| probe.probed.outcomes.top(1) > 0.3), "{all:?}");
+    assert!(all.layers.iter().all(|probe| probe.outcomes.top(1) > 0.3), "{all:?}");
     let alone = probed(&[Layer::Layer2]).unwrap();
-    assert_eq!(alone.layers[0].probed.outcomes, all.layers[3].probed.outcomes);
+    assert_eq!(alone.layers[0].outcomes, all.layers[3].outcomes);
 }
 
 #[test]
@@ -209,4 +213,46 @@ fn a_source_without_labels_is_refused() {
     let data = Labelled { train: &source, test: &source };
     let result = probe_layers((&network(Stem::Small), &[Layer::Pooled]), data, &batches(8), &ProbeConfig::default(), &mut |_, _, _| ());
     assert_eq!(result.unwrap_err().to_string(), "a probe needs labels: expected training images with a class, got none among 3");
+}
+
+#[test]
+fn ten_crops_are_the_corners_and_the_middle_and_their_mirror_images() {
+    // Sides of 8 and 16 with margins of 1 and 9; each pixel is its own place.
+    let pixel = |y: u8, x: u8| [y, x, 7];
+    let picture = Picture::new(16, 8, (0..8).flat_map(|y| (0..16).flat_map(move |x| pixel(y, x))).collect()).unwrap();
+    for (crop, (left, top)) in [(0, 0), (9, 0), (0, 1), (9, 1), (4, 0)].into_iter().enumerate() {
+        let of = |mirror: bool| -> Vec<u8> {
+            (0..7).flat_map(|y| (0..7).flat_map(move |x| pixel(top + y, left + if mirror { 6 - x } else { x }))).collect()
+        };
+        assert_eq!(cropped(&picture, crop).unwrap(), Picture::new(7, 7, of(false)).unwrap());
+        assert_eq!(cropped(&picture, crop + 5).unwrap(), Picture::new(7, 7, of(true)).unwrap());
+    }
+    assert_eq!(NUM_CROPS, 10);
+    let dot = Picture::new(1, 1, vec![1, 2, 3]).unwrap();
+    assert!((0..NUM_CROPS).all(|crop| cropped(&dot, crop).unwrap() == dot));
+}
+
+#[test]
+fn probes_by_the_papers_protocol_learn_on_any_number_of_threads() {
+    let splits = sample().unwrap().limited(Some(300), 0);
+    let test: Arc<dyn Source> = Arc::new(la_core::data::Subset::random(splits.test.unwrap(), 100, 0));
+    let data = Labelled { train: &splits.train, test: &test };
+    let config = |epochs| {
+        let PaperConfig { sgd, augment } = PaperConfig::new(None, 0);
+        PaperConfig { sgd: LinearConfig { epochs, batch_size: 32, ..sgd }, augment }
+    };
+    let found = |threads, epochs| {
+        let probes = || paper::probe_layers(&network(Stem::Small), data, &batches(16), &config(epochs), &mut |_, _, _| ()).unwrap();
+        on_threads(threads, probes)
+    };
+    let probes = found(2, 6);
+    assert_eq!(probes.layers.iter().map(|probe| probe.layer).collect::<Vec<_>>(), paper::LAYERS);
+    assert_eq!((probes.num_train, probes.test_indices.len(), probes.unreadable.len()), (300, 100, 0));
+    for (probe, again) in probes.layers.iter().zip(found(1, 6).layers) {
+        assert!(probe.outcomes.top(1) > 0.25, "{}: {}", probe.layer, probe.outcomes.top(1));
+        assert_eq!(probe.outcomes, again.outcomes, "{}", probe.layer);
+        assert_eq!(probe.fitted, None);
+    }
+    // The stem's maps are seen whole, not averaged.
+    assert_eq!(probes.layers[0].shape.grid, (16, 16));
 }

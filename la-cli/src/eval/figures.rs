@@ -2,7 +2,6 @@
 
 use super::measure::Reached;
 use crate::measures::intervals::{mean_interval, paired, BootstrapConfig, Interval, Paired};
-use crate::probe::fast::PROTOCOL;
 use la_core::eval::outcomes::Outcomes;
 use serde::Serialize;
 
@@ -122,8 +121,9 @@ pub fn figures(reached: &Reached) -> Vec<Figure> {
         found.push(Figure { measure: "linear_top1".into(), layer: "", protocol, value: f64::from(linear.top1), of_images: vec![] });
     }
     for probe in reached.layers.iter().flat_map(|layers| &layers.layers) {
-        let protocol = format!("{PROTOCOL}: penalty {}, {}", probe.probed.penalty, reached.layers_protocol());
-        found.extend(Figure::of_outcomes("probe", probe.layer.name(), &protocol, &probe.probed.outcomes));
+        let penalty = probe.fitted.map_or(String::new(), |fitted| format!("penalty {}, ", fitted.penalty));
+        let protocol = format!("{}: {penalty}{}", reached.protocol, reached.layers_protocol());
+        found.extend(Figure::of_outcomes("probe", probe.layer.name(), &protocol, &probe.outcomes));
     }
     found
 }
@@ -132,8 +132,8 @@ pub fn figures(reached: &Reached) -> Vec<Figure> {
 pub fn rows_by_class(reached: &Reached, blank: &Row) -> Vec<Row> {
     let mut rows = Vec::new();
     let probes = reached.layers.iter().flat_map(|layers| &layers.layers);
-    let probes =
-        probes.map(|probe| ("probe", probe.layer.name(), &probe.probed.outcomes, format!("{PROTOCOL}: {}", reached.layers_protocol())));
+    let protocol = format!("{}: {}", reached.protocol, reached.layers_protocol());
+    let probes = probes.map(|probe| ("probe", probe.layer.name(), &probe.outcomes, protocol.clone()));
     for (measure, layer, outcomes, protocol) in std::iter::once(("knn", "", &reached.knn, reached.knn_protocol())).chain(probes) {
         let name = |class: usize| reached.splits.train.class_names().get(class).cloned().unwrap_or_else(|| class.to_string());
         let row = |measure: String, class: usize, value: f64| Row {

@@ -10,9 +10,12 @@ use crate::probe::fast::ProbeConfig;
 use crate::probe::few_labels::FewLabels;
 use crate::probe::layer_probes::{self, probe_layers, LayerProbes};
 use crate::probe::layers::Layer;
+use crate::probe::paper::{self, PaperConfig};
+use crate::probe::Protocol;
 use crate::progress::Progress;
 use crate::source::{self, images, Embedded};
 use crate::weights::Encoder;
+use la_core::augment::AugmentConfig;
 use la_core::data::{labels, Source, Splits, Subset};
 use la_core::eval::knn::KnnConfig;
 use la_core::eval::linear::{LinearConfig, LinearResult};
@@ -38,6 +41,10 @@ pub struct Reached {
     pub linear: Option<LinearResult>,
     /// One on each layer.
     pub layers: Option<LayerProbes>,
+    /// How.
+    pub protocol: Protocol,
+    /// Whether the network learned from the same pictures, which the paper's protocol changes as training did.
+    is_own: bool,
     /// Images that could vote, before few of them were drawn.
     pub num_images: usize,
     /// Images whose labels were used.
@@ -90,6 +97,8 @@ pub fn measure(args: &EvalArgs, asked: &Asked, encoder: &mut Encoder) -> anyhow:
         retrieval,
         linear,
         layers,
+        protocol: args.protocol,
+        is_own: own_augmentation(args, encoder).is_some(),
         computing: encoder.computing(),
         few,
     })
@@ -107,17 +116,31 @@ fn layers(args: &EvalArgs, data: &Labelled, encoder: &Encoder) -> anyhow::Result
     let mut progress = |what: &str, done: usize, total: usize| {
         if bar.as_ref().is_none_or(|(of, _)| of != what) {
             bar = None; // Taken away before the next is drawn.
-            let unit = if what.starts_with("features") { "images" } else { "steps" };
+            let unit = if what.starts_with("features") || what.starts_with("testing") { "images" } else { "steps" };
             bar = Some((what.to_string(), Progress::new(what, total, unit)));
         }
         bar.iter_mut().for_each(|(_, bar)| bar.set(done));
     };
-    let config = ProbeConfig { seed: args.seed, ..ProbeConfig::default() };
     let data = layer_probes::Labelled { train: &train, test };
-    let found = probe_layers((encoder.net(), &Layer::ALL), data, &encoder.batches(), &config, &mut progress)?;
+    let found = match args.protocol {
+        Protocol::Fast => {
+            let config = ProbeConfig { seed: args.seed, ..ProbeConfig::default() };
+            probe_layers((encoder.net(), &Layer::ALL), data, &encoder.batches(), &config, &mut progress)?
+        }
+        Protocol::Paper => {
+            let config = PaperConfig::new(own_augmentation(args, encoder), args.seed);
+            paper::probe_layers(encoder.net(), data, &encoder.batches(), &config, &mut progress)?
+        }
+    };
     drop(bar);
     source::warn_of_files(&found.unreadable, "could not be read any more and had to be left out");
     Ok(found)
+}
+
+/// How training changed the pictures, if these are the ones that the network learned from.
+fn own_augmentation(args: &EvalArgs, encoder: &Encoder) -> Option<AugmentConfig> {
+    let config = encoder.run.as_ref()?;
+    args.data.as_ref().is_none_or(|data| *data == config.train.data).then_some(config.train.augment)
 }
 
 impl Reached {
@@ -161,6 +184,13 @@ impl Reached {
 
     /// How the probes of layers were fitted.
     pub fn layers_protocol(&self) -> String {
+        if self.protocol == Protocol::Paper {
+            let change = if self.is_own { "changed as in training" } else { "cropped to 77 % of the area or more and flipped" };
+            return format!(
+                "softmax layer on whole maps, 70 epochs of SGD, lr 0.01 divided by ten after 30 and 60; {} {change}; mean of ten test crops",
+                self.trained_on("training ")
+            );
+        }
         "logistic regression by L-BFGS on standardised features of at most 9,216 values, un-augmented, one crop; penalty chosen on 20 % of "
             .to_string()
             + &self.trained_on("training ")

@@ -13,6 +13,7 @@ pub use labelled::{lack_of_labels, Labelled};
 use crate::index::CacheArgs;
 use crate::output::{check_replaceable, say};
 use crate::probe::few_labels::FewLabels;
+use crate::probe::Protocol;
 use crate::source;
 use crate::weights::{Encoder, EncoderArgs};
 use anyhow::{bail, Context};
@@ -54,9 +55,12 @@ pub struct EvalArgs {
     /// Also train a softmax layer on the pooled features of the frozen network, by SGD
     #[arg(long)]
     linear: bool,
-    /// Also fit a softmax layer to each layer of the frozen network, from pixels to embedding, by L-BFGS
+    /// Also fit a softmax layer to each layer of the frozen network, from pixels to embedding
     #[arg(long)]
     layers: bool,
+    /// How: by L-BFGS on cached features, or as in the paper, by 70 epochs of SGD on new crops and with ten crops to test
+    #[arg(long, value_name = "fast|paper", default_value = "fast", requires = "layers")]
+    protocol: Protocol,
     /// Also measure how well images of a class are found: recall at 1, 5 and 10, mean average precision
     #[arg(long)]
     retrieval: bool,

@@ -5,7 +5,6 @@ use super::measure::Reached;
 use super::table::Table;
 use crate::measures::intervals::BootstrapConfig;
 use crate::output::{one_line, percent, say, thousands};
-use crate::probe::fast::PROTOCOL;
 use crate::progress::duration;
 use crate::source;
 use la_core::eval::outcomes::Outcomes;
@@ -49,15 +48,17 @@ fn print_figures(table: &Table, reached: &Reached) -> anyhow::Result<()> {
 /// A line for each layer.
 fn print_layers(table: &Table, reached: &Reached) -> anyhow::Result<()> {
     let Some(layers) = &reached.layers else { return Ok(()) };
-    say!("layers        top-1, top-5, values; {PROTOCOL}: {}", reached.layers_protocol())?;
+    say!("layers        top-1, top-5, values; {}: {}", reached.protocol, reached.layers_protocol())?;
     for probe in &layers.layers {
         let rows = table.own.iter().filter(|row| row.layer == probe.layer.name());
         let tops: String = rows.map(|row| format!("{:<26}", with_interval(row))).collect();
-        let ((height, width), probed) = (probe.shape.grid, &probe.probed);
+        let (height, width) = probe.shape.grid;
         let seen = format!("{height}x{width}x{}", probe.shape.channels);
-        let usual = if probed.held_out_top1.is_none() { ", not chosen: each class has one image" } else { "" };
-        let train = percent(probed.train_top1 as f32);
-        say!("  {:<11} {tops}{seen:<9} {train} on the training images, penalty {}{usual}", probe.layer.name(), probed.penalty)?;
+        let fitted = probe.fitted.map_or(String::new(), |fitted| {
+            let usual = if fitted.is_chosen { "" } else { ", not chosen: each class has one image" };
+            format!(" {} on the training images, penalty {}{usual}", percent(fitted.train_top1 as f32), fitted.penalty)
+        });
+        say!("{}", format!("  {:<11} {tops}{seen:<9}{fitted}", probe.layer.name()).trim_end())?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A linear probe of each layer of a network, by protocol `fast`.
+//! A linear probe of each layer of a network, by protocol `fast`; what either protocol finds.
 
 use super::fast::{probe, LabelledRows, ProbeConfig, Probed};
 use super::half_rows::HalfRows;
@@ -6,6 +6,7 @@ use super::layers::{layer_rows, shapes, Layer, Shape};
 use crate::error::{bail, Result};
 use la_core::{
     data::{BatchConfig, Source, Subset, Unreadable},
+    eval::outcomes::Outcomes,
     resnet::ResNet,
 };
 use std::{ops::Range, sync::Arc};
@@ -29,8 +30,27 @@ pub struct LayerProbe {
     pub layer: Layer,
     /// What the probe saw of it.
     pub shape: Shape,
-    /// What it reached.
-    pub probed: Probed,
+    /// What it says of the test images.
+    pub outcomes: Outcomes,
+    /// How protocol `fast` fitted it.
+    pub fitted: Option<Fitted>,
+}
+
+/// How a probe was fitted by protocol `fast`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Fitted {
+    /// See [`Probed::penalty`].
+    pub penalty: f64,
+    /// Whether held-out training images chose it.
+    pub is_chosen: bool,
+    /// See [`Probed::train_top1`].
+    pub train_top1: f64,
+}
+
+impl LayerProbe {
+    fn new(layer: Layer, shape: Shape, Probed { penalty, held_out_top1, train_top1, outcomes }: Probed) -> Self {
+        Self { layer, shape, outcomes, fitted: Some(Fitted { penalty, is_chosen: held_out_top1.is_some(), train_top1 }) }
+    }
 }
 
 /// Probes of several layers of one network.
@@ -40,7 +60,7 @@ pub struct LayerProbes {
     pub layers: Vec<LayerProbe>,
     /// Images that were fitted.
     pub num_train: usize,
-    /// Which test images were measured: the order of all [`Probed::outcomes`].
+    /// Which test images were measured: the order of all [`LayerProbe::outcomes`].
     pub test_indices: Vec<u32>,
     /// Images that could not be read and were left out.
     pub unreadable: Vec<Unreadable>,
@@ -71,7 +91,7 @@ pub fn probe_layers(
         for (i, at) in group.enumerate() {
             let what = format!("probing {}", layers[at]);
             let probed = probe(train.of(i), test.of(i), num_classes, config, &mut |done, total| progress(&what, done, total))?;
-            found.layers.push(LayerProbe { layer: layers[at], shape: shapes[at], probed });
+            found.layers.push(LayerProbe::new(layers[at], shapes[at], probed));
         }
         (found.num_train, found.test_indices) = (train.labels.len(), test.indices);
         found.unreadable = [train.unreadable, test.unreadable].concat();
@@ -97,10 +117,10 @@ fn groups(shapes: &[Shape], num_images: usize) -> Vec<Range<usize>> {
 }
 
 /// Those images of a source that have a label.
-struct Images {
-    images: Arc<dyn Source>,
+pub(super) struct Images {
+    pub images: Arc<dyn Source>,
     /// Which of the source's these are.
-    indices: Vec<u32>,
+    pub indices: Vec<u32>,
 }
 
 /// What a network makes of them.
@@ -112,7 +132,7 @@ struct Set {
 }
 
 impl Images {
-    fn labelled(source: &Arc<dyn Source>, name: &str) -> Result<Self> {
+    pub fn labelled(source: &Arc<dyn Source>, name: &str) -> Result<Self> {
         let indices: Vec<u32> = (0..source.len()).filter(|&index| source.label(index).is_some()).map(|index| index as u32).collect();
         if indices.is_empty() {
             bail!("a probe needs labels: expected {name} images with a class, got none among {}", source.len());

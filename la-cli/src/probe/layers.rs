@@ -147,13 +147,13 @@ pub fn layer_rows(
 }
 
 /// What a batch gives at each layer.
-struct Maps {
+pub(super) struct Maps {
     /// `(B, H, W, C)` by layer.
     layers: Vec<(Layer, Tensor)>,
 }
 
 impl Maps {
-    fn of(net: &ResNet, images: &Tensor) -> Result<Self> {
+    pub fn of(net: &ResNet, images: &Tensor) -> Result<Self> {
         let features = net.features(images)?;
         let row = |rows: &Tensor| Ok::<_, crate::error::Error>(rows.unsqueeze(1)?.unsqueeze(1)?); // (B, 1, 1, C)
         let mut layers = vec![(Layer::Pixels, images.permute((0, 2, 3, 1))?), (Layer::Stem, features.stem.permute((0, 2, 3, 1))?)];
@@ -165,7 +165,7 @@ impl Maps {
         Ok(Self { layers })
     }
 
-    fn map(&self, layer: Layer) -> Result<&Tensor> {
+    pub fn map(&self, layer: Layer) -> Result<&Tensor> {
         match self.layers.iter().find(|(of, _)| *of == layer) {
             Some((_, map)) => Ok(map),
             None => bail!("the network has no {layer}"),

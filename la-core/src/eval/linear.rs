@@ -106,22 +106,42 @@ fn standardization(features: &Tensor) -> Result<(Tensor, Tensor)> {
     Ok((mean, host::tensor(scale, (1, width))))
 }
 
-struct Layer {
+/// A softmax layer under training by SGD with momentum.
+#[derive(Debug)]
+#[doc(hidden)]
+pub struct SoftmaxLayer {
     weight: Tensor, // (C, F)
     bias: Tensor,   // (1, C)
+    weight_velocity: Tensor,
+    bias_velocity: Tensor,
 }
 
-impl Layer {
-    fn zeros(num_classes: usize, width: usize) -> Result<Self> {
-        let device = candle_core::Device::Cpu;
+impl SoftmaxLayer {
+    /// A layer of zeros for features of this width, on the CPU.
+    pub fn zeros(num_classes: usize, width: usize) -> Result<Self> {
+        let zeros = |rows, columns| Tensor::zeros((rows, columns), DType::F32, &candle_core::Device::Cpu);
         Ok(Self {
-            weight: Tensor::zeros((num_classes, width), DType::F32, &device)?,
-            bias: Tensor::zeros((1, num_classes), DType::F32, &device)?,
+            weight: zeros(num_classes, width)?,
+            bias: zeros(1, num_classes)?,
+            weight_velocity: zeros(num_classes, width)?,
+            bias_velocity: zeros(1, num_classes)?,
         })
     }
 
-    fn logits(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?) // (B, C)
+    /// `(B, C)` of features `(B, F)`.
+    pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?)
+    }
+
+    /// One step of SGD on the mean cross-entropy of the rows `x` `(B, F)`.
+    pub fn step(&mut self, x: &Tensor, classes: &[u32], learning_rate: f64, config: &LinearConfig) -> Result<()> {
+        let grad = logit_gradient(&self.logits(x)?, classes)?;
+        let grad_weight = (grad.t()?.matmul(x)? + self.weight.affine(config.weight_decay, 0.0)?)?;
+        self.weight_velocity = (self.weight_velocity.affine(config.momentum, 0.0)? + grad_weight)?;
+        self.bias_velocity = (self.bias_velocity.affine(config.momentum, 0.0)? + grad.sum_keepdim(0)?)?;
+        self.weight = (&self.weight - self.weight_velocity.affine(learning_rate, 0.0)?)?;
+        self.bias = (&self.bias - self.bias_velocity.affine(learning_rate, 0.0)?)?;
+        Ok(())
     }
 
     fn accuracy(&self, x: &Tensor, labels: &[u32]) -> Result<f32> {
@@ -131,31 +151,29 @@ impl Layer {
     }
 }
 
-fn fit(x: &Tensor, labels: &[u32], num_classes: usize, config: &LinearConfig) -> Result<Layer> {
+fn fit(x: &Tensor, labels: &[u32], num_classes: usize, config: &LinearConfig) -> Result<SoftmaxLayer> {
     let (n, width) = x.dims2()?;
-    let mut layer = Layer::zeros(num_classes, width)?;
-    let mut velocity = Layer::zeros(num_classes, width)?;
+    let mut layer = SoftmaxLayer::zeros(num_classes, width)?;
     for epoch in 0..config.epochs {
-        let lr = learning_rate(epoch, config);
+        let lr = config.learning_rate_of(epoch);
         let order = Rng::new(Stream::Probe, &[config.seed, epoch as u64]).permutation(n);
         for rows in order.chunks(config.batch_size.max(1)) {
             let batch = x.index_select(&Tensor::new(rows, x.device())?, 0)?;
             let classes: Vec<u32> = rows.iter().map(|&row| labels[row as usize]).collect();
-            let grad = logit_gradient(&layer.logits(&batch)?, &classes)?;
-            let grad_weight = (grad.t()?.matmul(&batch)? + layer.weight.affine(config.weight_decay, 0.0)?)?;
-            velocity.weight = (velocity.weight.affine(config.momentum, 0.0)? + grad_weight)?;
-            velocity.bias = (velocity.bias.affine(config.momentum, 0.0)? + grad.sum_keepdim(0)?)?;
-            layer.weight = (layer.weight - velocity.weight.affine(lr, 0.0)?)?;
-            layer.bias = (layer.bias - velocity.bias.affine(lr, 0.0)?)?;
+            layer.step(&batch, &classes, lr, config)?;
         }
     }
     Ok(layer)
 }
 
-fn learning_rate(epoch: usize, config: &LinearConfig) -> f64 {
-    let done = epoch as f64 / config.epochs as f64;
-    let num_passed = config.milestones.iter().filter(|&&milestone| done >= milestone - 1e-9).count();
-    config.learning_rate * 0.1f64.powi(num_passed as i32)
+impl LinearConfig {
+    /// The learning rate of an epoch.
+    #[doc(hidden)]
+    pub fn learning_rate_of(&self, epoch: usize) -> f64 {
+        let done = epoch as f64 / self.epochs as f64;
+        let num_passed = self.milestones.iter().filter(|&&milestone| done >= milestone - 1e-9).count();
+        self.learning_rate * 0.1f64.powi(num_passed as i32)
+    }
 }
 
 /// Gradient of the mean cross-entropy with respect to the logits: `(softmax - one hot) / B`.

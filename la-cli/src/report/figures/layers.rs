@@ -69,6 +69,6 @@ fn probed(name: &str, encoder: &Encoder, subject: &Subject, layers: &[Layer]) ->
         }
     };
     let probes = probe_layers((encoder.net(), layers), data, &encoder.batches(), &ProbeConfig::default(), &mut progress)?;
-    let top1 = |layer: &Layer| probes.layers.iter().find(|probe| probe.layer == *layer).map(|probe| probe.probed.outcomes.top(1));
+    let top1 = |layer: &Layer| probes.layers.iter().find(|probe| probe.layer == *layer).map(|probe| probe.outcomes.top(1));
     Ok((name.to_string(), Layer::ALL.iter().map(top1).collect()))
 }
