@@ -27,6 +27,7 @@ fn epoch(number: usize, mean_cosine: Option<f64>, empty_close: Option<f64>) -> E
         cluster_seconds: 0.0,
         wait_seconds: 0.0,
         empty_close,
+        clusters: None,
         mean_cosine,
         effective_rank: mean_cosine.map(|_| 20.0),
         peak_rss_mb: None,

@@ -2,10 +2,10 @@
 
 mod support;
 
-use la_cli::measures::agreement::{adjusted_rand_index, normalized_mutual_information, purity};
 use la_cli::measures::intervals::{bootstrap, mcnemar, mean_interval, paired, BootstrapConfig};
 use la_cli::measures::retrieval::{retrieve, retrieve_others, Retrieval};
 use la_cli::probe::few_labels::FewLabels;
+use la_core::eval::agreement::{adjusted_rand_index, normalized_mutual_information, purity};
 use la_core::eval::knn::{classify, nearest, nearest_others, outcomes, Neighbors};
 use la_core::eval::outcomes::Outcomes;
 use support::clouds::{on_threads, tensor, unit_rows};

@@ -32,6 +32,7 @@ fn metrics(epoch: usize) -> EpochMetrics {
         cluster_seconds: 0.0,
         wait_seconds: 0.0,
         empty_close: None,
+        clusters: None,
         mean_cosine: Some(0.1),
         effective_rank: Some(20.0),
         peak_rss_mb: None,

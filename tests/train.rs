@@ -8,7 +8,8 @@ use candle_core::Device;
 use la_cli::run::{train, RunFolder};
 use la_core::{
     augment::AugmentConfig,
-    config::{BankInit, Ir, TrainConfig},
+    config::{BankInit, ClusterFeatures, Ir, TrainConfig},
+    data::labels,
     ops::device::{bf16_instructions, Precision},
     optim::SgdConfig,
     resnet::{Arch, ResNet},
@@ -68,22 +69,49 @@ fn instance_recognition_lowers_its_loss_and_raises_accuracy() {
 
 #[test]
 fn a_seed_gives_the_same_bytes_on_any_number_of_threads() {
-    same_bytes_on_any_number_of_threads(Precision::F32);
+    same_bytes_on_any_number_of_threads(config());
+}
+
+#[test]
+fn clusters_of_the_read_out_give_the_same_bytes_on_any_number_of_threads_and_after_a_resume() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = TrainConfig { cluster_features: ClusterFeatures::Readout, checkpoint_minutes: Some(0.0), ..config() };
+    let whole = same_bytes_on_any_number_of_threads(config.clone());
+    assert_ne!(whole, same_bytes_on_any_number_of_threads(TrainConfig { cluster_features: ClusterFeatures::Bank, ..config.clone() }));
+    let parts = folder.path().join("parts");
+    run_until(14, &config, &parts, Start::New);
+    resume(&config, &splits(IMAGES), &parts).unwrap();
+    assert_eq!(model(&parts), whole);
+}
+
+#[test]
+fn too_few_images_for_a_read_out_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = TrainConfig {
+        cluster_features: ClusterFeatures::Readout,
+        num_clusters: Some(2),
+        num_background: Some(2),
+        batch_size: 4,
+        ..config()
+    };
+    let error = run(&config, &splits(7), folder.path()).unwrap_err().to_string();
+    assert!(error.contains("cluster-features must be bank for fewer than 8 images"), "{error}");
 }
 
 #[test]
 fn in_bf16_a_seed_gives_the_same_bytes_too_and_others_than_in_f32() {
     if bf16_instructions().is_some() {
-        let (f32, bf16) = (same_bytes_on_any_number_of_threads(Precision::F32), same_bytes_on_any_number_of_threads(Precision::Bf16));
+        let bf16 = TrainConfig { precision: Precision::Bf16, ..config() };
+        let (f32, bf16) = (same_bytes_on_any_number_of_threads(config()), same_bytes_on_any_number_of_threads(bf16));
         assert_ne!(f32, bf16);
     }
 }
 
-fn same_bytes_on_any_number_of_threads(precision: Precision) -> Vec<u8> {
+fn same_bytes_on_any_number_of_threads(config: TrainConfig) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let bytes = |threads: usize| {
         let path = folder.path().join(threads.to_string());
-        let config = TrainConfig { threads, precision, ..config() };
+        let config = TrainConfig { threads, ..config.clone() };
         on_threads(threads, || run(&config, &splits(IMAGES), &path).map(|_| model(&path))).unwrap()
     };
     let one = bytes(1);
@@ -469,6 +497,27 @@ fn the_share_of_empty_close_sets_is_logged_in_local_aggregation_only() {
         let share = summary.epochs[2].empty_close.unwrap();
         assert!(share > 0.0 && share <= 1.0, "{views} views: {share}");
     }
+}
+
+#[test]
+fn how_good_clusters_are_is_logged_in_local_aggregation_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let splits = splits(IMAGES);
+    // One cluster for all images: all are close, and as pure as the classes are large; no information on the classes.
+    let config = TrainConfig { num_clusters: Some(1), num_background: Some(IMAGES), ..config() };
+    let epochs = run(&config, &splits, &folder.path().join("one")).unwrap().epochs;
+    assert_eq!(epochs[0].clusters, None);
+    let labels = labels(&*splits.train).unwrap();
+    let pairs = |i: usize| labels.iter().filter(|&&label| label == labels[i]).count() - 1;
+    let alike = (0..IMAGES).map(pairs).sum::<usize>() as f64 / (IMAGES * (IMAGES - 1)) as f64;
+    let found = epochs[2].clusters.unwrap();
+    assert_eq!((found.nmi, found.ari, found.close_size), (Some(0.0), Some(0.0), (IMAGES - 1) as f64));
+    assert!((found.close_purity.unwrap() - alike).abs() < 1e-4, "{found:?}, expected {alike}");
+    assert!(found.own_share > 0.0 && found.own_share < 1.0, "{found:?}");
+    // A cluster for each image: none is close but the image itself.
+    let config = TrainConfig { num_clusters: Some(IMAGES), ..config };
+    let found = run(&config, &splits, &folder.path().join("each")).unwrap().epochs[2].clusters.unwrap();
+    assert_eq!((found.ari, found.close_size, found.close_purity, found.own_share), (Some(0.0), 0.0, None, 1.0));
 }
 
 #[test]

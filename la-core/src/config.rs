@@ -3,7 +3,7 @@
 mod choices;
 mod fit;
 
-pub use choices::{BankInit, Ir, Monitor, ScheduleKind};
+pub use choices::{BankInit, ClusterFeatures, Ir, Monitor, ScheduleKind};
 pub use fit::{Fit, PUBLISHED_NUM_IMAGES};
 
 use crate::{
@@ -89,6 +89,8 @@ pub struct TrainConfig {
     pub min_agreement: usize,
     /// Iterations of k-means.
     pub kmeans_iters: usize,
+    /// What k-means clusters.
+    pub cluster_features: ClusterFeatures,
     /// Epochs between clusterings.
     pub cluster_interval: usize,
     /// Share of the old row that a bank update keeps.
@@ -157,6 +159,7 @@ impl Default for TrainConfig {
             num_clusterings: None,
             min_agreement: 1,
             kmeans_iters: 20,
+            cluster_features: ClusterFeatures::Bank,
             cluster_interval: 1,
             bank_momentum: 0.5,
             bank_init: BankInit::Random,

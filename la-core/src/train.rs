@@ -1,6 +1,7 @@
 //! The training loop of the paper, from images to weights.
 
 mod begin;
+mod cluster_quality;
 mod event;
 #[doc(hidden)]
 pub mod health;
@@ -16,7 +17,7 @@ mod trainer;
 
 pub use begin::check_start;
 pub use event::Event;
-pub use metrics::{peak_rss_mb, unix_time, Baseline, EpochMetrics, Phase, StoppedAt, Summary, Totals};
+pub use metrics::{peak_rss_mb, unix_time, Baseline, ClusterQuality, EpochMetrics, Phase, StoppedAt, Summary, Totals};
 pub use observer::Observer;
 pub use start::{Begun, Start};
 // What `la-cli bench` times.

@@ -7,6 +7,7 @@ mod density;
 mod layers;
 mod map;
 mod mds;
+mod neighborhoods;
 mod panels;
 
 use super::args::Data;
@@ -18,6 +19,7 @@ use candle_core::Device;
 pub fn fill(page: &mut Page, subjects: &[Subject], data: &Data, device: &Device) -> anyhow::Result<()> {
     accuracy::runs(page, subjects, data)?;
     curves::add(page, subjects)?;
+    neighborhoods::add(page, subjects)?;
     accuracy::add(page, subjects)?;
     if data.has_layers {
         layers::add(page, subjects, device)?;

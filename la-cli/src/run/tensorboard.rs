@@ -18,6 +18,8 @@ pub fn of_epoch(epoch: &EpochMetrics) -> Vec<u8> {
     let sometimes = [
         ("knn_top1", epoch.knn_top1.map(f64::from)),
         ("empty_close", epoch.empty_close),
+        ("close_size", epoch.clusters.map(|found| found.close_size)),
+        ("close_purity", epoch.clusters.and_then(|found| found.close_purity)),
         ("mean_cosine", epoch.mean_cosine),
         ("effective_rank", epoch.effective_rank),
         ("peak_rss_mb", epoch.peak_rss_mb),

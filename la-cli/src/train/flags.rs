@@ -5,7 +5,7 @@ use super::trunk::Trunk;
 use crate::recipes::{Beginning, Preset, PRESETS, QUICK};
 use crate::weights::PHOTOS;
 use candle_core::Device;
-use la_core::config::{BankInit, Ir, Monitor, ScheduleKind, TrainConfig};
+use la_core::config::{BankInit, ClusterFeatures, Ir, Monitor, ScheduleKind, TrainConfig};
 use la_core::ops::device::{bf16_instructions, Precision};
 use la_core::resnet::{Arch, ResNetConfig, Stem};
 use std::path::PathBuf;
@@ -89,7 +89,8 @@ pub struct TrainArgs {
     /// Dimension of the embedding
     #[arg(long, value_name = "D", help_heading = "Network")]
     embedding_dim: Option<usize>,
-    /// f32; bf16: faster, on a GPU or a CPU with AVX512-BF16 or AMX; tf32: on a GPU only
+    /// f32; bf16: faster, on a GPU or a CPU with AVX512-BF16 or AMX; tf32: on a GPU only [default: f32; for `quick` bf16 where the
+    /// CPU has it]
     #[arg(long, value_name = "f32|tf32|bf16", help_heading = "Network")]
     precision: Option<Precision>,
     /// Epochs in all
@@ -117,7 +118,7 @@ pub struct TrainArgs {
     /// Weight decay, not applied to batch norm and biases
     #[arg(long, value_name = "X", help_heading = "Optimisation")]
     weight_decay: Option<f64>,
-    /// How instance recognition is computed
+    /// How instance recognition is computed from one view; auto: softmax below 200,000 images, else nce
     #[arg(long, value_name = "auto|softmax|nce", help_heading = "Objective")]
     ir: Option<Ir>,
     /// Temperature of the losses
@@ -135,6 +136,9 @@ pub struct TrainArgs {
     /// Two images are close if at least Q k-means runs put them in one cluster; 1 in the paper
     #[arg(long, value_name = "Q", help_heading = "Objective")]
     min_agreement: Option<usize>,
+    /// What k-means clusters: the memory bank, as in the paper, or the whitened read-out of the images as they are
+    #[arg(long, value_name = "bank|readout", help_heading = "Objective")]
+    cluster_features: Option<ClusterFeatures>,
     /// Epochs between clusterings
     #[arg(long, value_name = "E", help_heading = "Objective")]
     cluster_interval: Option<usize>,
@@ -316,6 +320,7 @@ impl TrainArgs {
             num_clusters => num_clusters, some;
             num_clusterings => num_clusterings, some;
             min_agreement => min_agreement;
+            cluster_features => cluster_features;
             cluster_interval => cluster_interval;
             bank_momentum => bank_momentum;
             bank_init => bank_init;

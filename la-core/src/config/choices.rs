@@ -25,6 +25,16 @@ choices! {
 }
 
 choices! {
+    /// What k-means clusters.
+    ClusterFeatures, "cluster-features" {
+        /// The rows of the memory bank, as published.
+        Bank = "bank",
+        /// The whitened read-out of the un-augmented images: of few images its clusters are closer to the classes.
+        Readout = "readout",
+    }
+}
+
+choices! {
     /// How the learning rate falls.
     ScheduleKind, "schedule" {
         /// In steps, as published.

@@ -1,7 +1,9 @@
 //! Measures of how good embeddings are; labels enter here and nowhere else.
 //!
-//! Classifiers are [`knn`] and [`linear`] (SGD on pooled features); [`outcomes`] is what they say of each image.
+//! [`agreement`] compares clusters with classes. Classifiers are [`knn`] and [`linear`] (SGD on pooled features); [`outcomes`] is what they say of each image.
 
+#[doc(hidden)]
+pub mod agreement;
 #[cfg(feature = "train")]
 pub mod embed;
 pub mod knn;

@@ -8,6 +8,7 @@
 use super::embed::readout_features;
 use crate::{
     data::{BatchConfig, Source, Subset},
+    error::bail,
     pca::{whitening, Whitening},
     resnet::ResNet,
     Result,
@@ -53,6 +54,19 @@ pub fn learn(
     }
     let features = readout_features((net, BANDS), &chosen, config, progress)?;
     whitening(&features.values, dim).map(Some)
+}
+
+/// The read-out `(N, D)` of every image of `source`, unit length, its map learned from the same images.
+///
+/// The next image that can be read stands in for one that cannot. Fails as [`learn`] does, and where there are fewer than eight images.
+pub(crate) fn of_images(net: &ResNet, source: &Arc<dyn Source>, config: &BatchConfig) -> Result<Tensor> {
+    let features = readout_features((net, BANDS), source, config, &mut |_| ())?.with_stand_ins(source.len())?;
+    let chosen = spread(source.len());
+    let (count, dim) = (chosen.len(), DIM.min(chosen.len() / IMAGES_PER_DIM));
+    if dim < 2 {
+        bail!("cluster-features must be bank for fewer than {} images, got readout for {count}", 2 * IMAGES_PER_DIM);
+    }
+    whitening(&features.index_select(&Tensor::from_vec(chosen, count, features.device())?, 0)?, dim)?.apply(&features)
 }
 
 /// The read-out `map` fitted to the pictures with these `features` `(N, F)`.

@@ -47,6 +47,9 @@ pub struct EpochMetrics {
     pub wait_seconds: f64,
     /// Share of images without a close neighbour among their background neighbours; local aggregation only.
     pub empty_close: Option<f64>,
+    /// The clusters that were made before the epoch, if any were.
+    #[serde(default)]
+    pub clusters: Option<ClusterQuality>,
     /// [`super::health::Spread::mean_cosine`] of embeddings in eval mode, at epochs that are evaluated.
     pub mean_cosine: Option<f64>,
     /// [`super::health::Spread::effective_rank`] of the same.
@@ -55,6 +58,21 @@ pub struct EpochMetrics {
     pub peak_rss_mb: Option<f64>,
     /// When the epoch ended, in seconds since 1970.
     pub unix_time: f64,
+}
+
+/// How good the clusters of an epoch are, for the log alone.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ClusterQuality {
+    /// Normalised mutual information of clusters and classes, in 0–1, the mean of the clusterings; where there are labels.
+    pub nmi: Option<f64>,
+    /// Their adjusted Rand index, at most 1.
+    pub ari: Option<f64>,
+    /// How many other images are close to an image; the mean of 500 images, as the next two.
+    pub close_size: f64,
+    /// Share of these that are of the image's class, in 0–1; where there are labels.
+    pub close_purity: Option<f64>,
+    /// Share of the image's own row in `Σ exp(V_j · v / τ)` over its close rows, in 0–1.
+    pub own_share: f64,
 }
 
 /// kNN accuracy before training, on the split and with the K and temperature of the monitor.
@@ -113,6 +131,9 @@ pub struct Totals {
     pub cluster: f64,
     /// Seconds since the epoch began.
     pub elapsed: f64,
+    /// The clusters made at its start.
+    #[serde(default)]
+    pub clusters: Option<ClusterQuality>,
 }
 
 impl Totals {
@@ -120,6 +141,12 @@ impl Totals {
     pub fn images_per_s(&self) -> f64 {
         self.images as f64 / self.busy.max(1e-9)
     }
+}
+
+/// As many decimals as mean something: `metrics.jsonl` is read by people too.
+pub(super) fn rounded(value: f64, decimals: i32) -> f64 {
+    let scale = 10f64.powi(decimals);
+    (value * scale).round() / scale
 }
 
 /// Seconds since 1970.

@@ -2,9 +2,10 @@
 
 use super::{
     begin::{batch_config, fresh_state, measure_normalization, note_new_head},
+    cluster_quality,
     event::Event,
     health::{self, Spread},
-    metrics::{self, EpochMetrics, Phase, StoppedAt, Summary, Totals},
+    metrics::{self, rounded, EpochMetrics, Phase, StoppedAt, Summary, Totals},
     monitor::{self, Monitor},
     objective::Objective,
     observer::Observer,
@@ -16,13 +17,15 @@ use super::{
 use crate::data::resident::ResidentViews;
 use crate::{
     checkpoint::{Position, TrainImages, TrainState},
-    config::{BankInit, Fit, TrainConfig},
+    config::{BankInit, ClusterFeatures, Fit, TrainConfig},
     data::{epoch_batches, num_batches, Batch, BatchConfig, Splits, Unreadable},
+    eval::readout,
     kmeans::{cluster, KmeansConfig},
     loss::Loss,
     ops::device::set_precision,
     Error, Result,
 };
+use candle_core::Tensor;
 use std::time::{Duration, Instant};
 
 /// The first k-means seed of the published code; run h takes this plus h.
@@ -151,7 +154,7 @@ impl<'a> Trainer<'a> {
         self.state.position.epoch >= self.fit.config.epochs
     }
 
-    /// Clusters the bank before the first epoch of local aggregation, every `cluster_interval` epochs, and where a branch begins.
+    /// Clusters the images before the first epoch of local aggregation, every `cluster_interval` epochs, and where a branch begins.
     pub(super) fn cluster_if_due(&mut self) -> Result<()> {
         let Position { epoch, step, .. } = self.state.position;
         if self.phase() != Phase::La || step != 0 {
@@ -167,9 +170,23 @@ impl<'a> Trainer<'a> {
         let seed = KMEANS_SEED.wrapping_add(self.fit.config.seed);
         let config = KmeansConfig { num_clusters, max_iters: self.fit.config.kmeans_iters, seed };
         self.replays.forget();
-        self.state.clusters = Some(cluster(self.state.bank.rows(), num_clusterings, &config)?.agreeing(self.fit.config.min_agreement)?);
+        let clusters = cluster(&self.points()?, num_clusterings, &config)?.agreeing(self.fit.config.min_agreement)?;
         self.state.position.totals.cluster = started.elapsed().as_secs_f64();
+        let (network, images) = ((&self.state.net, &self.state.bank), (&self.splits.train, &self.batches));
+        self.state.position.totals.clusters = Some(cluster_quality::measure(network, &clusters, images, &self.fit)?);
+        self.state.clusters = Some(clusters);
         Ok(())
+    }
+
+    /// What k-means clusters, a row for each image.
+    fn points(&self) -> Result<Tensor> {
+        let rows = self.state.bank.rows();
+        match self.fit.config.cluster_features {
+            ClusterFeatures::Bank => Ok(rows.clone()),
+            ClusterFeatures::Readout => {
+                Ok(readout::of_images(&self.state.net, &self.splits.train, &self.batches)?.to_device(rows.device())?)
+            }
+        }
     }
 
     /// The batches that are left of the epoch.
@@ -322,6 +339,7 @@ impl<'a> Trainer<'a> {
             cluster_seconds: rounded(totals.cluster, 3),
             wait_seconds: rounded(totals.wait, 3),
             empty_close: (phase == Phase::La).then_some(totals.empty_close as f64 / (images * self.fit.config.views as f64)),
+            clusters: totals.clusters,
             mean_cosine: spread.map(|spread| rounded(spread.mean_cosine, 4)),
             effective_rank: spread.map(|spread| rounded(spread.effective_rank, 2)),
             peak_rss_mb: metrics::peak_rss_mb(),
@@ -385,10 +403,4 @@ fn restart(clock: &mut Instant) -> f64 {
     let seconds = clock.elapsed().as_secs_f64();
     *clock = Instant::now();
     seconds
-}
-
-/// As many decimals as mean something: `metrics.jsonl` is read by people too.
-fn rounded(value: f64, decimals: i32) -> f64 {
-    let scale = 10f64.powi(decimals);
-    (value * scale).round() / scale
 }

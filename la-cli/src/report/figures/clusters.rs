@@ -2,9 +2,9 @@
 
 use super::super::page::{Page, Words};
 use super::super::subject::Subject;
-use crate::measures::agreement::{adjusted_rand_index, normalized_mutual_information, purity};
 use crate::output::one_line;
 use la_core::data::labels;
+use la_core::eval::agreement::{adjusted_rand_index, normalized_mutual_information, purity};
 use la_core::kmeans::{kmeans, KmeansConfig};
 use serde_json::json;
 

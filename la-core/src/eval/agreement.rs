@@ -2,7 +2,7 @@
 //!
 //! All are symmetric in the numbering of groups. Values as scikit-learn's.
 
-use crate::error::{bail, Result};
+use crate::{error::bail, Result};
 use std::collections::BTreeMap;
 
 /// How many items each pair of groups shares.
