@@ -1,6 +1,7 @@
 //! The page that `la-cli serve` makes of weights and images, and makes again when either has changed.
 
 use super::folder::{self, NewFolder};
+use super::page;
 use super::rows::Rows;
 use super::site::{page_precision, write_site, PRECISION};
 use crate::digests::sha256;
@@ -35,6 +36,9 @@ struct Origin {
     /// Digest of the names and embeddings of a folder's pictures.
     #[serde(default)]
     pictures: Option<String>,
+    /// Digest of the page's own files: those of an earlier la-cli are out of date.
+    #[serde(default)]
+    page: String,
 }
 
 /// An [`Origin`] with the page that it is of.
@@ -113,7 +117,7 @@ impl SiteMaker {
         let made = MadeSite::of(&self.place.site, known.as_ref().map(|indexed| &indexed.images));
         before(&made);
         let pictures = known.as_ref().map(|indexed| indexed.digest()).transpose()?;
-        let origin = Origin { weights, data: self.src.clone(), limit: self.limit, pictures };
+        let origin = Origin { weights, data: self.src.clone(), limit: self.limit, pictures, page: page::digest() };
         match self.place.read().filter(|_| self.place.has_page()) {
             Some(earlier) if earlier == origin => return Ok(made),
             Some(earlier) => remark!("note: {} is made again: {}", self.place.site.display(), difference(&earlier, &origin)),
@@ -164,7 +168,8 @@ fn difference(earlier: &Origin, now: &Origin) -> String {
     match () {
         () if earlier.data != now.data => format!("it showed {}, not {}", earlier.data, now.data),
         () if earlier.weights != now.weights => "the weights have changed since".into(),
-        () => "the pictures have changed since".into(),
+        () if earlier.pictures != now.pictures || earlier.limit != now.limit => "the pictures have changed since".into(),
+        () => "it is the page of another la-cli".into(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The page itself, as it lies in this program.
 
 use anyhow::Context;
+use la_core::files::sha256_of;
 use std::fs;
 use std::path::Path;
 
@@ -66,6 +67,11 @@ pub fn write(folder: &Path) -> anyhow::Result<()> {
 /// Whether one of its files has this name.
 pub fn writes(name: &str) -> bool {
     FILES.iter().any(|(path, _)| *path == name)
+}
+
+/// SHA-256 of all its files: another la-cli may have another page.
+pub fn digest() -> String {
+    sha256_of(FILES.iter().flat_map(|(name, bytes)| [name.as_bytes(), bytes]))
 }
 
 /// Length of all its files.
