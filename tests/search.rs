@@ -4,8 +4,8 @@ use candle_core::Device;
 use la_core::preprocess::{Normalization, Preprocessing};
 use la_core::resnet::{encode, Arch, Encoder, ResNet, ResNetConfig, Stem};
 use la_core::search::{
-    vote, BankEntry, BankReader, FileEntry, LabelsEntry, Manifest, MapEntry, ModelEntry, Neighbor, Precision, SearchBank, ThumbnailsEntry,
-    FORMAT, VERSION,
+    clusters, vote, BankEntry, BankReader, FileEntry, LabelsEntry, Manifest, MapEntry, ModelEntry, Neighbor, Precision, SearchBank,
+    ThumbnailsEntry, FORMAT, VERSION,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -148,6 +148,39 @@ fn what_is_no_bank_query_or_row_is_refused() {
         assert_eq!(bank.len(), 4);
         assert!(SearchBank::from_rows(&[1.0; 5], 3, precision).is_err() && SearchBank::from_rows(&[], 0, precision).is_err());
     }
+}
+
+#[test]
+fn clusters_are_the_clouds_of_a_bank_the_largest_first_and_the_middle_of_each_first() {
+    // Three far directions, around each of them rows ever farther off; then more rows than k-means looks at.
+    for sizes in [[900, 600, 300], [9000, 6000, 3000]] {
+        let mut rows = Vec::new();
+        for (cloud, &size) in sizes.iter().enumerate() {
+            for i in 0..size {
+                let (angle, turn) = (0.3 * i as f32 / size as f32, 2.4 * i as f32);
+                let mut row = [0.0; 6];
+                row[cloud] = angle.cos();
+                (row[3 + cloud % 3], row[3 + (cloud + 1) % 3]) = (angle.sin() * turn.cos(), angle.sin() * turn.sin());
+                rows.extend(row);
+            }
+        }
+        let cloud_of = |row: u32| (0..3).find(|&cloud| (row as usize) < sizes[..=cloud].iter().sum()).unwrap();
+        let bank = SearchBank::from_rows(&rows, 6, Precision::F32).unwrap();
+        let found = clusters(&bank).unwrap();
+        assert_eq!(found.len(), if sizes[0] == 900 { 14 } else { 40 });
+        assert!(found.windows(2).all(|pair| pair[0].len() >= pair[1].len()));
+        let mut all: Vec<u32> = found.concat();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..sizes.iter().sum::<usize>() as u32), "every row is in one cluster");
+        for rows in &found {
+            assert!(rows.iter().all(|&row| cloud_of(row) == cloud_of(rows[0])), "a cluster holds two clouds");
+            // The first is nearer to the mean of its cluster than the last.
+            let mean: Vec<f32> = (0..6).map(|at| rows.iter().map(|&row| bank.row(row as usize).unwrap()[at]).sum::<f32>()).collect();
+            let score = |row: u32| bank.row(row as usize).unwrap().iter().zip(&mean).map(|(a, b)| a * b).sum::<f32>();
+            assert!(rows.len() == 1 || score(rows[0]) >= score(rows[rows.len() - 1]));
+        }
+    }
+    assert_eq!(clusters(&SearchBank::from_rows(&[1.0, 0.0], 2, Precision::F16).unwrap()).unwrap(), [[0]]);
 }
 
 #[test]

@@ -19,6 +19,7 @@ import { createThumbnails, filesOf } from './pictures.js';
 import { choose, follow, go, goToRow, seek, weigh } from './search.js';
 import { $, classes, fail, guarded, itemOf, nameOf, onRender, render, rowAt, state, total } from './state.js';
 import { createTwins } from './twins.js';
+import { createClusters } from './clusters.js';
 import { showCards } from './view.js';
 import { createViewer } from './viewer.js';
 import { slashFocuses, walkCards } from './walk.js';
@@ -45,9 +46,11 @@ function showShelf(list, rows) {
   showCards(list, items, (row) => paintOf(row), actionsOn(list), () => $('find'));
 }
 const twins = createTwins(elements({ button: 'twins', minimum: 'twins-min' }), shelf);
+const clusters = createClusters(elements({ button: 'clusters', choice: 'cluster' }), shelf);
 function shelfItem(row, before) {
   const group = twins.groupOf(row), item = itemOf(row), isSame = group === twins.groupOf(before);
-  return group === undefined ? item : { ...item, label: `group ${group + 1}`, group, isSame };
+  const label = clusters.labelOf(row) ?? item.label;
+  return group === undefined ? { ...item, label } : { ...item, label: `group ${group + 1}`, group, isSame };
 }
 const legend = createLegend($('legend'), guarded((chosen) => go({ class: chosen.join(',') })));
 const viewer = createViewer(elements({
@@ -117,10 +120,13 @@ function listenToSettings() {
   });
   $('named').oninput = guarded(({ target }) => { state.named = target.value.trim(); return seek(); });
   $('named').onchange = guarded(({ target }) => go({ named: target.value.trim() }, true));
-  $('twins').onclick = guarded(() => twins.toggle());
+  $('twins').onclick = guarded(() => { clusters.leave(); return twins.toggle(); });
+  $('clusters').onclick = guarded(() => { twins.leave(); return clusters.toggle(); });
   $('twins-min').onchange = guarded(() => twins.again());
-  $('find').addEventListener('input', twins.leave);
-  $('shelf-random').addEventListener('click', twins.leave);
+  for (const part of [twins, clusters]) {
+    $('find').addEventListener('input', part.leave);
+    $('shelf-random').addEventListener('click', part.leave);
+  }
   $('zoom-in').onclick = () => map.zoom(1.5);
   $('zoom-out').onclick = () => map.zoom(1 / 1.5);
   $('zoom-all').onclick = () => map.all();

@@ -29,6 +29,7 @@ const queued = {
   add: async ({ embedding }) => { await whole; return { row: bank.add(embedding) }; },
   remove: ({ row }) => { removed.add(row); },
   likeness: ({ rows }) => likeness(bank, rows),
+  clusters: async () => { await whole; return split(bank.clusters()); },
   twins: async ({ from, to, min }) => { await whole; return alikeIn(bank, from, to, min, (row) => removed.has(row)); },
 };
 // These only wait for downloads and would hold up the others.
@@ -138,6 +139,13 @@ function comingBank() {
 function network() {
   networkComing ??= bundle.model().then((weights) => new la.Network(bundle.manifestBytes, weights));
   return networkComing;
+}
+
+// Clusters as the module gives them: of each its number of rows, then these. Removed ones are left out.
+function split(flat) {
+  const clusters = [];
+  for (let at = 0; at < flat.length; at += flat[at] + 1) clusters.push([...flat.subarray(at + 1, at + 1 + flat[at])]);
+  return clusters.map((rows) => rows.filter((row) => !removed.has(row))).filter((rows) => rows.length);
 }
 
 const aligned = (bytes) => bytes.slice().buffer;

@@ -1,6 +1,8 @@
 //! k-means (Lloyd's algorithm) with exact assignment; what makes the close neighbours.
 
 pub(crate) mod clustering;
+#[doc(hidden)]
+pub mod typical;
 
 use crate::{
     error::bail,

@@ -3,7 +3,7 @@
 use la_core::ops::parallel::HELPED;
 use la_core::preprocess::{preprocess, Preprocessing};
 use la_core::resnet::Encoder;
-use la_core::search::{vote, BankReader, Manifest, Neighbor, SearchBank};
+use la_core::search::{clusters, vote, BankReader, Manifest, Neighbor, SearchBank};
 use wasm_bindgen::prelude::*;
 
 /// How sharply the vote prefers nearer neighbours, as in kNN evaluation.
@@ -76,6 +76,12 @@ impl Bank {
     /// The `k` rows with the largest products with `query`, best first.
     pub fn search(&self, query: &[f32], k: usize) -> Result<Hits, JsError> {
         Ok(Hits(self.rows()?.search(query, k)?))
+    }
+
+    /// The rows by cluster, the largest first: for each its number of rows, then these, the most typical first.
+    pub fn clusters(&self) -> Result<Vec<u32>, JsError> {
+        let clusters = clusters(self.rows()?)?;
+        Ok(clusters.iter().flat_map(|rows| std::iter::once(rows.len() as u32).chain(rows.iter().copied())).collect())
     }
 
     /// The share of each class in the neighbours' weighted vote.

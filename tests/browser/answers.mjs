@@ -115,6 +115,36 @@ export async function near_duplicates_are_those_that_a_look_at_all_pairs_finds(b
   return `${expected.length} groups from a similarity of ${min.toFixed(3)} on`;
 }
 
+export async function clusters_hold_every_picture_once_and_begin_with_the_most_typical(browser, site) {
+  const opened = await open(browser, site), { page, context } = opened;
+  const rows = await page.evaluate(() => laState.bundle.manifest.bank.rows);
+  await page.click('#clusters');
+  const where = (words) => settle(page, (words) => new RegExp(words).test(document.querySelector('#shelf-where').textContent), words, 60000);
+  await where('^The most typical picture of each of [0-9]+ clusters$');
+  const options = await page.$$eval('#cluster option', (all) => all.map((option) => option.textContent));
+  const sizes = options.slice(1).map((option, i) => {
+    const [, number, size] = option.match(/^(\d+): ([\d,]+) pictures?$/);
+    assert.equal(Number(number), i + 1);
+    return Number(size.replace(',', ''));
+  });
+  assert.deepEqual(sizes, [...sizes].sort((a, b) => b - a));
+  assert.equal(sizes.reduce((sum, size) => sum + size, 0), rows);
+  const cards = () => page.$$eval('#shelf li', (all) => all.map((card) => [Number(card.dataset.row), card.querySelector('.label')?.textContent]));
+  const typical = (await cards()).slice(0, sizes.length);
+  typical.forEach(([, label], i) => assert.equal(label, `cluster ${i + 1} (${options[i + 1].match(/: ([\d,]+) /)[1]})`));
+  await page.selectOption('#cluster', '1');
+  await where(`^Cluster 2 of ${sizes.length}, the most typical pictures first$`);
+  const second = await cards();
+  assert.equal(second.length, Math.min(24, sizes[1]));
+  assert.equal(second[0][0], typical[1][0]);
+  await page.click('#clusters');
+  await settle(page, (total) => document.querySelector('#shelf-where').textContent === `1 to 24 of ${total}`, rows);
+  assert.equal(await page.$eval('#cluster', (choice) => choice.parentElement.hidden), true);
+  quiet(opened);
+  await context.close();
+  return `${sizes.length} clusters of ${rows} pictures`;
+}
+
 export async function a_picture_in_heic_is_refused_with_the_way_out(browser, site) {
   const { page, context } = await open(browser, site);
   const heic = (name, type) => ({ name, type, bytes: Buffer.from('\0\0\0\x18ftypheic\0\0\0\0mif1heic') });

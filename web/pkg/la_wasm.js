@@ -27,6 +27,19 @@ export class Bank {
         return ret[0] >>> 0;
     }
     /**
+     * The rows by cluster, the largest first: for each its number of rows, then these, the most typical first.
+     * @returns {Uint32Array}
+     */
+    clusters() {
+        const ret = wasm.bank_clusters(this.__wbg_ptr);
+        if (ret[3]) {
+            throw takeFromExternrefTable0(ret[2]);
+        }
+        var v1 = getArrayU32FromWasm0(ret[0], ret[1]).slice();
+        wasm.__wbindgen_free(ret[0], ret[1] * 4, 4);
+        return v1;
+    }
+    /**
      * Throws where not all of its file has come.
      */
     finish() {

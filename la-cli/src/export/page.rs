@@ -19,6 +19,7 @@ static FILES: &[(&str, &[u8])] = &files![
     "bundle.js",
     "camera.js",
     "client.js",
+    "clusters.js",
     "crop.js",
     "download.js",
     "filter.js",

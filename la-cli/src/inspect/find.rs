@@ -5,7 +5,7 @@ use crate::measures::duplicates::{nearby, Linkage, Nearby};
 use crate::progress::Progress;
 use candle_core::{Device, Tensor};
 use la_core::data::Source;
-use la_core::kmeans::{kmeans, Kmeans, KmeansConfig};
+use la_core::kmeans::typical::{best_of, typical_first, usual_num_clusters};
 use std::collections::BTreeMap;
 
 /// Thresholds of the curve.
@@ -149,18 +149,13 @@ impl Grouping<'_> {
 
     /// k-means of the images that are no copies; the copies are with the first of them.
     fn clusters(&self, rows: &Tensor) -> anyhow::Result<Vec<Cluster>> {
-        let usual = ((self.images.len() as f64).sqrt() / 3.0).round() as usize;
-        let num_clusters = self.options.num_clusters.unwrap_or(usual.clamp(2, 40)).min(self.shown.len());
-        let Kmeans { centroids, labels, .. } = best_of(rows, num_clusters)?;
-        let nearness = nearness(rows, &centroids, &labels)?;
-        let mut clusters = vec![Vec::new(); num_clusters];
-        (0..).zip(&labels).for_each(|(row, &label): (usize, &u32)| clusters[label as usize].push(row));
-        let of_cluster = |mut rows: Vec<usize>| {
-            rows.sort_by(|&a, &b| nearness[b].total_cmp(&nearness[a]).then(a.cmp(&b)));
-            let images = rows.iter().flat_map(|&row| self.copies.get(&self.shown[row]).into_iter().flatten().copied());
+        let num_clusters = self.options.num_clusters.unwrap_or(usual_num_clusters(self.images.len())).min(self.shown.len());
+        let found = typical_first(rows, &best_of(rows, num_clusters, STARTS)?)?;
+        let of_cluster = |rows: Vec<u32>| {
+            let images = rows.iter().flat_map(|&row| self.copies.get(&self.shown[row as usize]).into_iter().flatten().copied());
             Cluster { images: images.collect() }
         };
-        let mut clusters: Vec<Cluster> = clusters.into_iter().map(of_cluster).filter(|cluster| !cluster.images.is_empty()).collect();
+        let mut clusters: Vec<Cluster> = found.into_iter().map(of_cluster).filter(|cluster| !cluster.images.is_empty()).collect();
         clusters.sort_by_key(|cluster| (std::cmp::Reverse(cluster.images.len()), cluster.images[0]));
         Ok(clusters)
     }
@@ -170,23 +165,6 @@ impl Grouping<'_> {
 fn sorted(mut groups: Vec<Twins>) -> Vec<Twins> {
     groups.sort_by_key(|group| (!group.is_leak, std::cmp::Reverse(group.images.len()), group.images[0]));
     groups
-}
-
-fn best_of(rows: &Tensor, num_clusters: usize) -> anyhow::Result<Kmeans> {
-    let mut best: Option<Kmeans> = None;
-    for seed in 0..STARTS {
-        let found = kmeans(rows, &KmeansConfig { num_clusters, seed, ..KmeansConfig::default() })?;
-        if best.as_ref().is_none_or(|best| found.inertia < best.inertia) {
-            best = Some(found);
-        }
-    }
-    Ok(best.expect("there is more than one start"))
-}
-
-/// The dot product of each row with the centroid of its cluster.
-fn nearness(rows: &Tensor, centroids: &Tensor, labels: &[u32]) -> anyhow::Result<Vec<f32>> {
-    let own = centroids.index_select(&Tensor::new(labels, &Device::Cpu)?, 0)?;
-    Ok((rows * own)?.sum(1)?.to_vec1()?)
 }
 
 /// Images of `wanted` groups with one on the other side of the split, in the test part.

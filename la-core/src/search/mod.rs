@@ -4,12 +4,15 @@
 
 mod bank;
 mod bounds;
+mod clusters;
 mod coded;
 mod manifest;
 mod reader;
 mod vote;
 
 pub use bank::{Neighbor, SearchBank};
+#[doc(hidden)]
+pub use clusters::clusters;
 pub use manifest::Precision;
 #[doc(hidden)]
 pub use manifest::{BankEntry, FileEntry, LabelsEntry, Manifest, MapEntry, ModelEntry, ThumbnailsEntry, FORMAT, MAX_BYTES, VERSION};
