@@ -370,10 +370,11 @@ fn stopped(plan: &Plan, at: StoppedAt) -> anyhow::Result<anyhow::Error> {
     Ok(signal.stop(format!("{} is saved, {place}; resume with `{resuming}`", path.display())))
 }
 
-/// Measures what search finds by the run and by the weights that it began from, where there are such, and labels to measure by.
+/// Measures what search finds by the run, and by the weights that it began from, where there are labels to measure by and few
+/// enough images to embed them all again.
 fn as_used(plan: &Plan) -> anyhow::Result<Option<Used>> {
-    let Some(init) = plan.config.init.as_ref().filter(|_| plan.config.monitor != Monitor::None) else { return Ok(None) };
-    if plan.splits.test.is_none() || eval::lack_of_labels(&plan.splits).is_some() {
+    let is_measured = plan.config.fit(plan.splits.train.len())?.config.monitor == Monitor::Reembed;
+    if !is_measured || plan.splits.test.is_none() || eval::lack_of_labels(&plan.splits).is_some() {
         return Ok(None);
     }
     let images = Labelled::new(plan.splits.clone(), &plan.config.data)?;
@@ -382,7 +383,8 @@ fn as_used(plan: &Plan) -> anyhow::Result<Option<Used>> {
         let encoder = Encoder::open(&name.to_string_lossy(), &plan.config.device)?;
         Ok(images.measure(&encoder, &knn, false)?.knn_top1)
     };
-    Ok(Some(Used { run: top1(plan.run.path())?, weights: top1(init)? }))
+    let weights = plan.config.init.as_deref().map(top1).transpose()?;
+    Ok(Some(Used { run: top1(plan.run.path())?, weights }))
 }
 
 /// Gives the finished network its read-out, unless the run has it already: that of the weights it began from fitted to the

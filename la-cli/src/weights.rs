@@ -84,7 +84,13 @@ impl EncoderArgs {
             None => encoder.remark_guess(),
         }
         match self.embedding {
-            Some(Embedding::Output) => encoder.readout = None,
+            Some(Embedding::Output) => {
+                encoder.readout = None;
+                // As training compared it: larger pictures serve the read-out.
+                if let (None, None, Some(run)) = (self.size, &encoder.packed, &encoder.run) {
+                    encoder.preprocessing.size = run.train.size;
+                }
+            }
             Some(Embedding::Readout) if encoder.readout.is_none() => bail!(
                 "--embedding readout: {} has no readout.safetensors that belongs to it; leave --embedding out to use its output",
                 encoder.name

@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use la_core::augment::AugmentConfig;
-use la_core::config::{BankInit, ScheduleKind, TrainConfig};
+use la_core::config::{BankInit, ClusterFeatures, ScheduleKind, TrainConfig};
 use la_core::optim::SgdConfig;
 use la_core::resnet::Stem;
 
@@ -15,6 +15,9 @@ pub struct Preset {
     pub about: &'static str,
     /// The settings.
     pub config: fn() -> TrainConfig,
+    /// How many times larger than in training search shows pictures to the network: a read-out of larger maps tells more
+    /// (weights/README.md).
+    pub search_scale: usize,
 }
 
 impl Preset {
@@ -33,51 +36,69 @@ pub const QUICK: &str = "quick";
 
 /// All presets; the first is what `la-cli train` without arguments runs.
 pub const PRESETS: &[Preset] = &[
-    Preset { name: QUICK, about: "the built-in sample in a few minutes on two cores", config: quick },
+    Preset { name: QUICK, about: "the built-in sample in a few minutes on two cores", config: quick, search_scale: 2 },
     Preset {
         name: "fashion-mnist",
         about: "Fashion-MNIST's 60,000 images, two views of each, in an hour and a half on one core",
         config: fashion_mnist,
+        search_scale: 2,
     },
     Preset {
         name: "imagenette",
         about: "a few thousand photographs at 64 px, two views of each, in two hours on one core",
         config: imagenette,
+        search_scale: 2,
     },
     Preset {
         name: "cifar10",
         about: "small photographs, two views of each, 200 epochs of ResNet-18 with the small stem: for a GPU",
         config: cifar10,
+        search_scale: 1,
     },
-    Preset { name: "imagenet-paper", about: "the published recipe: ResNet-18, 224 px, 200 epochs", config: TrainConfig::default },
+    Preset {
+        name: "imagenet-paper",
+        about: "the published recipe: ResNet-18, 224 px, 200 epochs",
+        config: TrainConfig::default,
+        search_scale: 1,
+    },
 ];
 
 /// Aligned 28 px pictures and few steps: gentle crops, a bank that starts from the network and moves slowly, the whole softmax,
-/// half width; close is what most clusterings agree on.
+/// half width; close is what most clusterings of the read-out agree on.
 fn quick() -> TrainConfig {
     TrainConfig {
         data: "sample".into(),
         size: 28,
         normalization: None,
-        augment: AugmentConfig { crop_min_area: 0.4, ..AugmentConfig::default() },
+        augment: AugmentConfig { crop_min_area: 0.6, ..AugmentConfig::default() },
         width: 32,
         epochs: 30,
-        ir_epochs: 20,
+        ir_epochs: 5,
         lr: 0.06,
         schedule: ScheduleKind::Cosine,
         lr_warmup_epochs: 0.5,
         temperature: 0.1,
         num_clusterings: Some(10),
         min_agreement: 8,
+        cluster_features: ClusterFeatures::Readout,
         bank_momentum: 0.9,
         bank_init: BankInit::Forward,
         ..TrainConfig::default()
     }
 }
 
-/// The same from two views, with the published momentum: an epoch of all images has many steps, and a slow bank falls behind.
+/// The same from two views, with harder crops, a late switch, clusters of the bank, and the published momentum: an epoch of all images
+/// has many steps, and a slow bank falls behind.
 fn fashion_mnist() -> TrainConfig {
-    TrainConfig { data: "fashion-mnist".into(), views: 2, bank_momentum: 0.5, ..quick() }
+    TrainConfig {
+        data: "fashion-mnist".into(),
+        augment: AugmentConfig { crop_min_area: 0.4, ..AugmentConfig::default() },
+        views: 2,
+        ir_epochs: 20,
+        cluster_features: ClusterFeatures::Bank,
+        bank_momentum: 0.5,
+        ..quick()
+    }
 }
 
 /// Photographs without alignment: two views, hard crops, a milder temperature, small steps; close is only what nearly all
@@ -88,7 +109,7 @@ fn imagenette() -> TrainConfig {
         size: 64,
         width: 32,
         epochs: 60,
-        ir_epochs: 30,
+        ir_epochs: 10,
         batch_size: 64,
         views: 2,
         lr: 0.06,
@@ -98,6 +119,7 @@ fn imagenette() -> TrainConfig {
         num_clusters: Some(100),
         num_clusterings: Some(10),
         min_agreement: 9,
+        cluster_features: ClusterFeatures::Readout,
         bank_init: BankInit::Forward,
         ..TrainConfig::default()
     }

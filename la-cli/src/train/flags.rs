@@ -224,6 +224,9 @@ impl TrainArgs {
     pub fn recipe(&self, num_images: usize, weights: Option<&Weights>, device: &Device) -> anyhow::Result<Recipe> {
         let mut recipe = self.named_recipe(num_images, weights, device)?;
         let given = self.override_settings(&mut recipe.config);
+        if let (None, None, Some(preset)) = (recipe.size, &recipe.checkpoint, self.fitting_preset()?) {
+            recipe.size = Some(preset.search_scale * recipe.config.size);
+        }
         // What the data is stands in a line of its own.
         let changed: Vec<String> = given
             .iter()

@@ -27,8 +27,8 @@ pub struct Level {
 pub struct Used {
     /// Of the run.
     pub run: f32,
-    /// Of the weights that it began from, untrained.
-    pub weights: f32,
+    /// Of the weights that it began from, untrained, where it did.
+    pub weights: Option<f32>,
 }
 
 /// The result in lines, and how much worse it is than each level that it stays below by more than chance.
@@ -43,9 +43,11 @@ pub fn lines(config: &TrainConfig, summary: &Summary, splits: &Splits, used: Opt
     let mut lines = vec![format!("done in {time}: kNN top-1 {}{beside} (K = {}, temperature {})", percent(top1), knn.k, knn.temperature)];
     let mut reached = top1;
     if let Some(used) = used {
-        lines.push(format!("search     by its read-out: kNN top-1 {}, {START} {}", percent(used.run), percent(used.weights)));
+        let weights = used.weights.map_or(String::new(), |weights| format!(", {START} {}", percent(weights)));
+        lines.push(format!("search     by its read-out: kNN top-1 {}{weights}", percent(used.run)));
         reached = used.run;
-        levels.iter_mut().filter(|level| level.name == START).for_each(|level| level.top1 = used.weights);
+        let start = levels.iter_mut().filter(|level| level.name == START);
+        start.zip(used.weights).for_each(|(level, weights)| level.top1 = weights);
     }
     let num_test = splits.test.as_ref().map_or(0, |test| test.len());
     let worse = levels.into_iter().filter(|level| is_below(reached, level.top1, num_test));
