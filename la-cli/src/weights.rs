@@ -79,23 +79,17 @@ impl EncoderArgs {
     /// Other weights with the same size, embedding and precision.
     pub fn prepare(&self, mut encoder: Encoder) -> anyhow::Result<Encoder> {
         encoder.computing = self.precision;
-        match self.size {
-            Some(size) => encoder = encoder.at(check_size(size)?),
-            None => encoder.remark_guess(),
-        }
         match self.embedding {
-            Some(Embedding::Output) => {
-                encoder.readout = None;
-                // As training compared it: larger pictures serve the read-out.
-                if let (None, None, Some(run)) = (self.size, &encoder.packed, &encoder.run) {
-                    encoder.preprocessing.size = run.train.size;
-                }
-            }
+            Some(Embedding::Output) => encoder = encoder.by_output(),
             Some(Embedding::Readout) if encoder.readout.is_none() => bail!(
                 "--embedding readout: {} has no readout.safetensors that belongs to it; leave --embedding out to use its output",
                 encoder.name
             ),
             _ => {}
+        }
+        match self.size {
+            Some(size) => encoder = encoder.at(check_size(size)?),
+            None => encoder.remark_guess(),
         }
         Ok(encoder)
     }
@@ -180,6 +174,15 @@ impl Encoder {
     /// The same for images of another side.
     pub fn at(mut self, size: usize) -> Self {
         self.preprocessing.size = size;
+        self
+    }
+
+    /// The same by the network's output; of a run, for images of the training side: larger ones serve its read-out.
+    pub fn by_output(mut self) -> Self {
+        self.readout = None;
+        if let (None, Some(run)) = (&self.packed, &self.run) {
+            self.preprocessing.size = run.train.size;
+        }
         self
     }
 

@@ -264,7 +264,7 @@ fn a_config_that_asks_for_huge_images_is_refused() {
     fs::write(folder.path().join("config.json"), r#"{"pretrained_cfg": {"input_size": [3, 60000, 60000]}}"#).unwrap();
     assert_holds(&embed(), &["the side of images in its config.json must be in 1 to 4096, got 60000"]);
     let run = String::from_utf8(bytes(shared_run().join("config.json"))).unwrap();
-    fs::write(folder.path().join("config.json"), run.replace("\"size\": 16", "\"size\": 60000")).unwrap();
+    fs::write(folder.path().join("config.json"), run.replace("\"size\": 32", "\"size\": 60000")).unwrap();
     assert_holds(&embed(), &["the side of images in its config.json must be in 1 to 4096, got 60000"]);
 }
 

@@ -338,7 +338,7 @@ fn one_of_a_thing_is_singular() {
 fn a_run_is_described_as_people_write_numbers() {
     let info = la(folder().path(), &["info", text(shared_run())]).ok();
     assert_holds(&info, &["  data                 sample\n", "  knn_temperature      0.07\n", "  init                 unset\n"]);
-    assert_holds(&info, &["crop_min_area 0.4", "weights    model.safetensors, "]);
+    assert_holds(&info, &["crop_min_area 0.6", "weights    model.safetensors, "]);
     for odd in ['"', '{', '[', '}'] {
         assert!(!info.contains(odd), "{info}");
     }

@@ -97,7 +97,7 @@ fn config_has_timms_shape_and_every_setting_of_the_run() {
     let (config, run) = (json(&read(shared_weights().join("config.json"))), json(&read(shared_run().join("config.json"))));
     assert_eq!((&config["architecture"], &config["num_classes"], &config["num_features"]), (&"resnet18".into(), &128.into(), &64.into()));
     let timm = &config["pretrained_cfg"];
-    assert_eq!(timm["input_size"], serde_json::json!([3, 16, 16]));
+    assert_eq!(timm["input_size"], serde_json::json!([3, 32, 32]));
     assert_eq!((&timm["first_conv"], &timm["classifier"], &timm["crop_pct"]), (&"conv1".into(), &"fc".into(), &1.0.into()));
     assert_eq!(timm["mean"], run["train"]["normalization"]["mean"]);
     assert_eq!(timm["std"], run["train"]["normalization"]["std"]);
@@ -121,7 +121,7 @@ fn the_card_says_what_was_done_and_what_came_of_it() {
     assert!(!front.contains("library_name"), "timm builds no network of width 8");
     let figures = json(&read(shared_weights().join("config.json")))["local_aggregation"]["figures"].clone();
     let percent = |of: &str, figure: &str| format!("{:.1} %", 100.0 * figures[of][figure].as_f64().unwrap());
-    let row = |name: &str, of: &str| format!("| {name} | {} | {} |", percent(of, "knn_top1"), percent(of, "linear_top1"));
+    let row = |name: &str, of: &str| format!("| {name} at 16 px | {} | {} |", percent(of, "knn_top1"), percent(of, "linear_top1"));
     let rows = [("these weights", "weights"), ("instance recognition, 2 epochs", "beside"), ("random initialisation", "random_init")];
     rows.iter().for_each(|(name, of)| assert_holds(body, &[&row(name, of)]));
     assert_holds(
@@ -186,7 +186,7 @@ fn packed_weights_reach_what_the_run_reached() {
     let (run, packed) = (knn(&["eval", text(shared_run()), "--json"]), knn(&["eval", text(shared_weights()), "--json"]));
     assert!((run - packed).abs() <= 0.005, "{run} as f32, {packed} as f16");
     let config = json(&read(shared_weights().join("config.json")));
-    let stated = config["local_aggregation"]["figures"]["weights"]["knn_top1"].as_f64().unwrap();
+    let stated = config["local_aggregation"]["figures"]["resized"]["weights"]["knn_top1"].as_f64().unwrap();
     assert_eq!(packed as f32, stated as f32);
     let sample = knn(&["eval", text(shared_weights()), "--data", "sample", "--limit", "1000", "--json"]);
     assert_eq!(sample as f32, config["local_aggregation"]["sample"]["knn_top1"].as_f64().unwrap() as f32);

@@ -40,7 +40,7 @@ fn a_page_is_self_contained_and_each_figure_has_its_files_command_and_protocol()
     let run = text(shared_run());
     bash(folder.path(), &format!("cp -r '{run}' other")).ok();
     let said = report(folder.path(), &[run, "other", "--data", "set", "--layers", "--out", "report"]).ok();
-    assert_holds(&said, &["report/index.html: 9 figures"]);
+    assert_holds(&said, &["report/index.html: 13 figures"]);
     let page = page(folder.path());
     assert_alone(&page);
     assert_holds(
@@ -55,7 +55,7 @@ fn a_page_is_self_contained_and_each_figure_has_its_files_command_and_protocol()
     );
     assert!(page.contains("&lt;b&gt;dogs") && !page.contains("<b>dogs"), "names of classes are text");
     assert_eq!(page.matches("<figure").count(), page.matches("</svg>").count() + page.matches("<img").count());
-    assert_eq!(page.matches("<figcaption>").count(), 9);
+    assert_eq!(page.matches("<figcaption>").count(), 13);
     let at = folder.path().join("report");
     for name in ["loss", "knn", "local-density", "background-density", "layers", "mds-best", "map"] {
         let svg = fs::read_to_string(at.join(format!("{name}.svg"))).unwrap();

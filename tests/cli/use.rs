@@ -138,7 +138,7 @@ fn epochs_that_end_before_local_aggregation_are_warned_of_unless_they_were_asked
     let folder = folder();
     let few = ["train", "--limit", "40", "--width", "8", "--size", "8", "--epochs", "2"];
     let warned = la(folder.path(), &few);
-    assert_holds(&warned.stderr, &["warning: local aggregation is never reached: 20 epochs", "--ir-epochs 1"]);
+    assert_holds(&warned.stderr, &["warning: local aggregation is never reached: 5 epochs", "--ir-epochs 1"]);
     warned.ok();
     let asked = la(folder.path(), &[&few[..], &["--ir-epochs", "2"]].concat());
     assert!(!asked.stderr.contains("never reached"), "{}", asked.stderr);

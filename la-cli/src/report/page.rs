@@ -14,7 +14,7 @@ use std::fs;
 use std::path::Path;
 
 /// Figures and tables by the names of their files, without the ending.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 18] = [
     "loss",
     "knn",
     "accuracy",
@@ -27,6 +27,10 @@ const NAMES: [&str; 14] = [
     "mds-worst",
     "map",
     "clusters",
+    "close-purity",
+    "close-size",
+    "nmi-by-epoch",
+    "ari-by-epoch",
     "per-class",
     "runs",
 ];

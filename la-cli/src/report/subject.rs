@@ -43,12 +43,9 @@ pub struct Subject {
 impl Subject {
     /// Opens a run or weights, whose output is compared: the layer that the loss sees.
     pub fn open(run: &str, device: &Device) -> anyhow::Result<Encoder> {
-        let mut encoder = Encoder::open(run, device)?;
+        let encoder = Encoder::open(run, device)?;
         // Nothing was trained to be compared by the output of the built-in weights.
-        if run != PHOTOS {
-            encoder.set_readout(None);
-        }
-        Ok(encoder)
+        Ok(if run == PHOTOS { encoder } else { encoder.by_output() })
     }
 
     /// Embeds the data and measures what every figure needs.
