@@ -109,7 +109,7 @@ fn imagenette() -> TrainConfig {
         size: 64,
         width: 32,
         epochs: 60,
-        ir_epochs: 10,
+        ir_epochs: 30,
         batch_size: 64,
         views: 2,
         lr: 0.06,
@@ -119,7 +119,6 @@ fn imagenette() -> TrainConfig {
         num_clusters: Some(100),
         num_clusterings: Some(10),
         min_agreement: 9,
-        cluster_features: ClusterFeatures::Readout,
         bank_init: BankInit::Forward,
         ..TrainConfig::default()
     }
