@@ -58,7 +58,7 @@ pub struct EvalArgs {
     /// Also fit a softmax layer to each layer of the frozen network, from pixels to embedding
     #[arg(long)]
     layers: bool,
-    /// How: by L-BFGS on cached features, or as in the paper, by 70 epochs of SGD on new crops and with ten crops to test
+    /// How --layers fits them
     #[arg(long, value_name = "fast|paper", default_value = "fast", requires = "layers")]
     protocol: Protocol,
     /// Also measure how well images of a class are found: recall at 1, 5 and 10, mean average precision

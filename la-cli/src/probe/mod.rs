@@ -16,9 +16,9 @@ pub mod ten_crops;
 /// How the probes of layers are fitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Protocol {
-    /// See [`fast`].
+    /// L-BFGS on features that are computed once
     Fast,
-    /// See [`paper`].
+    /// as in the paper: 70 epochs of SGD on new crops, ten crops to test
     Paper,
 }
 

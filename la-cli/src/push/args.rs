@@ -28,7 +28,7 @@ pub struct PushArgs {
     /// Propose the change as a pull request, also to models of others
     #[arg(long, conflicts_with = "space")]
     pub pr: bool,
-    /// Publish with the weights what a search page shows by its address ?model=OWNER/NAME: embeddings, names and thumbnails of
+    /// Publish with the weights a bundle, which any exported page opens at ?model=OWNER/NAME: embeddings, names and thumbnails of
     /// the pictures
     #[arg(long)]
     pub bundle: bool,

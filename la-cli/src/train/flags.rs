@@ -64,8 +64,8 @@ pub struct TrainArgs {
     /// Begin a new run from random weights
     #[arg(long, help_heading = "Run", conflicts_with_all = ["resume", "branch", "init"])]
     from_scratch: bool,
-    /// Whether to freeze the running statistics of batch norm [default: true if training starts from weights, on your own
-    /// images without --preset]
+    /// Whether to leave the running statistics of batch norm as they are; training normalises by each batch either way [default: true
+    /// if training starts from weights, on your own images without --preset]
     #[arg(long, value_name = "true|false", help_heading = "Run")]
     keep_statistics: Option<bool>,
     /// Seed of every random number
