@@ -28,6 +28,7 @@ pub fn figures(args: &PackArgs, run: &RunFolder, shipped: Encoder, device: &Devi
     let shipped = shipped.at(config.train.size);
     let Some(data) = labelled(args, &config, &shipped)? else { return Ok(None) };
     let beside = args.card.beside.as_ref().map(|path| Encoder::open(&path.to_string_lossy(), device)).transpose().context("--beside")?;
+    let beside = beside.map(|beside| beside.at(config.train.size));
     let (weights, beside_figure) = both(&data, &shipped, beside.as_ref(), args.card.linear)?;
     let random_init = figure(&data, &shipped.untrained(config.train.seed, device)?, args.card.linear)?;
     let knn = data.usual_knn();
