@@ -102,7 +102,7 @@ pub fn probe_layers(
 
 /// For each layer `(B, F)` on the CPU: its maps as they are, averaged only where they are very large.
 fn flat_maps(net: &ResNet, images: &Tensor) -> Result<Vec<Tensor>> {
-    let flat = |map: Tensor| Ok(host::local(&map.flatten_from(1)?.contiguous()?)?);
+    let flat = |map: Tensor| host::local(&map.flatten_from(1)?.contiguous()?);
     maps(net, images)?.into_iter().map(flat).collect()
 }
 
