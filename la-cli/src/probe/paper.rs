@@ -110,7 +110,7 @@ fn flat_maps(net: &ResNet, images: &Tensor) -> Result<Vec<Tensor>> {
 fn maps(net: &ResNet, images: &Tensor) -> Result<Vec<Tensor>> {
     let maps = Maps::of(net, images)?;
     let reduced = |&layer: &Layer| {
-        let mut map = maps.map(layer)?.permute((0, 3, 1, 2))?;
+        let mut map = maps.map(layer)?.permute((0, 3, 1, 2))?.to_dtype(DType::F32)?;
         while map.elem_count() / map.dim(0)? > MOST_VALUES && map.dim(D::Minus1)? > 1 {
             map = map.contiguous()?.avg_pool2d(2)?;
         }
