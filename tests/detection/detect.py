@@ -31,7 +31,7 @@ from torchvision.ops import MultiScaleRoIAlign, box_iou
 from torchvision.transforms.functional import hflip, to_tensor
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-RESAMPLES = 10_000
+RESAMPLES = 1_000
 
 
 def pictures(folder):
@@ -127,7 +127,7 @@ def interval(of_seeds, others=None):
     count = len(of_seeds[0])
     mean = lambda seeds, at: numpy.mean([ap50([found[i] for i in at]) for found in seeds])
     values = []
-    for _ in range(RESAMPLES // 10):
+    for _ in range(RESAMPLES):
         at = draw.randint(count, size=count)
         values.append(mean(of_seeds, at) - (mean(others, at) if others else 0))
     return [float(value) for value in numpy.percentile(values, [2.5, 97.5])]
