@@ -5,8 +5,8 @@ const PAGE = [
   './', 'style.css', 'pkg/la_wasm.js',
   'address.js', 'bring.js', 'browse.js', 'bundle.js', 'camera.js', 'client.js', 'clusters.js', 'crop.js',
   'download.js', 'filter.js', 'gestures.js', 'grid.js', 'guard.js', 'helper.js', 'kept.js', 'legend.js', 'likeness.js',
-  'main.js', 'map.js', 'names.js', 'news.js', 'offline.js', 'page.js', 'pictures.js', 'plot.js', 'search.js', 'state.js',
-  'threads.js', 'twins.js', 'view.js', 'viewer.js', 'walk.js', 'worker.js',
+  'main.js', 'map.js', 'names.js', 'news.js', 'offline.js', 'page.js', 'pictures.js', 'plot.js', 'search.js',
+  'state.js', 'threads.js', 'twins.js', 'view.js', 'viewer.js', 'walk.js', 'worker.js',
 ];
 const address = (path) => new URL(path, self.registration.scope).href;
 
