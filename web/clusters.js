@@ -10,7 +10,7 @@ export function createClusters({ button, choice }, shelf) {
     const mine = run = {};
     button.setAttribute('aria-pressed', true);
     shelf.set([], 'Looking for clusters');
-    const clusters = await ask('clusters');
+    const clusters = await ask('clusters').catch((error) => { leave(); shelf.set(null); throw error; });
     if (run !== mine) return;
     found = clusters;
     const options = found.map((rows, i) => new Option(`${i + 1}: ${counted(rows.length, 'picture')}`, i));
@@ -34,11 +34,8 @@ export function createClusters({ button, choice }, shelf) {
   choice.onchange = choose;
   return {
     leave,
-    toggle() {
-      if (!run) return look();
-      leave();
-      shelf.set(null);
-    },
+    look,
+    isOn: () => Boolean(run),
     // What a card of the most typical picture says.
     labelOf(row) {
       const at = clusterOf.get(row);

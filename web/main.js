@@ -4,6 +4,7 @@ import { addQuery, bringBack, index, remove, removeAll, reveal, take } from './b
 import { createShelf } from './browse.js';
 import { createCamera } from './camera.js';
 import { ask, listenToWorker, loading } from './client.js';
+import { createClusters } from './clusters.js';
 import { createCrop } from './crop.js';
 import { download } from './download.js';
 import { rowsWith } from './filter.js';
@@ -19,7 +20,6 @@ import { createThumbnails, filesOf } from './pictures.js';
 import { choose, follow, go, goToRow, seek, weigh } from './search.js';
 import { $, classes, fail, guarded, itemOf, nameOf, onRender, render, rowAt, state, total } from './state.js';
 import { createTwins } from './twins.js';
-import { createClusters } from './clusters.js';
 import { showCards } from './view.js';
 import { createViewer } from './viewer.js';
 import { slashFocuses, walkCards } from './walk.js';
@@ -47,6 +47,13 @@ function showShelf(list, rows) {
 }
 const twins = createTwins(elements({ button: 'twins', minimum: 'twins-min' }), shelf);
 const clusters = createClusters(elements({ button: 'clusters', choice: 'cluster' }), shelf);
+// Shows on the shelf what a part finds, or again all pictures.
+function toggle(part, other) {
+  other.leave();
+  if (!part.isOn()) return part.look();
+  part.leave();
+  shelf.set(null);
+}
 function shelfItem(row, before) {
   const group = twins.groupOf(row), item = itemOf(row), isSame = group === twins.groupOf(before);
   const label = clusters.labelOf(row) ?? item.label;
@@ -120,8 +127,8 @@ function listenToSettings() {
   });
   $('named').oninput = guarded(({ target }) => { state.named = target.value.trim(); return seek(); });
   $('named').onchange = guarded(({ target }) => go({ named: target.value.trim() }, true));
-  $('twins').onclick = guarded(() => { clusters.leave(); return twins.toggle(); });
-  $('clusters').onclick = guarded(() => { twins.leave(); return clusters.toggle(); });
+  $('twins').onclick = guarded(() => toggle(twins, clusters));
+  $('clusters').onclick = guarded(() => toggle(clusters, twins));
   $('twins-min').onchange = guarded(() => twins.again());
   for (const part of [twins, clusters]) {
     $('find').addEventListener('input', part.leave);

@@ -50,11 +50,8 @@ export function createTwins({ button, minimum }, shelf) {
   }
   return {
     leave,
-    toggle() {
-      if (!run) return look();
-      leave();
-      shelf.set(null);
-    },
+    look,
+    isOn: () => Boolean(run),
     again: () => run && look(),
     // The number of a row's group, or nothing.
     groupOf: (row) => groupOf.get(row),

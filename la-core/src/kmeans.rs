@@ -159,22 +159,38 @@ impl Checked {
 }
 
 fn run(points: &Points, rows: &[f32], dim: usize, config: &KmeansConfig) -> Kmeans {
+    let assign = |centroids: &[f32], labels: &mut [u32]| points.assign(centroids, labels);
+    let Lloyd { centroids, labels, iters } = lloyd(&assign, rows, dim, config);
+    let inertia = distances(rows, dim, &labels, &centroids).iter().map(|&d| f64::from(d)).sum();
+    Kmeans { centroids: host::tensor(centroids, (config.num_clusters, dim)), labels, inertia, iters }
+}
+
+/// A clustering without tensors, which would make the browser's module a sixth larger.
+pub(crate) struct Lloyd {
+    /// `(k, D)`, row by row.
+    pub centroids: Vec<f32>,
+    /// `(N,)`
+    pub labels: Vec<u32>,
+    iters: usize,
+}
+
+/// Clusters finite `rows`, of which there are at least as many as clusters; `assign` labels them by the nearest of some centroids.
+pub(crate) fn lloyd(assign: &dyn Fn(&[f32], &mut [u32]), rows: &[f32], dim: usize, config: &KmeansConfig) -> Lloyd {
     let n = rows.len() / dim;
     let mut centroids = starting_centroids(rows, dim, config);
     let mut labels = vec![u32::MAX; n];
     let mut iters = 0;
     for _ in 0..config.max_iters {
         let before = labels.clone();
-        points.assign(&centroids, &mut labels);
+        assign(&centroids, &mut labels);
         if labels == before {
             break;
         }
         iters += 1;
         average(rows, dim, &mut labels, &mut centroids);
     }
-    points.assign(&centroids, &mut labels);
-    let inertia = distances(rows, dim, &labels, &centroids).iter().map(|&d| f64::from(d)).sum();
-    Kmeans { centroids: host::tensor(centroids, (config.num_clusters, dim)), labels, inertia, iters }
+    assign(&centroids, &mut labels);
+    Lloyd { centroids, labels, iters }
 }
 
 fn starting_centroids(rows: &[f32], dim: usize, config: &KmeansConfig) -> Vec<f32> {

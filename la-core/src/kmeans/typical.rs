@@ -39,8 +39,8 @@ pub(crate) fn sorted(labels: &[u32], nearness: &[f32], num_clusters: usize) -> V
     (0..).zip(labels).for_each(|(point, &label): (u32, &u32)| clusters[label as usize].push(point));
     clusters.retain(|points| !points.is_empty());
     for points in &mut clusters {
-        points.sort_by(|&a, &b| nearness[b as usize].total_cmp(&nearness[a as usize]).then(a.cmp(&b)));
+        points.sort_unstable_by(|&a, &b| nearness[b as usize].total_cmp(&nearness[a as usize]).then(a.cmp(&b)));
     }
-    clusters.sort_by_key(|points| (std::cmp::Reverse(points.len()), points[0]));
+    clusters.sort_unstable_by_key(|points| (std::cmp::Reverse(points.len()), points[0]));
     clusters
 }
