@@ -48,9 +48,18 @@ pub fn one_line(name: &str) -> String {
 /// A field of a tab-separated file: on one line, and no formula to a spreadsheet.
 pub fn tsv_field(text: &str) -> String {
     let line = text.replace(char::is_control, " ");
-    match line.starts_with(['=', '+', '-', '@']) {
+    match line.starts_with(['=', '+', '-', '@']) && line.parse::<f64>().is_err() {
         true => format!("'{line}"),
         false => line,
+    }
+}
+
+/// The same of a comma-separated file: in quotes where it needs them.
+pub fn csv_field(text: &str) -> String {
+    let text = tsv_field(text);
+    match text.contains([',', '"']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text,
     }
 }
 
@@ -283,6 +292,7 @@ mod tests {
         assert_eq!(plain("a\u{1b}[31mb\r\u{9b}\u{202e}é\n"), "a\\u001b[31mb\\u000d\\u009b\\u202eé\n");
         assert_eq!(one_line("two\nlines\t"), "two\\nlines\\u0009");
         assert_eq!(["=1+1", "-dash.png", "a\tb", "plain"].map(tsv_field), ["'=1+1", "'-dash.png", "a b", "plain"]);
+        assert_eq!(["-0.25", "-1+1", "a, \"b\""].map(csv_field), ["-0.25", "'-1+1", "\"a, \"\"b\"\"\""]);
     }
 
     #[test]

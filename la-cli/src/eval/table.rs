@@ -4,7 +4,7 @@ use super::figures::{figures, rows_by_class, Figure, Row};
 use super::measure::Reached;
 use super::EvalArgs;
 use crate::measures::intervals::BootstrapConfig;
-use crate::output::tsv_field;
+use crate::output::csv_field;
 use anyhow::Context;
 use la_core::eval::linear::LinearConfig;
 use serde::Serialize;
@@ -102,34 +102,25 @@ fn rows(reached: &Reached, others: Option<(&str, &[Figure])>) -> anyhow::Result<
 fn line(row: &Row) -> String {
     let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
     let fields = [
-        field(&row.weights),
-        field(&row.data),
+        csv_field(&row.weights),
+        csv_field(&row.data),
         row.measure.clone(),
         row.layer.to_string(),
-        field(&row.class),
-        field(&row.predicted),
+        csv_field(&row.class),
+        csv_field(&row.predicted),
         number(Some(row.value)),
         number(row.low),
         number(row.high),
         row.num_train.to_string(),
         row.num_test.to_string(),
-        field(&row.against),
+        csv_field(&row.against),
         number(row.difference),
         number(row.difference_low),
         number(row.difference_high),
         number(row.p_value),
-        field(&row.protocol),
+        csv_field(&row.protocol),
     ];
     fields.join(",")
-}
-
-/// A field of a comma-separated file: in quotes where it needs them, on one line, and no formula to a spreadsheet.
-fn field(text: &str) -> String {
-    let text = tsv_field(text);
-    match text.contains([',', '"']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
-        false => text,
-    }
 }
 
 /// The object that `--json` prints; accuracies in 0–1.

@@ -4,7 +4,7 @@ use super::svg::COLORS;
 use super::{FAINT, GRAY, INK};
 use crate::html;
 use crate::origin;
-use crate::output::{one_line, shell_line, tsv_field};
+use crate::output::{csv_field, one_line, shell_line};
 use anyhow::Context;
 use candle_core::Device;
 use maud::{html, Markup, PreEscaped};
@@ -180,11 +180,7 @@ fn standalone(svg: &str) -> String {
 
 /// Rows as CSV.
 pub fn csv(rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let field = |text: &String| match tsv_field(text) {
-        field if field.contains([',', '"']) => format!("\"{}\"", field.replace('"', "\"\"")),
-        field => field,
-    };
-    rows.into_iter().map(|row| row.iter().map(field).collect::<Vec<_>>().join(",") + "\n").collect()
+    rows.into_iter().map(|row| row.iter().map(|text| csv_field(text)).collect::<Vec<_>>().join(",") + "\n").collect()
 }
 
 /// Words as a row.
