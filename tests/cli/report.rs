@@ -71,12 +71,25 @@ fn a_page_is_self_contained_and_each_figure_has_its_files_command_and_protocol()
     assert_holds(&layers, &["raw pixels,pixels,", "run,layer4,", "run before training,embedding,"]);
     let densities = fs::read_to_string(at.join("local-density.csv")).unwrap();
     assert_eq!(densities.lines().count(), 1 + 2 * 12, "an image a line, of both runs");
+    let map = fs::read_to_string(at.join("map.csv")).unwrap();
+    let places: Vec<f64> =
+        map.lines().skip(1).flat_map(|line| line.rsplit(',').take(2)).map(|value| value.parse().expect("a number")).collect();
+    assert!(places.len() == 2 * 12 && places.iter().any(|&place| place < 0.0), "{map}");
     let kept: Value = serde_json::from_slice(&bytes(at.join("report.json"))).unwrap();
     let knn = &kept["figures"]["knn"]["runs"];
     assert_eq!(knn[0]["knn_top1"], knn[1]["knn_top1"], "the same weights");
     let measured = la(folder.path(), &["eval", run, "--data", "set", "--embedding", "output", "--json"]).ok();
     let measured: Value = serde_json::from_str(&measured).unwrap();
     assert!((measured["knn_top1"].as_f64().unwrap() - knn[0]["knn_top1"].as_f64().unwrap()).abs() < 1e-6);
+}
+
+#[test]
+fn the_embedding_of_each_network_is_named_where_they_differ() {
+    let folder = labelled();
+    report(folder.path(), &["photos", text(shared_run()), "--data", "set", "--out", "report"]).ok();
+    let name = shared_run().file_name().unwrap().to_string_lossy();
+    let named = format!("embedding: photos by the read-out, fitted to these images; {name} by the network's output");
+    assert_holds(&page(folder.path()).replace("&#39;", "'"), &[&named]);
 }
 
 #[test]
@@ -98,6 +111,7 @@ fn without_labels_what_needs_them_is_left_out_by_name() {
     );
     let at = folder.path().join("report");
     assert!(at.join("map.svg").is_file() && at.join("local-density.svg").is_file());
+    assert!(!page.contains("of the same class") && !page.contains("classified"), "nothing has a class");
     assert!(!at.join("accuracy.csv").exists() && !at.join("mds-best.svg").exists());
 }
 

@@ -13,6 +13,8 @@ const GAP: usize = 10;
 const BORDER: usize = 4;
 const CAPTION: usize = 22;
 const TITLE: usize = 34;
+/// More than a character of the title is wide, on average.
+const TITLE_CHARACTER: usize = 10;
 
 /// What the border of a picture says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +114,7 @@ pub fn paint_neighbors(panel: &NeighborPanel) -> Result<(Vec<u8>, (u32, u32))> {
     let side = tile_side(panel);
     let cell = side + 2 * BORDER;
     // A wider gap sets the query apart.
-    let width = (2 * MARGIN + num_columns * (cell + GAP) + GAP).max(480);
+    let width = (2 * MARGIN + num_columns * (cell + GAP) + GAP).max(2 * MARGIN + panel.title.chars().count() * TITLE_CHARACTER);
     let height = 2 * MARGIN + TITLE + panel.rows.len() * (cell + CAPTION + GAP);
     let mut pixels = vec![255; width * height * 3];
     for (row, tiles) in panel.rows.iter().enumerate() {

@@ -84,18 +84,35 @@ impl Subject {
         Some(counts)
     }
 
-    /// How the kNN accuracy is measured.
+    /// How neighbours are found, and how they vote where there are classes.
     pub fn protocol(&self) -> String {
+        let found = format!("among {} re-embedded un-augmented", source::images(self.bank.images.len(), ""));
+        let asked = source::images(self.asked.images.len(), "");
+        if self.votes.is_none() {
+            return format!("{} nearest {found}, batch norm in eval mode; of {asked}", self.neighbors.k);
+        }
         let others = if self.is_leaving_one_out { ", each classified by the others" } else { "" };
-        format!(
-            "kNN, K = {}, τ = {}, among {} re-embedded un-augmented{others}, batch norm in eval mode; {} classified; embedding: {}",
-            self.neighbors.k,
-            KnnConfig::default().temperature,
-            source::images(self.bank.images.len(), ""),
-            source::images(self.asked.images.len(), ""),
-            if self.encoder.readout().is_some() { "the read-out, fitted to these images" } else { "the network's output" }
-        )
+        let temperature = KnnConfig::default().temperature;
+        format!("kNN, K = {}, τ = {temperature}, {found}{others}, batch norm in eval mode; {asked} classified", self.neighbors.k)
     }
+
+    fn embedding(&self) -> &'static str {
+        if self.encoder.readout().is_some() {
+            "the read-out, fitted to these images"
+        } else {
+            "the network's output"
+        }
+    }
+}
+
+/// Which embeddings are compared, each named where they differ.
+pub fn embeddings(subjects: &[Subject]) -> String {
+    let first = subjects[0].embedding();
+    if subjects.iter().all(|subject| subject.embedding() == first) {
+        return format!("embedding: {first}");
+    }
+    let each: Vec<String> = subjects.iter().map(|subject| format!("{} by {}", subject.name, subject.embedding())).collect();
+    format!("embedding: {}", each.join("; "))
 }
 
 fn embed(encoder: &mut Encoder, data: &Data) -> anyhow::Result<(Embedded, Option<Embedded>)> {

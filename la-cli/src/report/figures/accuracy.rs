@@ -2,7 +2,7 @@
 
 use super::super::args::Data;
 use super::super::page::{Page, Words};
-use super::super::subject::{class_name, Subject};
+use super::super::subject::{class_name, embeddings, Subject};
 use crate::output::{one_line, thousands};
 use serde_json::json;
 
@@ -50,10 +50,10 @@ pub fn add(page: &mut Page, subjects: &[Subject]) -> anyhow::Result<()> {
         rows.extend(level("raw pixels", baseline.raw_pixels));
         rows.extend(level("whitened pixels", baseline.whitened_pixels));
     }
-    let protocol = subjects[0].protocol();
+    let protocol = format!("{}; {}", subjects[0].protocol(), embeddings(subjects));
     page.table(
         &Words { name: "accuracy", caption: "kNN top-1 accuracy.", protocol: &protocol },
-        &["", "kNN top-1"].map(str::to_string),
+        &["network", "kNN top-1"].map(str::to_string),
         &rows,
     );
     let figures: Vec<_> = subjects.iter().map(|subject| json!({"name": subject.name, "knn_top1": subject.knn_top1()})).collect();

@@ -1,7 +1,7 @@
 //! How far clusters that are found without labels are the classes.
 
 use super::super::page::{Page, Words};
-use super::super::subject::Subject;
+use super::super::subject::{embeddings, Subject};
 use crate::output::one_line;
 use la_core::data::labels;
 use la_core::eval::agreement::{adjusted_rand_index, normalized_mutual_information, purity};
@@ -30,10 +30,11 @@ pub fn add(page: &mut Page, subjects: &[Subject]) -> anyhow::Result<()> {
     page.section(title, "Clusters of the training images' embeddings, found without labels, compared with the classes.");
     let protocol = format!(
         "k-means of the embeddings of {} training images into {num_clusters} clusters, as many as classes, the best of {STARTS} starts; \
-         normalised by the mean of the entropies, adjusted for chance",
-        classes.len()
+         normalised by the mean of the entropies, adjusted for chance; {}",
+        classes.len(),
+        embeddings(subjects)
     );
-    let head = ["", "NMI", "ARI", "purity"].map(str::to_string);
+    let head = ["network", "NMI", "ARI", "purity"].map(str::to_string);
     let caption = "Normalised mutual information, adjusted Rand index and purity; 1 is perfect. Measured at the end of training.";
     page.table(&Words { name: "clusters", caption, protocol: &protocol }, &head, &rows);
     page.note("clusters", json!({"protocol": protocol, "runs": figures}));

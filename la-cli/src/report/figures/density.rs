@@ -1,7 +1,7 @@
 //! Figure 2 of the paper: how dense neighbourhoods are.
 
 use super::super::page::{csv, row, Page, Words};
-use super::super::subject::Subject;
+use super::super::subject::{embeddings, Subject};
 use super::super::svg::{lines, Axes, Series, COLORS};
 use crate::measures::density::Densities;
 use serde_json::json;
@@ -29,9 +29,10 @@ pub fn add(page: &mut Page, subjects: &[Subject]) -> anyhow::Result<()> {
         format!("ranks scaled to the {} others there are; the paper has 30, and 1000 to 4096 of 1.28 million", last)
     };
     let protocol = format!(
-        "cosine similarity of un-augmented training images, {} of them evenly chosen: mean to the {} nearest others, and to those of rank {first} to {last} ({scaled})",
+        "cosine similarity of un-augmented training images, {} of them evenly chosen: mean to the {} nearest others, and to those of rank {first} to {last} ({scaled}); {}",
         found[0].2.local.len(),
-        ranks.local
+        ranks.local,
+        embeddings(subjects)
     );
     let numbers = csv(std::iter::once(row(["run", "local", "background"])).chain(found.iter().flat_map(|(_, subject, densities)| {
         let pairs = densities.local.iter().zip(&densities.background);

@@ -1,8 +1,8 @@
 //! Figure 4 of the paper: the best and the worst classes on a plane.
 
 use super::super::page::{csv, row, Page, Words};
-use super::super::subject::{class_name, select, Subject};
-use super::super::svg::{points, Series, COLORS};
+use super::super::subject::{class_name, embeddings, select, Subject};
+use super::super::svg::{class_color, points, Series};
 use crate::measures::mds::{distances, mds};
 
 /// Classes of a plane, and the most images of each.
@@ -58,20 +58,21 @@ fn plane(
     let rows = select(&subject.asked.rows, &chosen.iter().map(|chosen| chosen.1).collect::<Vec<_>>())?;
     let found = mds(&distances(&rows)?, chosen.len())?;
     let placed = || chosen.iter().zip(&found.points);
-    let series = |(place, &class): (usize, &usize)| Series {
+    let series = |&class: &usize| Series {
         name: format!("{} {:.0} %", class_name(images, class), 100.0 * accuracy(class)),
-        color: COLORS[place % COLORS.len()],
+        color: class_color(class, images.class_names().len()),
         is_dashed: false,
         points: placed().filter(|(chosen, _)| chosen.0 == class).map(|(_, point)| (point[0], point[1])).collect(),
     };
-    let svg = points(&classes.iter().enumerate().map(series).collect::<Vec<_>>(), 4)?;
+    let svg = points(&classes.iter().map(series).collect::<Vec<_>>(), 4)?;
     let line =
         |((class, _), point): (&(usize, u32), &[f64; 2])| vec![class_name(images, *class), point[0].to_string(), point[1].to_string()];
     let numbers = csv(std::iter::once(row(["class", "x", "y"])).chain(placed().map(line)));
     let num_pairs = chosen.len() * (chosen.len() - 1) / 2;
     let protocol = format!(
         "metric multidimensional scaling (SMACOF from classical scaling) of Euclidean distances between embeddings, the first {OF_CLASS} images of each class; \
-         behind each class its kNN accuracy; root mean squared error of a distance {:.3}",
+         behind each class its kNN accuracy; {}; root mean squared error of a distance {:.3}",
+        embeddings(std::slice::from_ref(subject)),
         (found.stress / num_pairs.max(1) as f64).sqrt()
     );
     Ok((words, svg, numbers, protocol))

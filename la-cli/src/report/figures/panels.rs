@@ -1,7 +1,7 @@
 //! Figure 3 of the paper: neighbours of the images with the most and the least confident votes.
 
 use super::super::page::{Page, Words};
-use super::super::subject::Subject;
+use super::super::subject::{embeddings, Subject};
 use super::super::{neighbor_panel, paint_neighbors, PanelConfig};
 use anyhow::Context;
 use image::{codecs::jpeg::JpegEncoder, ExtendedColorType, ImageEncoder};
@@ -20,7 +20,14 @@ pub fn add(page: &mut Page, subject: &Subject) -> anyhow::Result<()> {
     order.sort_by(|&a, &b| confidence[b].total_cmp(&confidence[a]).then(a.cmp(&b)));
     let measure =
         if subject.votes.is_some() { "share of the votes for the class with most" } else { "similarity to the nearest, without labels" };
-    page.section("Neighbours", &format!("Of {}: images (left) with their nearest training images and cosine similarities, figure 3 of the paper. ✓ and green: of the same class.", subject.name));
+    let same = if subject.votes.is_some() { " ✓ and green: of the same class." } else { "" };
+    page.section(
+        "Neighbours",
+        &format!(
+            "Of {}: images (left) with their nearest training images and cosine similarities, figure 3 of the paper.{same}",
+            subject.name
+        ),
+    );
     let last: Vec<usize> = order.iter().rev().take(ROWS).copied().collect();
     let captions = match subject.votes {
         Some(_) => ["The images that the vote is most confident of.", "The images that it is least confident of."],
@@ -30,7 +37,7 @@ pub fn add(page: &mut Page, subject: &Subject) -> anyhow::Result<()> {
         [("most-confident", captions[0], &order[..ROWS.min(order.len())]), ("least-confident", captions[1], &last[..])]
     {
         let (jpeg, size) = panel(subject, caption, chosen)?;
-        let protocol = format!("confidence is the {measure}; {}", subject.protocol());
+        let protocol = format!("confidence is the {measure}; {}; {}", subject.protocol(), embeddings(std::slice::from_ref(subject)));
         page.picture(&Words { name, caption, protocol: &protocol }, jpeg, size);
     }
     Ok(())
