@@ -122,6 +122,8 @@ pub struct Encoder {
     preprocessing: Preprocessing,
     /// Nothing beside the weights says how images are prepared.
     is_guess: bool,
+    /// Draws the images of a limit: the seed of the run that made it, where known.
+    limit_seed: u64,
     /// The settings of the run that made it, where known.
     pub run: Option<RunConfig>,
     /// What packed weights say of themselves.
@@ -157,7 +159,8 @@ impl Encoder {
         let (is_guess, preprocessing) = (told.is_none(), told.unwrap_or_else(|| prepared::usual(&net)));
         check_side(&format!("{}: the side of images in its config.json", files.shown), preprocessing.size)?;
         let (name, precision, computing) = (name.to_string(), files.precision(), Computing::F32);
-        Ok(Self { name, net, readout, precision, computing, digest, preprocessing, is_guess, run, packed })
+        let limit_seed = run.as_ref().map_or(0, |run| run.train.seed);
+        Ok(Self { name, net, readout, precision, computing, digest, preprocessing, is_guess, limit_seed, run, packed })
     }
 
     fn remark_guess(&self) {
@@ -186,6 +189,11 @@ impl Encoder {
         self
     }
 
+    /// Draws the images of a limit as `other` does, so that both see the same.
+    pub fn draw_limit_as(&mut self, other: &Self) {
+        self.limit_seed = other.limit_seed;
+    }
+
     /// The same network before it learned anything, for the same images.
     pub fn untrained(&self, seed: u64, device: &Device) -> anyhow::Result<Self> {
         let net = ResNet::new(self.net.config(), seed, device)?;
@@ -199,6 +207,7 @@ impl Encoder {
             digest,
             preprocessing: self.preprocessing,
             is_guess: self.is_guess,
+            limit_seed: self.limit_seed,
             run: self.run.clone(),
             packed: None,
         })
@@ -303,8 +312,7 @@ impl Encoder {
 
     /// How a data source is opened for this network; `limit` draws the images that training with that limit drew.
     pub fn open_config(&self, limit: Option<usize>) -> OpenConfig {
-        let seed = self.run.as_ref().map_or(0, |run| run.train.seed);
-        OpenConfig { size: self.size(), limit, seed, ..OpenConfig::default() }
+        OpenConfig { size: self.size(), limit, seed: self.limit_seed, ..OpenConfig::default() }
     }
 
     /// Unit-length embeddings `(N, D)` of the images of a source that can be read.

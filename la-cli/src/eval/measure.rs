@@ -53,6 +53,8 @@ pub struct Reached {
     pub is_leaving_one_out: bool,
     /// What the network computed in.
     computing: Precision,
+    /// Whether embeddings are by a read-out.
+    pub is_by_readout: bool,
     /// How few of the labels were used, in words.
     few: Option<String>,
 }
@@ -100,6 +102,7 @@ pub fn measure(args: &EvalArgs, asked: &Asked, encoder: &mut Encoder) -> anyhow:
         protocol: args.protocol,
         is_own: own_augmentation(args, encoder).is_some(),
         computing: encoder.computing(),
+        is_by_readout: encoder.readout().is_some(),
         few,
     })
 }
@@ -140,7 +143,8 @@ fn layers(args: &EvalArgs, data: &Labelled, encoder: &Encoder) -> anyhow::Result
 /// How training changed the pictures, if these are the ones that the network learned from.
 fn own_augmentation(args: &EvalArgs, encoder: &Encoder) -> Option<AugmentConfig> {
     let config = encoder.run.as_ref()?;
-    args.data.as_ref().is_none_or(|data| *data == config.train.data).then_some(config.train.augment)
+    let place = |src: &str| std::fs::canonicalize(src).unwrap_or_else(|_| src.into());
+    args.data.as_ref().is_none_or(|data| place(data) == place(&config.train.data)).then_some(config.train.augment)
 }
 
 impl Reached {

@@ -127,13 +127,16 @@ fn open_against(args: &EvalArgs, name: &str, encoder: &Encoder, device: &Device)
         return encoder.untrained(args.seed, device);
     }
     let mut other = args.encoder.prepare(Encoder::open(name, device)?)?;
-    // Its seed draws the images of --limit, which are to be the same.
-    other.run = encoder.run.clone();
+    other.draw_limit_as(encoder);
     Ok(other)
 }
 
 /// What it reaches on the same images.
 fn measure_against((args, asked): (&EvalArgs, &Asked), other: &mut Encoder, reached: &Reached) -> anyhow::Result<Reached> {
+    if other.name == UNTRAINED && reached.is_by_readout {
+        // Like with like: random weights have no read-out yet.
+        other.set_readout(other.learn_readout(None, &reached.splits.train)?);
+    }
     let found = measure(args, asked, other)?;
     if found.knn.labels != reached.knn.labels || found.num_train != reached.num_train {
         bail!(
