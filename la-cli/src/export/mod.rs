@@ -142,13 +142,17 @@ pub fn write_bundle((weights, name): (&Path, String), data: &OpenArgs, out: &Pat
 }
 
 fn write_network(args: &ExportArgs, encoder: &Encoder) -> anyhow::Result<()> {
-    let (part, bytes) = match args.format {
-        Format::Backbone => ("weights", backbone::write(encoder, &args.out)?),
-        _ => ("graph", onnx::write(encoder, &args.out)?),
+    let (part, bytes, described) = match args.format {
+        Format::Backbone => ("weights", backbone::write(encoder, &args.out)?, backbone::describe(encoder)),
+        _ => ("graph", onnx::write(encoder, &args.out)?, encoder.describe_to_others()),
+    };
+    let dim = match args.format {
+        Format::Backbone => encoder.net().config().num_features(),
+        _ => encoder.dim(),
     };
     match args.json {
-        true => say!("{}", json!({"out": args.out, "format": args.format.name(), "dim": encoder.dim(), "bytes": {part: bytes}})),
-        false => say!("{}: {}, {}", args.out.display(), encoder.describe_to_others(), output::file_size(bytes as u64)),
+        true => say!("{}", json!({"out": args.out, "format": args.format.name(), "dim": dim, "bytes": {part: bytes}})),
+        false => say!("{}: {described}, {}", args.out.display(), output::file_size(bytes as u64)),
     }
 }
 
