@@ -153,13 +153,14 @@ fn branches_proposals_organisations_and_privacy() {
 #[test]
 fn a_run_is_published_with_its_page() {
     let (hub, at) = (Hub::start(), folder());
-    let args = ["push", text(shared_run()), "me/tiny", "--bundle", "--space", "--data-license", "cc-by-4.0", "--title", "A tiny one"];
+    let named = ["--license", "apache-2.0", "--data-license", "cc-by-4.0", "--title", "A tiny one"];
+    let args = [&["push", text(shared_run()), "me/tiny", "--bundle", "--space"][..], &named].concat();
     let out = ended(on(&hub, at.path(), &args).output().unwrap());
     assert_holds(&out.stderr, &["thumbnails and names of 200 pictures of sample are published"]);
     assert_holds(&out.ok(), &["published", "/me/tiny", "/spaces/me/tiny", "https://me-tiny.static.hf.space"]);
     let (model, space) = (hub.files(MODEL, "main"), hub.files("space/me/tiny", "main"));
     let card = String::from_utf8(model["README.md"].0.clone()).unwrap();
-    assert_holds(&card, &["# A tiny one", "licence: cc-by-4.0", "<https://me-tiny.static.hf.space>"]);
+    assert_holds(&card, &["license: apache-2.0", "# A tiny one", "licence: cc-by-4.0", "<https://me-tiny.static.hf.space>"]);
     assert_eq!(model["bundle/manifest.json"], space["bundle/manifest.json"]);
     assert_holds(&String::from_utf8(space["README.md"].0.clone()).unwrap(), &["sdk: static", "- me/tiny", "cross-origin-embedder-policy"]);
     assert!(space["index.html"].0.starts_with(b"<!doctype html>") && space.contains_key("pkg/la_wasm_bg.wasm"));

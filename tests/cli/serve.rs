@@ -369,6 +369,22 @@ fn a_page_that_lacks_a_part_is_made_again() {
 }
 
 #[test]
+fn the_page_of_another_la_cli_is_made_again() {
+    let folder = folder();
+    train_tiny(folder.path(), "run", &[]).ok();
+    served(folder.path(), &[]);
+    let (note, page) = (folder.path().join("run/site.json"), folder.path().join("run/site/index.html"));
+    let ours = bytes(&page);
+    let mut recorded: serde_json::Value = serde_json::from_slice(&bytes(&note)).unwrap();
+    assert!(recorded["page"].is_string(), "{recorded}");
+    recorded["page"] = "of another".into();
+    fs::write(&note, recorded.to_string()).unwrap();
+    fs::write(&page, "an older page").unwrap();
+    assert_holds(&served(folder.path(), &[]).1, &["is made again: it is the page of another la-cli"]);
+    assert!(bytes(&page) == ours, "the older page was served");
+}
+
+#[test]
 fn a_page_that_cannot_be_kept_is_served_all_the_same() {
     let folder = folder();
     write_pictures(&folder.path().join("data"), 3);
