@@ -12,6 +12,7 @@ published there. Needs torch, torchvision, numpy, Pillow and safetensors.
 """
 import argparse
 import csv
+import hashlib
 import json
 import math
 import os
@@ -153,12 +154,38 @@ def table(results, names):
         print(f"{row} |" if not row.endswith("|") else f"{row} – |")
 
 
+def opened(parser, args):
+    """The backbones by name, and the results that are there; ends with a line where an argument cannot be used."""
+    pairs = [pair.partition("=") for pair in args.backbone]
+    names = ["random"] + [name for name, _, _ in pairs]
+    if not all(sign for _, sign, _ in pairs) or len(set(names)) < len(names):
+        parser.error("--backbone: expected NAME=FILE, each name once and none called random")
+    if not (0 < args.lr < math.inf) or min(args.epochs, args.warmup, args.batch) < 1 or not args.batch <= args.images <= 160:
+        parser.error("expected --lr above 0, --epochs, --warmup and --batch of at least 1, --images from --batch to 160")
+    if not (args.data / "data" / "raccoon_labels.csv").is_file():
+        parser.error(f"--data {args.data}: expected the raccoon data set, with data/raccoon_labels.csv")
+    if not args.out.parent.is_dir():
+        parser.error(f"--out {args.out}: there is no folder {args.out.parent}")
+    try:
+        digests = {name: hashlib.sha256(pathlib.Path(file).read_bytes()).hexdigest() for name, _, file in pairs}
+        results = json.loads(args.out.read_text()) if args.out.exists() else {}
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    settings = {key: getattr(args, key) for key in ("arch", "images", "size", "epochs", "batch", "lr", "warmup")}
+    kept = results.setdefault("settings", settings | {"backbones": {}})
+    known = kept["backbones"]
+    if kept != settings | {"backbones": known} or any(known.get(name, digest) != digest for name, digest in digests.items()):
+        parser.error(f"--out {args.out}: made with other settings or weights; name another file")
+    known.update(digests)
+    return {"random": None} | {name: file for name, _, file in pairs}, results
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--backbone", action="append", default=[], metavar="NAME=FILE")
     parser.add_argument("--arch", default="resnet18")
-    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default="0,1,2")
     parser.add_argument("--images", type=int, default=160, help="pictures to learn from, drawn by the seed")
     parser.add_argument("--size", type=int, default=320, help="longest side of the pictures")
     parser.add_argument("--epochs", type=int, default=20)
@@ -169,13 +196,9 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    backbones = {"random": None} | dict(pair.split("=", 1) for pair in args.backbone)
-    settings = {key: getattr(args, key) for key in ("arch", "images", "size", "epochs", "batch", "lr", "warmup")}
-    results = json.loads(args.out.read_text()) if args.out.exists() else {"settings": settings}
-    if results.get("settings") != settings:
-        raise SystemExit(f"--out {args.out}: has other settings, {results.get('settings')}; name another file")
+    backbones, results = opened(parser, args)
     learn, test = pictures(args.data)
-    for seed in map(int, args.seeds.split(",")):
+    for seed in args.seeds:
         for name, weights in backbones.items():
             if f"{name}/{seed}" in results:
                 continue
