@@ -54,7 +54,7 @@ impl Labelled {
     pub fn leaving_one_out(splits: Splits) -> anyhow::Result<Self> {
         if data::labels(splits.train.as_ref()).is_none() {
             let lack = lack_of_labels(&splits).unwrap_or_default();
-            bail!("{lack}; evaluation needs labels: put each class into a sub-folder of its own");
+            bail!("{lack}; evaluation needs labels: put each class, at least two, into a sub-folder of its own");
         }
         Ok(Self { splits, is_leaving_one_out: true })
     }
