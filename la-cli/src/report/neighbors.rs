@@ -114,7 +114,9 @@ pub fn paint_neighbors(panel: &NeighborPanel) -> Result<(Vec<u8>, (u32, u32))> {
     let side = tile_side(panel);
     let cell = side + 2 * BORDER;
     // A wider gap sets the query apart.
-    let width = (2 * MARGIN + num_columns * (cell + GAP) + GAP).max(2 * MARGIN + panel.title.chars().count() * TITLE_CHARACTER);
+    let of_pictures = 2 * MARGIN + num_columns * (cell + GAP) + GAP;
+    let of_title = 2 * MARGIN + panel.title.chars().count() * TITLE_CHARACTER;
+    let width = of_pictures.max(of_title).max(480);
     let height = 2 * MARGIN + TITLE + panel.rows.len() * (cell + CAPTION + GAP);
     let mut pixels = vec![255; width * height * 3];
     for (row, tiles) in panel.rows.iter().enumerate() {
