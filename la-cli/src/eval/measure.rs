@@ -82,7 +82,7 @@ pub fn measure(args: &EvalArgs, asked: &Asked, encoder: &mut Encoder) -> anyhow:
     let compared = compared.with_few(args.labels, args.seed)?;
     let (knn_config, knn) = compared.knn(&knn_config)?;
     let retrieval = if args.retrieval { Some(compared.retrieval()?) } else { None };
-    let layers = if args.layers { Some(layers(args, &data, encoder)?) } else { None };
+    let layers = if args.layers { Some(layers((args, asked), &data, encoder)?) } else { None };
     let few = args.labels.map(|few| match few {
         FewLabels::Share(_) => format!("{few} of the labels, seed {}", args.seed),
         FewLabels::PerClass(count) => format!("{} a class, seed {}", counted(count, "label"), args.seed),
@@ -100,7 +100,7 @@ pub fn measure(args: &EvalArgs, asked: &Asked, encoder: &mut Encoder) -> anyhow:
         linear,
         layers,
         protocol: args.protocol,
-        is_own: own_augmentation(args, encoder).is_some(),
+        is_own: own_augmentation(asked, encoder).is_some(),
         computing: encoder.computing(),
         is_by_readout: encoder.readout().is_some(),
         few,
@@ -108,7 +108,7 @@ pub fn measure(args: &EvalArgs, asked: &Asked, encoder: &mut Encoder) -> anyhow:
 }
 
 /// A probe of each layer.
-fn layers(args: &EvalArgs, data: &Labelled, encoder: &Encoder) -> anyhow::Result<LayerProbes> {
+fn layers((args, asked): (&EvalArgs, &Asked), data: &Labelled, encoder: &Encoder) -> anyhow::Result<LayerProbes> {
     let Splits { train, test, .. } = &data.splits;
     let train = match (args.labels, labels(train.as_ref())) {
         (Some(few), Some(labels)) => Arc::new(Subset::new(train.clone(), few.draw(&labels, args.seed))?) as Arc<dyn Source>,
@@ -131,7 +131,7 @@ fn layers(args: &EvalArgs, data: &Labelled, encoder: &Encoder) -> anyhow::Result
             probe_layers((encoder.net(), &Layer::ALL), data, &encoder.batches(), &config, &mut progress)?
         }
         Protocol::Paper => {
-            let config = PaperConfig::new(own_augmentation(args, encoder), args.seed);
+            let config = PaperConfig::new(own_augmentation(asked, encoder), args.seed);
             paper::probe_layers(encoder.net(), data, &encoder.batches(), &config, &mut progress)?
         }
     };
@@ -141,10 +141,10 @@ fn layers(args: &EvalArgs, data: &Labelled, encoder: &Encoder) -> anyhow::Result
 }
 
 /// How training changed the pictures, if these are the ones that the network learned from.
-fn own_augmentation(args: &EvalArgs, encoder: &Encoder) -> Option<AugmentConfig> {
+fn own_augmentation(asked: &Asked, encoder: &Encoder) -> Option<AugmentConfig> {
     let config = encoder.run.as_ref()?;
     let place = |src: &str| std::fs::canonicalize(src).unwrap_or_else(|_| src.into());
-    args.data.as_ref().is_none_or(|data| place(data) == place(&config.train.data)).then_some(config.train.augment)
+    (place(asked.src()) == place(&config.train.data)).then_some(config.train.augment)
 }
 
 impl Reached {

@@ -30,6 +30,11 @@ impl Asked {
         let limit = args.encoder.limit.or(if args.data.is_none() { encoder.recorded_limit() } else { None });
         Ok(Self { src: src.to_string(), test: test.map(str::to_string), limit, is_named: args.data.is_some() })
     }
+
+    /// The source of the training images.
+    pub fn src(&self) -> &str {
+        &self.src
+    }
 }
 
 /// Opens the images for a network.
