@@ -16,7 +16,7 @@ use crate::eval::Labelled;
 use crate::output::{command, counted, remark, say, warning};
 use crate::recipes::Beginning;
 use crate::run::{train, RunFolder};
-use crate::weights::{readout, Encoder};
+use crate::weights::{readout, Encoder, PHOTOS};
 use crate::{eval, interrupt, origin, output, source};
 use anyhow::{bail, Context};
 use beginning::Weights;
@@ -264,6 +264,9 @@ fn free_folder(data: &str) -> anyhow::Result<PathBuf> {
 }
 
 fn refuse_existing(out: &Path, device: &Device) -> anyhow::Result<()> {
+    if out == Path::new(PHOTOS) {
+        bail!("--out {PHOTOS}: other commands take this name for the built-in network; choose another, or write ./{PHOTOS}");
+    }
     if out.join("config.json").exists() {
         bail!("{}: this run folder exists; resume it with `{}`, or name another one with --out", out.display(), resuming(out, device));
     }

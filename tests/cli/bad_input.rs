@@ -50,6 +50,14 @@ fn one_image_is_refused() {
 }
 
 #[test]
+fn a_run_cannot_take_the_name_of_the_built_in_network() {
+    let folder = with_pictures();
+    let refused = la(folder.path(), &["train", "--data", "data", "--out", "photos"]).error();
+    assert_holds(&refused, &["--out photos", "built-in network", "./photos"]);
+    assert!(!folder.path().join("photos").exists(), "a refused run leaves a folder behind");
+}
+
+#[test]
 fn a_source_that_does_not_exist_is_named() {
     assert_holds(&train_on(folder().path(), "no/such/folder", &[]).error(), &["no/such/folder", "sample", "hf:owner/name"]);
 }
