@@ -49,7 +49,7 @@ use std::process::ExitCode;
 #[command(after_help = "Examples:
   la-cli serve --data ~/photos --open               # search your pictures, in the browser
   la-cli search --data ~/photos --query x.jpg       # the same in the terminal
-  la-cli train --data ~/photos --out runs/mine      # train a network on them
+  la-cli train --data ~/photos --out runs/mine      # optional: train a network on them
   la-cli train                                      # try training on the sample, in a few minutes")]
 struct Cli {
     #[command(subcommand)]
@@ -77,7 +77,7 @@ enum Command {
     Report(report::ReportArgs),
     /// Write a page that embeds pictures and searches in the browser, or files for other viewers.
     Export(export::ExportArgs),
-    /// Open the search page for a folder of pictures, a run, or an exported page.
+    /// Serve the search page of a folder of pictures, a run, or an exported page.
     Serve(serve::ServeArgs),
     /// Make a folder to publish from a run: f16 weights, model card, accuracy, checksums.
     Pack(pack::PackArgs),

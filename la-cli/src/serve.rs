@@ -63,7 +63,7 @@ const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resour
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   la-cli serve --data ~/photos --open    # your pictures, without any training
-  la-cli serve runs/mine --port 8080   # those that a run learned from
+  la-cli serve runs/mine --port 8080     # the pictures that a run learned from
   la-cli serve site                      # a page that la-cli export has written")]
 pub struct ServeArgs {
     /// `photos` (inside this program; needs --data), a run or other weights: their page is made or updated if need be;
@@ -76,7 +76,7 @@ pub struct ServeArgs {
     /// Port [default: the first free one from 8000 on]
     #[arg(long)]
     port: Option<u16>,
-    /// Address to listen on; 0.0.0.0 shows the page to the whole network
+    /// Address to listen on; 0.0.0.0 lets other computers on your network open it
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     host: IpAddr,
     /// Let other web sites show the page in a frame

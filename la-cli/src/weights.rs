@@ -46,8 +46,8 @@ pub struct EncoderArgs {
     /// Use this many images of the data, drawn at random
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// Which embedding to use: readout (whitened features, usually better for search) or output (the last layer, which training
-    /// compares) [default: readout if the weights have one]
+    /// Which embedding to use: readout (whitened features, usually better for search) or output (the last layer, which the loss
+    /// uses) [default: readout if the weights have one]
     #[arg(long, value_name = "readout|output")]
     pub embedding: Option<Embedding>,
     /// What the network computes in: f32; bf16, faster, on a GPU or a CPU with AVX512-BF16 or AMX; tf32, on a GPU only

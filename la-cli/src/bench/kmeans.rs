@@ -27,7 +27,7 @@ pub struct KmeansArgs {
     /// Rounds of assignment and averaging
     #[arg(long, value_name = "I", default_value_t = KmeansConfig::default().max_iters, value_parser = count)]
     iters: usize,
-    /// What a GPU computes products in; the CPU knows f32 alone
+    /// What a GPU computes products in; the CPU computes in f32 only
     #[arg(long, value_name = "f32|tf32|bf16", default_value_t = Precision::F32)]
     precision: Precision,
     /// Chooses the first centroids

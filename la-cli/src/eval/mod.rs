@@ -76,7 +76,7 @@ pub struct EvalArgs {
     /// Seed of the choice of labels, and of the weights of `untrained`
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Also write all figures to a file, a line each
+    /// Also write all numbers to a CSV file, one per line
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
     /// Overwrite the file of --csv

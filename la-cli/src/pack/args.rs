@@ -27,7 +27,7 @@ pub struct PackArgs {
 /// What the model card tells beyond what the run recorded.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args)]
 pub struct CardArgs {
-    /// Another run, of as many epochs, to compare with in the model card, such as one of instance recognition alone
+    /// Another run of equally many epochs, for comparison in the model card, such as one of instance recognition alone
     #[arg(long, value_name = "RUN")]
     pub beside: Option<PathBuf>,
     /// Also measure a linear probe, of every network in the card
@@ -51,7 +51,7 @@ pub struct CardArgs {
     /// Name of the data set on the Hub, such as uoft-cs/cifar10 [default: set for sample, fashion-mnist, cifar10 and cifar100]
     #[arg(long, value_name = "OWNER/NAME")]
     pub dataset: Option<String>,
-    /// Licence of the weights, by which others may use them, such as mit [default: none is stated]
+    /// Licence of the weights, under which others may use them, such as mit [default: none is stated]
     #[arg(long, value_name = "ID")]
     pub license: Option<String>,
     /// Licence of the images that the weights were trained on, such as cc-by-4.0 [default: known for some data]

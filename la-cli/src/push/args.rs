@@ -28,8 +28,8 @@ pub struct PushArgs {
     /// Propose the change as a pull request, also to models of others
     #[arg(long, conflicts_with = "space")]
     pub pr: bool,
-    /// Publish with the weights a bundle, which any exported page opens at ?model=OWNER/NAME: embeddings, names and thumbnails of
-    /// the pictures
+    /// Also publish a bundle (embeddings, names and thumbnails of the pictures), which any exported page opens at
+    /// ?model=OWNER/NAME
     #[arg(long)]
     pub bundle: bool,
     /// Publish the search page with its bundle as a static Space [default name: that of the model]

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 const EXAMPLES: &str = "Examples:
   la-cli train                                      # on the sample, in a few minutes
-  la-cli train --data ~/photos --out runs/mine      # on your own pictures
+  la-cli train --data ~/photos --out runs/mine      # on your own pictures; seldom finds more than photos
   la-cli train --resume runs/mine                   # resume after Ctrl-C
   la-cli train --branch runs/mine --epochs 500      # more epochs, as a new run";
 
@@ -27,7 +27,7 @@ pub struct TrainArgs {
     /// Preset that sets every flag not given [default: quick for the sample, the preset with the name of the data, else settings chosen by the number of images]
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
-    /// Images to learn from
+    /// Images to learn from [default: the preset's; sample without a preset]
     #[arg(long, value_name = "SRC", help_heading = "Data")]
     pub data: Option<String>,
     /// Images to evaluate on [default: the data's own test split]
@@ -65,7 +65,7 @@ pub struct TrainArgs {
     #[arg(long, help_heading = "Run", conflicts_with_all = ["resume", "branch", "init"])]
     from_scratch: bool,
     /// Whether to leave the running statistics of batch norm as they are; training normalises by each batch either way [default: true
-    /// if training starts from weights, on your own images without --preset]
+    /// for your own images without --preset, if training starts from weights; else false]
     #[arg(long, value_name = "true|false", help_heading = "Run")]
     keep_statistics: Option<bool>,
     /// Seed of every random number
@@ -102,8 +102,8 @@ pub struct TrainArgs {
     /// Images per step
     #[arg(long, value_name = "B", help_heading = "Optimisation")]
     batch_size: Option<usize>,
-    /// Augmented views of each image per step: with 2, they must agree within the batch (NT-Xent) and --ir has no effect; local
-    /// aggregation adds its loss over the memory bank for each view
+    /// Augmented views of each image per step. With 2, the loss makes an image's two views agree (NT-Xent) and --ir has no effect;
+    /// local aggregation adds its own loss for each view
     #[arg(long, value_name = "V", help_heading = "Optimisation")]
     views: Option<usize>,
     /// Highest learning rate
@@ -136,7 +136,7 @@ pub struct TrainArgs {
     /// Two images are close if at least Q k-means runs put them in one cluster; 1 in the paper
     #[arg(long, value_name = "Q", help_heading = "Objective")]
     min_agreement: Option<usize>,
-    /// What k-means clusters: the memory bank, as in the paper, or the whitened read-out of the images as they are
+    /// What k-means clusters: the memory bank, as in the paper, or the whitened read-out of the un-augmented images
     #[arg(long, value_name = "bank|readout", help_heading = "Objective")]
     cluster_features: Option<ClusterFeatures>,
     /// Epochs between clusterings
