@@ -27,6 +27,7 @@ use la_core::data::Splits;
 use la_core::ops::device::{self, Precision};
 use la_core::train::{check_start, Start, StoppedAt, Summary};
 use outcome::{knn_config, Used};
+use pictures::Embedder;
 use reporter::{unless_closed, Lines, Reporter};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -331,11 +332,11 @@ fn finish(plan: &Plan, summary: &Summary, lines: Lines) -> anyhow::Result<()> {
     if let Err(error) = keep_readout(plan) {
         warning!("no read-out was learned, so the network's output gives the embeddings: {error:#}");
     }
-    if let Err(error) = pictures::draw(run, &plan.splits, &config.device) {
+    let drawn = pictures::draw(run, &plan.splits, &config.device).inspect_err(|error| {
         // The weights are there; pictures are an extra.
         warning!("the pictures of the run are incomplete: {error:#}");
-    }
-    let used = as_used(plan).unwrap_or_else(|error| {
+    });
+    let used = as_used(plan, drawn.ok().as_ref()).unwrap_or_else(|error| {
         warning!("search accuracy could not be measured: {error:#}");
         None
     });
@@ -374,8 +375,8 @@ fn stopped(plan: &Plan, at: StoppedAt) -> anyhow::Result<anyhow::Error> {
 }
 
 /// Measures what search finds by the run, and by the weights that it began from, where there are labels to measure by and few
-/// enough images to embed them all again.
-fn as_used(plan: &Plan) -> anyhow::Result<Option<Used>> {
+/// enough images to embed them all again; those of the run may have been `embedded` already.
+fn as_used(plan: &Plan, embedded: Option<&Embedder>) -> anyhow::Result<Option<Used>> {
     let is_measured = plan.config.fit(plan.splits.train.len())?.config.monitor == Monitor::Reembed;
     if !is_measured || plan.splits.test.is_none() || eval::lack_of_labels(&plan.splits).is_some() {
         return Ok(None);
@@ -387,7 +388,11 @@ fn as_used(plan: &Plan) -> anyhow::Result<Option<Used>> {
         Ok(images.measure(&encoder, &knn, false)?.knn_top1)
     };
     let weights = plan.config.init.as_deref().map(top1).transpose()?;
-    Ok(Some(Used { run: top1(plan.run.path())?, weights }))
+    let run = match embedded {
+        Some(embedded) => images.measure_embedded(&embedded.encoder, &embedded.bank, &knn)?,
+        None => top1(plan.run.path())?,
+    };
+    Ok(Some(Used { run, weights }))
 }
 
 /// Gives the finished network its read-out, unless the run has it already: that of the weights it began from fitted to the

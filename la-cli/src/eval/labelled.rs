@@ -116,6 +116,15 @@ impl Labelled {
         Ok(Measured { knn_top1, linear })
     }
 
+    /// kNN accuracy by a network whose read-out is fitted to the training images, of which `bank` are the embeddings.
+    pub fn measure_embedded(&self, encoder: &Encoder, bank: &Embedded, config: &KnnConfig) -> anyhow::Result<f32> {
+        let compared = self.compared(&mut |split| match self.images(split)? {
+            (images, what) if split == Split::Test => encoder.embed(images, what),
+            _ => Ok(bank.clone()),
+        })?;
+        Ok(compared.knn(config)?.1.top(1) as f32)
+    }
+
     /// A softmax layer on pooled features, by SGD.
     pub fn linear(&self, pooled: &[LabelledFeatures]) -> anyhow::Result<LinearResult> {
         let [train, test] = pooled else { bail!("a linear probe needs test images") };

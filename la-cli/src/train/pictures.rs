@@ -15,10 +15,20 @@ use std::sync::Arc;
 const PANEL_ROWS: usize = 10;
 const PANEL_NEIGHBORS: usize = 10;
 
-/// Draws `curves.png` and `neighbors.png`.
-pub fn draw(run: &RunFolder, splits: &Splits, device: &Device) -> anyhow::Result<()> {
+/// A finished network, its read-out fitted to the training images, and their embeddings.
+pub struct Embedder {
+    /// The network.
+    pub encoder: Encoder,
+    /// The training images.
+    pub bank: Embedded,
+}
+
+/// Draws `curves.png` and `neighbors.png`; what drew them, for others to measure by.
+pub fn draw(run: &RunFolder, splits: &Splits, device: &Device) -> anyhow::Result<Embedder> {
     draw_learning(run)?;
-    draw_found(run, splits, device)
+    let found = embed(run, splits, device)?;
+    draw_found(run, splits, &found)?;
+    Ok(found)
 }
 
 /// Draws `curves.png`.
@@ -52,12 +62,16 @@ fn point(epoch: &EpochMetrics) -> CurvePoint {
     }
 }
 
-fn draw_found(run: &RunFolder, splits: &Splits, device: &Device) -> anyhow::Result<()> {
+fn embed(run: &RunFolder, splits: &Splits, device: &Device) -> anyhow::Result<Embedder> {
     let mut encoder = Encoder::open(&run.path().to_string_lossy(), device)?;
-    let seed = run.read_config()?.train.seed;
-    let features = encoder.features(&splits.train, "neighbors.png")?;
+    let features = encoder.features(&splits.train, "embedding training images")?;
     encoder.set_readout(encoder.fit(&features.rows)?);
     let bank = Embedded { rows: encoder.embed_features(&features.rows)?, ..features };
+    Ok(Embedder { encoder, bank })
+}
+
+fn draw_found(run: &RunFolder, splits: &Splits, Embedder { encoder, bank }: &Embedder) -> anyhow::Result<()> {
+    let seed = run.read_config()?.train.seed;
     let (asked, neighbors) = match &splits.test {
         Some(test) => {
             let asked: Arc<dyn Source> = Arc::new(Subset::new(test.clone(), chosen_queries(test.as_ref(), seed))?);
